@@ -1,0 +1,29 @@
+# The commands of the README, the same for people and CI.
+
+MAKEFLAGS += --no-print-directory
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: serve train test lint
+
+serve: $(READY)
+	@$(BIN)/bentoml models get house_price:latest >/dev/null 2>&1 || $(BIN)/python train.py
+	@exec $(BIN)/bentoml serve
+
+train: $(READY)
+	@$(BIN)/python train.py
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+$(READY): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	"This needs Python 3.11 or newer: say which with make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@

@@ -1,0 +1,50 @@
+"""The record type: one house. No other file names a feature."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def feature(description: str, unit: str, example: float, **bounds: float) -> Any:
+    """Declare a feature: its meaning, its unit, the tutorial's value and the legal bounds."""
+    extra = {"unit": unit, "example": example}
+    return Field(description=description, json_schema_extra=extra, **bounds)
+
+
+# Definitions, units and order are those of Harrison and Rubinfeld (1978), table IV. A bound is
+# what the definition allows, which is more than the training data happens to hold.
+class House(BaseModel):
+    """A house, described by its census tract and its town in the Boston area around 1970."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    CRIM: float = feature("Crime rate of the town", "per head", 15.02, ge=0)
+    ZN: float = feature("Land zoned for lots over 25,000 sq ft", "%", 0.0, ge=0, le=100)
+    INDUS: float = feature("Town's land in non-retail business", "%", 18.1, ge=0, le=100)
+    CHAS: float = feature("Bounds the river", "1 yes, 0 no", 0.0, ge=0, le=1, multiple_of=1)
+    NOX: float = feature("Nitrogen oxides in the air", "parts per 10 million", 0.614, ge=0)
+    RM: float = feature("Average rooms per dwelling", "rooms", 5.3, ge=0)
+    AGE: float = feature("Owner-occupied homes built before 1940", "%", 97.3, ge=0, le=100)
+    DIS: float = feature("Distance to five employment centres", "weighted index", 2.1, ge=0)
+    RAD: float = feature("Access to radial highways", "index", 24.0, ge=1)
+    TAX: float = feature("Property tax at full value", "$ per $10,000", 666.0, ge=0)
+    PTRATIO: float = feature("Pupils per teacher in the town", "pupils", 20.2, ge=0)
+    B: float = feature(
+        "Race term of the study: see data/README.md", "index", 349.48, ge=0, le=396.9
+    )
+    LSTAT: float = feature("Residents of 'lower status'", "%", 24.9, ge=0, le=100)
+
+
+class SoldHouse(House):
+    """A row of the training data: a house with the target that the model learns to predict."""
+
+    MEDV: float = Field(
+        description="Median value of owner-occupied homes",
+        json_schema_extra={"unit": "thousands of 1970 dollars"},
+        ge=0,
+    )
+
+
+FEATURES = tuple(House.model_fields)
+(TARGET,) = SoldHouse.model_fields.keys() - House.model_fields.keys()
+EXAMPLE = {name: field.json_schema_extra["example"] for name, field in House.model_fields.items()}
