@@ -1,0 +1,1 @@
+"""What any tabular regressor needs around its record type, its model and BentoML."""

@@ -1,0 +1,28 @@
+"""Runtime settings, read from the environment."""
+
+from bentoml.exceptions import BentoMLConfigException
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings
+
+
+class Settings(BaseSettings):
+    """Each setting is the environment variable of its name in capitals."""
+
+    port: int = Field(3000, ge=1, le=65535, description="TCP port")
+    workers: int = Field(1, ge=1, description="Server processes, each with the model loaded")
+    max_records: int = Field(1000, ge=2, description="Records in one /predict_batch")
+    max_body_bytes: int = Field(1 << 20, ge=1, description="Bytes in the body of a request")
+    max_concurrency: int = Field(1000, ge=1, description="Predictions at once in one worker")
+    request_timeout: float = Field(5, gt=0, description="Seconds that a prediction may take")
+
+
+def load_settings() -> Settings:
+    """Read the settings; raise BentoMLConfigException naming each variable at fault."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = (
+            f"{str(fault['loc'][0]).upper()}={fault['input']}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise BentoMLConfigException("; ".join(faults)) from None

@@ -1,0 +1,109 @@
+"""Fixtures: a model store of the tests' own, a trained model, the service in and out of process."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STORE = tempfile.mkdtemp(prefix="house-price-tests-")
+
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.prefix, "bin")), os.environ["PATH"]])
+# BentoML and the Prometheus client look these up only once, when they are imported.
+os.environ["BENTOML_HOME"] = STORE
+os.environ["BENTOML_DO_NOT_TRACK"] = "true"
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(dir=STORE)
+
+import bentoml  # noqa: E402
+import httpx2  # noqa: E402
+from starlette.testclient import TestClient  # noqa: E402
+
+from service import HousePrice  # noqa: E402
+
+
+def run(*command, check=True, **env):
+    """Run a command to its end, and return it with its output."""
+    return subprocess.run(
+        command,
+        check=check,
+        cwd=ROOT,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def free_port():
+    """Return a port that nobody listens on."""
+    with socket.socket() as unbound:
+        unbound.bind(("127.0.0.1", 0))
+        return unbound.getsockname()[1]
+
+
+@contextmanager
+def serving(*command, log, **env):
+    """Run a command that serves on PORT; yield a client once the service is ready."""
+    port = free_port()
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | env | {"PORT": str(port)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            wait_until_ready(client, server, log)
+            yield client
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def wait_until_ready(client, server, log):
+    """Return once /readyz answers 200; fail with the log of a server that does not get there."""
+    for _ in range(300):
+        with suppress(httpx2.TransportError):
+            if client.get("/readyz").status_code == 200:
+                return
+        if server.poll() is not None:
+            break
+        time.sleep(0.1)
+    pytest.fail(f"The server is not ready:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def training():
+    """`python train.py`, run once."""
+    return run("python", "train.py")
+
+
+@pytest.fixture(scope="session")
+def model(training):
+    """The model that it saved."""
+    return bentoml.models.get("house_price:latest")
+
+
+@pytest.fixture(scope="session")
+def client(model):
+    """A client of the service in this process."""
+    app = HousePrice.to_asgi(is_main=True)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def live(model, tmp_path_factory):
+    """A client of `bentoml serve`."""
+    log = tmp_path_factory.mktemp("live") / "log"
+    with serving("bentoml", "serve", log=log) as client:
+        client.log = log
+        yield client

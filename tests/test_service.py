@@ -1,0 +1,216 @@
+"""The contract, request by request, against the service in this process."""
+
+import json
+import logging
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from house import EXAMPLE, FEATURES, House
+from service import HousePrice
+
+TUTORIAL = 12.273424794987879
+JSON = {"Content-Type": "application/json"}
+
+
+def test_tutorial_request_gives_the_tutorials_answer(client, model):
+    """To 1e-9, and with the model that made it."""
+    answer = client.post("/predict", json=EXAMPLE)
+    assert answer.status_code == 200
+    assert answer.json() == {"prediction": pytest.approx(TUTORIAL, abs=1e-9)}
+    assert answer.headers["x-model-tag"] == str(model.tag)
+    assert answer.headers["content-type"] == "application/json"
+
+
+def test_order_of_the_features_does_not_matter(client):
+    """An object has none."""
+    backwards = dict(reversed(EXAMPLE.items()))
+    assert client.post("/predict", json=backwards).json() == {
+        "prediction": pytest.approx(TUTORIAL, abs=1e-9)
+    }
+
+
+def test_batch_equals_its_single_predictions(client, model):
+    """One by one, in the same order, bit for bit."""
+    houses = [EXAMPLE | {"RM": 4 + n / 50, "LSTAT": n % 30} for n in range(200)]
+    answer = client.post("/predict_batch", json=houses)
+    assert answer.headers["x-model-tag"] == str(model.tag)
+    singles = [client.post("/predict", json=house).json()["prediction"] for house in houses]
+    assert answer.json() == {"predictions": singles}
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_batch_sizes_that_are_served(client, size):
+    """From one record to a thousand."""
+    answer = client.post("/predict_batch", json=[EXAMPLE] * size)
+    assert len(answer.json()["predictions"]) == size
+
+
+def without(feature):
+    """Return the example lacking a feature."""
+    return {name: value for name, value in EXAMPLE.items() if name != feature}
+
+
+BAD_RECORDS = {
+    "missing": (without("LSTAT"), {"LSTAT": "No LSTAT provided"}),
+    "unknown": (EXAMPLE | {"POOL": 1}, {"POOL": 'There is no feature "POOL"'}),
+    "lower case": (
+        without("RM") | {"rm": 6},
+        {"RM": "No RM provided", "rm": 'There is no feature "rm"'},
+    ),
+    "empty": ({}, {feature: f"No {feature} provided" for feature in FEATURES}),
+    "string": (EXAMPLE | {"RM": "6"}, {"RM": 'RM should be a valid number, got "6"'}),
+    "boolean": (EXAMPLE | {"CHAS": True}, {"CHAS": "CHAS should be a valid number, got true"}),
+    "null": (EXAMPLE | {"RM": None}, {"RM": "RM should be a valid number, got null"}),
+    "NaN": (EXAMPLE | {"RM": float("nan")}, {"RM": "RM should be a finite number, got NaN"}),
+    "infinity": (
+        EXAMPLE | {"RM": float("inf")},
+        {"RM": "RM should be a finite number, got Infinity"},
+    ),
+    "negative": (
+        EXAMPLE | {"TAX": -1},
+        {"TAX": "TAX should be greater than or equal to 0, got -1"},
+    ),
+    "over 100 %": (
+        EXAMPLE | {"AGE": 100.5},
+        {"AGE": "AGE should be less than or equal to 100, got 100.5"},
+    ),
+    "half a river": (
+        EXAMPLE | {"CHAS": 0.5},
+        {"CHAS": "CHAS should be a multiple of 1, got 0.5"},
+    ),
+    "array": (
+        [EXAMPLE],
+        'The body should be an object, got [{"CRIM": 15.02, "ZN": 0.0, "INDUS": ...',
+    ),
+    "number": (7, "The body should be an object, got 7"),
+}
+
+
+@pytest.mark.parametrize(("record", "message"), BAD_RECORDS.values(), ids=BAD_RECORDS)
+def test_bad_record_is_refused(client, caplog, record, message):
+    """400, naming every fault, without a traceback in the log."""
+    answer = client.post("/predict", headers=JSON, content=json.dumps(record))
+    assert answer.status_code == 400
+    assert answer.json() == {"message": message}
+    assert not [line for line in caplog.records if line.levelno >= logging.WARNING]
+
+
+BAD_BODIES = {
+    "empty": b"",
+    "broken": b'{"CRIM": 15.02,',
+    "surplus": json.dumps(EXAMPLE).encode() + b"}",
+    "not UTF-8": b'{"CRIM\xff": 1}',
+    "byte order mark": b"\xef\xbb\xbf{}",
+    "too deep": b"[" * 100_000,
+    "too many digits": b'{"CRIM": 1' + b"0" * 10_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
+@pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES)
+def test_body_that_is_not_json_is_refused(client, path, body):
+    """400, with the place where it stops being JSON."""
+    answer = client.post(path, headers=JSON, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["message"].startswith("Invalid JSON: ")
+
+
+BAD_BATCHES = {
+    "empty": ([], "List should have at least 1 item"),
+    "too long": ([EXAMPLE] * 1001, "List should have at most 1000 items"),
+    "one record": (EXAMPLE, "The body should be a valid array"),
+}
+
+
+@pytest.mark.parametrize(("batch", "message"), BAD_BATCHES.values(), ids=BAD_BATCHES)
+def test_bad_batch_is_refused(client, batch, message):
+    """400, with what it should be."""
+    answer = client.post("/predict_batch", json=batch)
+    assert answer.status_code == 400
+    assert answer.json()["message"].startswith(message)
+
+
+def test_faults_of_a_batch_carry_the_number_of_the_record(client):
+    """And one bad record refuses all of them: nothing is predicted by halves."""
+    batch = [EXAMPLE, EXAMPLE, EXAMPLE, without("LSTAT")]
+    answer = client.post("/predict_batch", json=batch)
+    assert answer.status_code == 400
+    assert answer.json() == {"message": {"3.LSTAT": "No LSTAT provided"}}
+
+
+OTHER_ERRORS = {
+    "form": ("POST", "/predict", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
+    "pickle": ("POST", "/predict", {"Content-Type": "application/vnd.bentoml+pickle"}, 415),
+    "too large": ("POST", "/predict_batch", JSON | {"Content-Length": "1048577"}, 413),
+    "GET": ("GET", "/predict", {}, 405),
+    "POST to health": ("POST", "/livez", JSON, 405),
+    "POST to the model": ("POST", "/model", JSON, 405),
+    "unknown path": ("GET", "/nowhere", {}, 404),
+    "unknown file": ("GET", "/static_content/nothing.js", {}, 404),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"), OTHER_ERRORS.values(), ids=OTHER_ERRORS
+)
+def test_every_error_has_the_same_shape(client, method, path, headers, status):
+    """From whatever layer it comes."""
+    answer = client.request(method, path, headers=headers, content="{}")
+    assert answer.status_code == status
+    assert answer.json().keys() == {"message"}
+    assert isinstance(answer.json()["message"], str)
+    assert answer.headers["x-request-id"]
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+def test_model_is_described(client, model):
+    """`GET /model` tells what serves, how it was trained, and what it wants to know."""
+    card = client.get("/model").json()
+    assert card["tag"] == str(model.tag)
+    assert card["trained_at"] == model.info.metadata["trained_at"]
+    assert card["metrics"] == model.info.metadata["metrics"]
+    assert card["data_sha256"] == model.info.metadata["data_sha256"]
+    assert card["versions"].keys() >= {"python", "scikit-learn", "bentoml"}
+    assert list(card["features"]) == list(FEATURES)
+    lstat = card["features"]["LSTAT"]
+    assert (lstat["unit"], lstat["minimum"], lstat["maximum"]) == ("%", 0, 100)
+    assert card["training_range"]["LSTAT"] == [1.73, 37.97]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/", "/docs.json", "/model"])
+def test_what_can_be_looked_at(client, path):
+    """Health, metrics, Swagger UI, the description of the API, and the model."""
+    assert client.get(path).status_code == 200
+
+
+@pytest.fixture
+def description(client):
+    """The description of the API."""
+    return client.get("/docs.json").json()
+
+
+def test_description_is_valid_openapi(description):
+    """So that any client generator takes it."""
+    OpenAPIV31SpecValidator(description).validate()
+
+
+def test_description_derives_from_the_record_type(description):
+    """The features with their bounds, for one house and for many."""
+    body = description["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    expected = House.model_json_schema()
+    assert body["schema"]["properties"] == expected["properties"]
+    assert body["schema"]["additionalProperties"] is False
+    assert description["components"]["schemas"]["House"]["properties"] == expected["properties"]
+
+
+def test_description_tells_the_errors_that_are_sent(description):
+    """And none of BentoML's own, which are not."""
+    for path in ("/predict", "/predict_batch"):
+        responses = description["paths"][path]["post"]["responses"]
+        assert responses.keys() == {"200", "400", "413", "415", "429", "500", "503", "504"}
+        schema = responses["400"]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/Error"}
+    assert "InvalidArgument" not in description["components"]["schemas"]
+    assert "/model" in description["paths"]
+    assert description["info"]["description"] == HousePrice.inner.__doc__

@@ -1,0 +1,155 @@
+"""Train the regressor: load the data, fit, evaluate, save to the BentoML model store."""
+
+import argparse
+import csv
+import hashlib
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import NamedTuple
+
+import bentoml
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+from sklearn.base import RegressorMixin
+from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.utils import shuffle
+from tqdm import tqdm
+
+from house import FEATURES, TARGET, SoldHouse
+from serving.model import Training
+from serving.records import faults
+
+DATA = Path(__file__).parent / "data" / "boston_housing.csv"
+MIN_ROWS = 20
+
+
+class InvalidData(Exception):
+    """The training data cannot be used; the message says where and why."""
+
+
+class Split(NamedTuple):
+    """Features (n_samples, n_features) and targets (n_samples,), to fit and to evaluate on."""
+
+    X_train: np.ndarray
+    X_test: np.ndarray
+    y_train: np.ndarray
+    y_test: np.ndarray
+
+
+def load(path: Path) -> pd.DataFrame:
+    """Return the rows of a CSV file, each a valid `SoldHouse`; raise `InvalidData` otherwise."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, restkey="surplus", restval="")
+        wanted, columns = [*FEATURES, TARGET], list(reader.fieldnames or [])
+        if sorted(columns) != sorted(wanted):
+            raise InvalidData(f"line 1: the columns must be {wanted}, not {columns}")
+        houses, bad = [], []
+        for cells in reader:
+            try:
+                houses.append(vars(SoldHouse.model_validate_strings(cells)))
+            except ValidationError as error:
+                bad += [f"line {reader.line_num}: {reason}" for _, reason in faults(error)]
+    if bad:
+        raise InvalidData("\n".join(bad))
+    if len(houses) < MIN_ROWS:
+        raise InvalidData(f"{len(houses)} rows are too few: give {MIN_ROWS} or more")
+    return pd.DataFrame(houses)
+
+
+def split(frame: pd.DataFrame) -> Split:
+    """Shuffle as the tutorial does, and take the first 90 % to fit."""
+    X, y = frame[list(FEATURES)].to_numpy(), frame[TARGET].to_numpy()
+    X, y = shuffle(X, y, random_state=13)
+    n_train = int(len(X) * 0.9)
+    return Split(X[:n_train], X[n_train:], y[:n_train], y[n_train:])
+
+
+def fit(X_train: np.ndarray, y_train: np.ndarray) -> GradientBoostingRegressor:
+    """Fit the tutorial's estimator, with the seed that it left open and a progress bar by tree."""
+    model = GradientBoostingRegressor(
+        n_estimators=500,
+        max_depth=4,
+        learning_rate=0.01,
+        min_samples_split=2,
+        loss="squared_error",
+        random_state=0,
+    )
+    with tqdm(total=model.n_estimators, desc="Fitting", unit="tree") as bar:
+        # `monitor` would end the fitting by returning something true.
+        return model.fit(X_train, y_train, monitor=lambda *_: bar.update() and False)
+
+
+def evaluate(model: RegressorMixin, data: Split) -> dict[str, float]:
+    """Return the errors of a fitted model and, over all the data in five folds, of its like."""
+    X, y = np.concatenate(data[:2]), np.concatenate(data[2:])
+    folds = KFold(5, shuffle=True, random_state=0)
+    cv_rmse = -cross_val_score(model, X, y, cv=folds, scoring="neg_root_mean_squared_error")
+    y_pred = model.predict(data.X_test)
+    test_mse = mean_squared_error(data.y_test, y_pred)
+    metrics = {
+        "train_mse": mean_squared_error(data.y_train, model.predict(data.X_train)),
+        "test_mse": test_mse,
+        "test_rmse": test_mse**0.5,
+        "test_mae": mean_absolute_error(data.y_test, y_pred),
+        "test_r2": r2_score(data.y_test, y_pred),
+        "cv_rmse": cv_rmse.mean(),
+        "cv_rmse_std": cv_rmse.std(),
+    }
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def save(model: RegressorMixin, data: Split, metrics: dict, path: Path, name: str) -> bentoml.Model:
+    """Save a fitted model, with all that is to be known of its training, to the model store."""
+    target = SoldHouse.model_json_schema()["properties"][TARGET]
+    ranges = zip(data.X_train.min(axis=0), data.X_train.max(axis=0), strict=True)
+    packages = ("bentoml", "scikit-learn", "numpy", "pandas")
+    training = Training(
+        trained_at=datetime.now(UTC),
+        target={"name": TARGET, "description": target["description"], "unit": target["unit"]},
+        feature_names=list(FEATURES),
+        training_range=dict(zip(FEATURES, ranges, strict=True)),
+        metrics=metrics,
+        data_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        versions={"python": python_version(), **{name: version(name) for name in packages}},
+    )
+    return bentoml.sklearn.save_model(
+        name,
+        model,
+        signatures={"predict": {"batchable": True, "batch_dim": 0}},
+        labels={"task": "regression", "framework": "scikit-learn"},
+        metadata=training.model_dump(mode="json"),
+    )
+
+
+def main() -> None:
+    """Train from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=DATA, help="CSV file (default: %(default)s)")
+    parser.add_argument(
+        "--name",
+        type=bentoml.Tag.from_str,
+        default="house_price",
+        help="in the model store (default: %(default)s)",
+    )
+    options = parser.parse_args()
+    try:
+        data = split(load(options.data))
+    except (InvalidData, OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SystemExit(f"{options.data}: nothing is saved.\n{error}") from None
+    model = fit(data.X_train, data.y_train)
+    metrics = evaluate(model, data)
+    dummy = evaluate(DummyRegressor().fit(data.X_train, data.y_train), data)
+    table = pd.DataFrame({"model": metrics, "always the mean": dummy})
+    print(table.to_string(float_format="{:.4f}".format))
+    saved = save(model, data, metrics, options.data, options.name)
+    print(f"Saved {saved.tag}. Serve it with `make serve`, or with `bentoml serve`.")
+
+
+if __name__ == "__main__":
+    main()
