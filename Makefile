@@ -8,7 +8,7 @@ READY := .venv/ready
 .PHONY: serve train test lint
 
 serve: $(READY)
-	@$(BIN)/bentoml models get house_price:latest >/dev/null 2>&1 || $(BIN)/python train.py
+	@$(BIN)/python train.py --if-missing
 	@exec $(BIN)/bentoml serve
 
 train: $(READY)

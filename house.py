@@ -1,8 +1,11 @@
 """The record type: one house. No other file names a feature."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+NAME = "house_price"  # of the model and of the Service
 
 
 def feature(description: str, unit: str, example: float, **bounds: float) -> Any:
@@ -11,8 +14,20 @@ def feature(description: str, unit: str, example: float, **bounds: float) -> Any
     return Field(description=description, json_schema_extra=extra, **bounds)
 
 
-# Definitions, units and order are those of Harrison and Rubinfeld (1978), table IV. A bound is
-# what the definition allows, which is more than the training data happens to hold.
+def zero_or_one(value: float) -> float:
+    """Return a value that is exactly 0 or 1; raise PydanticCustomError otherwise."""
+    if value not in (0, 1):
+        raise PydanticCustomError("zero_or_one", "Input should be 0 or 1")
+    return value
+
+
+Flag = Annotated[
+    float, AfterValidator(zero_or_one), WithJsonSchema({"type": "number", "enum": [0, 1]})
+]
+
+
+# Definitions, units and order are those of StatLib's copy of the data. A bound is what the
+# definition allows, which is more than the training data happens to hold.
 class House(BaseModel):
     """A house, described by its census tract and its town in the Boston area around 1970."""
 
@@ -21,7 +36,7 @@ class House(BaseModel):
     CRIM: float = feature("Crime rate of the town", "per head", 15.02, ge=0)
     ZN: float = feature("Land zoned for lots over 25,000 sq ft", "%", 0.0, ge=0, le=100)
     INDUS: float = feature("Town's land in non-retail business", "%", 18.1, ge=0, le=100)
-    CHAS: float = feature("Bounds the river", "1 yes, 0 no", 0.0, ge=0, le=1, multiple_of=1)
+    CHAS: Flag = feature("Bounds the river", "1 yes, 0 no", 0.0)
     NOX: float = feature("Nitrogen oxides in the air", "parts per 10 million", 0.614, ge=0)
     RM: float = feature("Average rooms per dwelling", "rooms", 5.3, ge=0)
     AGE: float = feature("Owner-occupied homes built before 1940", "%", 97.3, ge=0, le=100)
@@ -35,8 +50,8 @@ class House(BaseModel):
     LSTAT: float = feature("Residents of 'lower status'", "%", 24.9, ge=0, le=100)
 
 
-class SoldHouse(House):
-    """A row of the training data: a house with the target that the model learns to predict."""
+class LabelledHouse(House):
+    """A row of the training data: a house with the target, which the model learns to predict."""
 
     MEDV: float = Field(
         description="Median value of owner-occupied homes",
@@ -46,5 +61,5 @@ class SoldHouse(House):
 
 
 FEATURES = tuple(House.model_fields)
-(TARGET,) = SoldHouse.model_fields.keys() - House.model_fields.keys()
+(TARGET,) = LabelledHouse.model_fields.keys() - House.model_fields.keys()
 EXAMPLE = {name: field.json_schema_extra["example"] for name, field in House.model_fields.items()}

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import hashlib
+import io
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import bentoml
 import numpy as np
 import pandas as pd
+from bentoml.exceptions import NotFound
 from pydantic import ValidationError
 from sklearn.base import RegressorMixin
 from sklearn.dummy import DummyRegressor
@@ -21,12 +23,12 @@ from sklearn.model_selection import KFold, cross_val_score
 from sklearn.utils import shuffle
 from tqdm import tqdm
 
-from house import FEATURES, TARGET, SoldHouse
+from house import FEATURES, NAME, TARGET, LabelledHouse
 from serving.model import Training
 from serving.records import faults
 
 DATA = Path(__file__).parent / "data" / "boston_housing.csv"
-MIN_ROWS = 20
+MIN_ROWS = 20  # two for the test part, four for a fold
 
 
 class InvalidData(Exception):
@@ -42,19 +44,21 @@ class Split(NamedTuple):
     y_test: np.ndarray
 
 
-def load(path: Path) -> pd.DataFrame:
-    """Return the rows of a CSV file, each a valid `SoldHouse`; raise `InvalidData` otherwise."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, restkey="surplus", restval="")
-        wanted, columns = [*FEATURES, TARGET], list(reader.fieldnames or [])
-        if sorted(columns) != sorted(wanted):
-            raise InvalidData(f"line 1: the columns must be {wanted}, not {columns}")
-        houses, bad = [], []
-        for cells in reader:
-            try:
-                houses.append(vars(SoldHouse.model_validate_strings(cells)))
-            except ValidationError as error:
-                bad += [f"line {reader.line_num}: {reason}" for _, reason in faults(error)]
+def load(text: str) -> pd.DataFrame:
+    """Return the rows of a CSV text, each a valid `LabelledHouse`; raise `InvalidData` if not."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    wanted, columns = [*FEATURES, TARGET], list(reader.fieldnames or [])
+    if sorted(columns) != sorted(wanted):
+        raise InvalidData(f"line 1: the columns must be {wanted}, not {columns}")
+    houses, bad = [], []
+    for cells in reader:
+        surplus = cells.pop(None, [])
+        try:
+            if surplus:
+                bad.append(f"line {reader.line_num}: there are cells beyond the columns: {surplus}")
+            houses.append(vars(LabelledHouse.model_validate_strings(cells)))
+        except ValidationError as error:
+            bad += [f"line {reader.line_num}: {reason}" for _, reason in faults(error)]
     if bad:
         raise InvalidData("\n".join(bad))
     if len(houses) < MIN_ROWS:
@@ -104,9 +108,11 @@ def evaluate(model: RegressorMixin, data: Split) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def save(model: RegressorMixin, data: Split, metrics: dict, path: Path, name: str) -> bentoml.Model:
+def save(
+    name: str, model: RegressorMixin, data: Split, metrics: dict[str, float], source: bytes
+) -> bentoml.Model:
     """Save a fitted model, with all that is to be known of its training, to the model store."""
-    target = SoldHouse.model_json_schema()["properties"][TARGET]
+    target = LabelledHouse.model_json_schema()["properties"][TARGET]
     ranges = zip(data.X_train.min(axis=0), data.X_train.max(axis=0), strict=True)
     packages = ("bentoml", "scikit-learn", "numpy", "pandas")
     training = Training(
@@ -115,7 +121,7 @@ def save(model: RegressorMixin, data: Split, metrics: dict, path: Path, name: st
         feature_names=list(FEATURES),
         training_range=dict(zip(FEATURES, ranges, strict=True)),
         metrics=metrics,
-        data_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        data_sha256=hashlib.sha256(source).hexdigest(),
         versions={"python": python_version(), **{name: version(name) for name in packages}},
     )
     return bentoml.sklearn.save_model(
@@ -127,19 +133,34 @@ def save(model: RegressorMixin, data: Split, metrics: dict, path: Path, name: st
     )
 
 
+def is_trained(name: str) -> bool:
+    """Tell whether the model store has a model of this name."""
+    try:
+        return bool(bentoml.models.get(name))
+    except NotFound:
+        return False
+
+
+def model_name(text: str) -> str:
+    """Return a name that the model store accepts; raise ArgumentTypeError."""
+    try:
+        return bentoml.Tag(text).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def main() -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=DATA, help="CSV file (default: %(default)s)")
-    parser.add_argument(
-        "--name",
-        type=bentoml.Tag.from_str,
-        default="house_price",
-        help="in the model store (default: %(default)s)",
-    )
+    parser.add_argument("--name", type=model_name, default=NAME, help="default: %(default)s")
+    parser.add_argument("--if-missing", action="store_true", help="only if there is no model yet")
     options = parser.parse_args()
+    if options.if_missing and is_trained(options.name):
+        return
     try:
-        data = split(load(options.data))
+        source = options.data.read_bytes()
+        data = split(load(source.decode("utf-8-sig")))
     except (InvalidData, OSError, UnicodeDecodeError, csv.Error) as error:
         raise SystemExit(f"{options.data}: nothing is saved.\n{error}") from None
     model = fit(data.X_train, data.y_train)
@@ -147,8 +168,7 @@ def main() -> None:
     dummy = evaluate(DummyRegressor().fit(data.X_train, data.y_train), data)
     table = pd.DataFrame({"model": metrics, "always the mean": dummy})
     print(table.to_string(float_format="{:.4f}".format))
-    saved = save(model, data, metrics, options.data, options.name)
-    print(f"Saved {saved.tag}. Serve it with `make serve`, or with `bentoml serve`.")
+    print(f"Saved {save(options.name, model, data, metrics, source).tag}")
 
 
 if __name__ == "__main__":

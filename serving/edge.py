@@ -1,141 +1,192 @@
-"""The edge: what a request must be before it costs anything, and what every error looks like."""
+"""The edge: what a request must be before it costs anything, and what every answer looks like."""
 
 import asyncio
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from http import HTTPStatus
+from time import perf_counter
 from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.refusal import Refusal
+from serving.refusal import RETRY_AFTER, Refusal
 from serving.settings import Settings
+from serving.telemetry import AccessLog, RequestMetrics
 
 logger = logging.getLogger(__name__)
 
+# From the bytes of a body to those of the answer, and the tag of the model that predicted.
+Predictor = Callable[[bytes], Awaitable[tuple[bytes, str]]]
+
 # A caller may name its request, but not so as to forge a line of the log.
-REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
-AGAIN = {"Retry-After": "1"}
+REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
 
 
 class Edge:
-    """ASGI middleware that guards the prediction routes and gives every error one shape."""
+    """ASGI application in front of BentoML's: it predicts, and leaves all other paths to that.
 
-    def __init__(self, app: ASGIApp, predictions: Collection[str], settings: Settings) -> None:
+    Every request gets an ID, is counted and logged; every error gets one shape.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        predictors: Mapping[str, Predictor],
+        endpoints: Collection[str],
+        probes: Collection[str],
+        settings: Settings,
+    ) -> None:
         self.app = app
-        self.predictions = predictions
+        self.predictors = predictors
+        self.endpoints = endpoints
+        self.probes = probes
         self.settings = settings
+        self.metrics = RequestMetrics(predictors)
+        self.log = AccessLog(settings.access_log)
         self.in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; whatever goes wrong below ends here, as a `Refusal`."""
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        reply = Reply(Headers(scope=scope), send)
+        """Serve one request, or the lifespan of the application."""
+        if scope["type"] == "http":
+            await self.serve(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self.log.close()
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request and count it; log it unless it is a probe."""
+        start = perf_counter()
+        path = scope["path"]
+        endpoint = path if path in self.endpoints else "unknown"
+        probe = path in self.probes
+        reply = Reply(scope, send)
+        self.metrics.begin(endpoint, probe)
         try:
-            if scope["method"] == "POST" and scope["path"] in self.predictions:
-                await self.predict(scope, receive, reply)
-            else:
+            await self.answer(scope, receive, reply)
+        finally:
+            seconds = perf_counter() - start
+            self.metrics.end(endpoint, reply.status, seconds)
+            if not probe:
+                self.log.add(scope["method"], path, reply.status, seconds, reply.request_id)
+
+    async def answer(self, scope: Scope, receive: Receive, reply: "Reply") -> None:
+        """Answer a request; whatever goes wrong ends here, as a `Refusal`."""
+        predictor = self.predictors.get(scope["path"])
+        try:
+            if predictor is None:
                 await self.app(scope, receive, reply)
-            reply.raise_error()
+                reply.raise_error()
+            elif scope["method"] == "POST":
+                await self.predict(predictor, receive, reply)
+            else:
+                raise Refusal(405, "Use POST here", {"Allow": "POST"})
         except Refusal as refusal:
-            await refusal.response(scope, receive, reply.send_ours)
+            await reply.send_json(refusal.status, refusal.body, refusal.headers)
         except Exception:
-            if reply.started:
+            if reply.status:
                 raise
             logger.exception("Request %s failed", reply.request_id)
-            await reply.failure().response(scope, receive, reply.send_ours)
+            words = f"Internal error; report it with request ID {reply.request_id}"
+            await reply.send_json(500, Refusal(500, words).body, {})
 
-    async def predict(self, scope: Scope, receive: Receive, reply: "Reply") -> None:
-        """Pass a prediction request on, within limits of size, number and time."""
-        check_headers(Headers(scope=scope), self.settings.max_body_bytes)
-        if self.in_progress >= self.settings.max_concurrency:
-            raise Refusal(429, "Too many predictions at once; try again in a second", AGAIN)
+    async def predict(self, predictor: Predictor, receive: Receive, reply: "Reply") -> None:
+        """Predict within the limits of size, number and time."""
+        limits = self.settings
+        check_headers(reply.headers, limits.max_body_bytes)
+        if self.in_progress >= limits.max_concurrency:
+            raise Refusal(429, "Too many predictions at once; try again in a second", RETRY_AFTER)
         self.in_progress += 1
         try:
-            async with asyncio.timeout(self.settings.request_timeout) as deadline:
-                await self.app(scope, limited(receive, self.settings.max_body_bytes), reply)
-        except TimeoutError:
-            pass  # Told below, for BentoML may have answered its cancellation with a 503.
+            async with asyncio.timeout(limits.request_timeout) as deadline:
+                body, tag = await predictor(await read(receive, limits.max_body_bytes))
+        except Exception:
+            # BentoML's dispatcher turns the cancellation by the deadline into an error of its own.
+            if not deadline.expired():
+                raise
+            seconds = f"{limits.request_timeout:g} s"
+            raise Refusal(504, f"No body and prediction within {seconds}; try again") from None
         finally:
             self.in_progress -= 1
-        if deadline.expired() and not reply.started:
-            seconds = self.settings.request_timeout
-            raise Refusal(504, f"No prediction within {seconds:g} s; try again")
+        await reply.send_json(200, body, {"X-Model-Tag": tag})
 
 
 class Reply:
-    """The `send` of one request: adds its ID, and holds back errors that are not of our shape."""
+    """The answer to one request: `send` for BentoML's application, whose errors it holds back."""
 
-    def __init__(self, request: Headers, send: Send) -> None:
-        named = request.get("x-request-id", "")
-        self.request_id = named if REQUEST_ID.fullmatch(named) else uuid4().hex
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        named = self.headers.get(b"x-request-id", b"")
+        self.request_id = named.decode() if REQUEST_ID.fullmatch(named) else uuid4().hex
         self.send = send
-        self.started = False
+        self.status = 0
         self.error: Message | None = None
 
     async def __call__(self, message: Message) -> None:
         """Send what the application answers, unless it is an error, which we word ourselves."""
-        if message["type"] == "http.response.start" and message["status"] >= 400:
-            self.error = message
-        elif self.error is None:
-            await self.send_ours(message)
-
-    async def send_ours(self, message: Message) -> None:
-        """Send an answer as it is, with the request ID."""
         if message["type"] == "http.response.start":
-            self.started = True
-            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
-        await self.send(message)
+            if message["status"] >= 400:
+                self.error = message
+            else:
+                self.status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", self.request_id.encode()),
+                ]
+        if self.error is None:
+            await self.send(message)
+
+    async def send_json(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send an answer of ours."""
+        self.status = status
+        named = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        named |= {"X-Request-ID": self.request_id, **headers}
+        raw = [(name.lower().encode(), value.encode()) for name, value in named.items()]
+        await self.send({"type": "http.response.start", "status": status, "headers": raw})
+        await self.send({"type": "http.response.body", "body": body})
 
     def raise_error(self) -> None:
-        """Raise the error that BentoML or Starlette answered, if any, as a `Refusal`."""
+        """Raise the error that the application answered, if any, in our words."""
         if self.error is None:
             return
         status = self.error["status"]
-        allow = Headers(raw=self.error["headers"]).get("allow", "GET, HEAD")
+        allow = dict(self.error["headers"]).get(b"allow", b"GET, HEAD").decode()
         if status == 404:
             raise Refusal(404, "Nothing is here; GET / describes the API")
         if status == 405:
             raise Refusal(405, f"Use {allow} here", {"Allow": allow})
         if status == 503:
-            raise Refusal(503, "Not ready to answer; try again in a second", AGAIN)
+            raise Refusal(503, "Not ready to answer; try again in a second", RETRY_AFTER)
         if status >= 500:
-            logger.error("Request %s failed", self.request_id)
-            raise self.failure()
+            raise RuntimeError(f"The application answered {status}")
         raise Refusal(status, HTTPStatus(status).phrase)
 
-    def failure(self) -> Refusal:
-        """Return the answer to a request that met a fault of ours: its ID and nothing else."""
-        return Refusal(500, f"Internal error; report it with request ID {self.request_id}")
 
-
-def check_headers(headers: Headers, max_body_bytes: int) -> None:
+def check_headers(headers: Mapping[bytes, bytes], max_body_bytes: int) -> None:
     """Raise `Refusal` if the headers announce no JSON (415) or too much of it (413)."""
-    media_type = headers.get("content-type", "").partition(";")[0].strip()
-    if media_type.lower() != "application/json":
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type != b"application/json":
         raise Refusal(415, "Send the header Content-Type: application/json")
-    if int(headers.get("content-length", 0)) > max_body_bytes:
+    length = headers.get(b"content-length", b"0")
+    # int() refuses to read thousands of digits.
+    if len(length) > 18 or int(length) > max_body_bytes:
         raise too_large(max_body_bytes)
 
 
-def limited(receive: Receive, max_body_bytes: int) -> Receive:
-    """Return `receive` with an eye on the size of the body, whatever Content-Length says."""
-    received = 0
-
-    async def receive_limited() -> Message:
-        nonlocal received
+async def read(receive: Receive, max_body_bytes: int) -> bytes:
+    """Return the body; raise `Refusal` once it is too large (413), whatever was announced."""
+    body = b""
+    more = True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Refusal(400, "The connection closed before the body was complete")
-        received += len(message.get("body", b""))
-        if received > max_body_bytes:
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > max_body_bytes:
             raise too_large(max_body_bytes)
-        return message
-
-    return receive_limited
+    return body
 
 
 def too_large(max_body_bytes: int) -> Refusal:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import attrs
 import bentoml
 import numpy as np
-import sklearn
 from bentoml.exceptions import BentoMLException, NotFound
 from bentoml.models import BentoModel
 from prometheus_client import Counter
@@ -70,9 +70,15 @@ class Regressor:
     """A scikit-learn regressor from the model store."""
 
     def __init__(self, model: bentoml.Model) -> None:
+        # Imported here because `bentoml serve` imports the service in its supervisor too, which
+        # needs no model: without scikit-learn that is N MB smaller, and ready N s earlier.
+        from sklearn import config_context
+
+        self.lenient = config_context
         training = Training.model_validate(model.info.metadata)
         self.feature_names = training.feature_names
-        self.lowest, self.highest = np.array(list(training.training_range.values())).T
+        ranges = [training.training_range[name] for name in self.feature_names]
+        self.lowest, self.highest = np.array(ranges).T
         self.estimator = bentoml.sklearn.load_model(model)
 
     def predict(self, rows: Sequence[Row]) -> list[float]:
@@ -83,7 +89,7 @@ class Regressor:
             OUTSIDE.labels(self.feature_names[index]).inc(outside[index])
         # A record holds finite numbers only. One that is too large for the trees' float32 becomes
         # infinite there, and goes the way of all large numbers.
-        with sklearn.config_context(assume_finite=True), np.errstate(over="ignore"):
+        with self.lenient(assume_finite=True), np.errstate(over="ignore"):
             return self.estimator.predict(X).tolist()
 
 
@@ -94,17 +100,17 @@ class ModelCard(Training):
     features: dict[str, dict[str, Any]]
 
 
-def card(model: bentoml.Model, record_type: type[BaseModel]) -> ModelCard:
-    """Describe a stored model and the features of its record type."""
-    features = record_type.model_json_schema()["properties"]
-    return ModelCard(**model.info.metadata, tag=str(model.tag), features=features)
-
-
-def card_app(record_type: type[BaseModel]) -> Starlette:
+def card_app(reference: RecordModel) -> Starlette:
     """Return the app of `GET /model`, to be mounted in the Service."""
 
+    @cache
+    def card() -> dict[str, Any]:
+        model = reference.resolve()
+        features = reference.record_type.model_json_schema()["properties"]
+        card = ModelCard(**model.info.metadata, tag=str(model.tag), features=features)
+        return card.model_dump(mode="json")
+
     async def show(request: Request) -> Response:
-        model = bentoml.get_current_service().model
-        return JSONResponse(card(model, record_type).model_dump(mode="json"))
+        return JSONResponse(card())
 
     return Starlette(routes=[Route("/model", show)])

@@ -6,33 +6,32 @@ from typing import Any, ClassVar
 
 import bentoml
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from starlette.requests import Request
-from starlette.responses import Response
 
 from serving.refusal import Refusal
 
 Row = tuple[Any, ...]
+Place = tuple[str | int, ...]
 
-# Beyond these the faults are counted, not named: a body of 1 MiB can hold 100,000.
+# How many faults an answer names, and how many values more than its records need a body may hold.
+# 1 MiB of empty arrays as an unknown feature kept the event loop busy for 2 s, which is the time
+# that pydantic takes to put them into an error for each missing feature.
 MAX_FAULTS = 1000
+SLACK = 100
 
 
 class Records(bentoml.IODescriptor):
-    """The body of a prediction request, handed to BentoML's dispatcher as a list of rows.
-
-    `body` is the type of the body: a record type, or a list of it.
-    """
-
-    # Makes BentoML pass on what `from_http_request` returns, instead of a model's fields.
-    __root_input__ = True
+    """The body of a prediction request: a record, or an array of records."""
 
     body: ClassVar[TypeAdapter[Any]]
+    most_values: ClassVar[int]
 
     @classmethod
-    async def from_http_request(cls, request: Request, serde: Any) -> list[Row]:
+    def rows(cls, body: bytes) -> list[Row]:
         """Return a row for each record of the body; raise `Refusal` (400) naming every fault."""
+        if body.count(b",") > cls.most_values + SLACK:
+            raise Refusal(400, f"Send at most {cls.most_values} values; the body has many more")
         try:
-            records = cls.body.validate_json(await request.body())
+            records = cls.body.validate_json(body)
         except ValidationError as error:
             raise Refusal(400, explain(error)) from None
         return [row(record) for record in (records if isinstance(records, list) else [records])]
@@ -40,6 +39,7 @@ class Records(bentoml.IODescriptor):
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the schema of the body, for the API description and BentoML's clients."""
+        # `root_input` tells the clients that the one argument is the body.
         schema = cls.body.json_schema(*args, **kwargs)
         return {**schema, "description": cls.__doc__, "root_input": True}
 
@@ -50,9 +50,9 @@ class Prediction(bentoml.IODescriptor):
     prediction: float
 
     @classmethod
-    async def to_http_response(cls, predictions: list[float], serde: Any) -> Response:
-        """Write the one prediction of a request."""
-        return answer({"prediction": predictions[0]})
+    def render(cls, predictions: list[float]) -> bytes:
+        """Return the JSON of the one prediction; raise ValueError if it is not finite."""
+        return json.dumps({"prediction": predictions[0]}, allow_nan=False).encode()
 
 
 class Predictions(bentoml.IODescriptor):
@@ -61,16 +61,9 @@ class Predictions(bentoml.IODescriptor):
     predictions: list[float]
 
     @classmethod
-    async def to_http_response(cls, predictions: list[float], serde: Any) -> Response:
-        """Write all the predictions of a request."""
-        return answer({"predictions": predictions})
-
-
-def answer(predictions: dict[str, Any]) -> Response:
-    """Return predictions as JSON, naming the model; raise ValueError if one is not finite."""
-    tag = str(bentoml.get_current_service().model.tag)
-    body = json.dumps(predictions, allow_nan=False)
-    return Response(body, media_type="application/json", headers={"X-Model-Tag": tag})
+    def render(cls, predictions: list[float]) -> bytes:
+        """Return the JSON of all predictions; raise ValueError if one is not finite."""
+        return json.dumps({"predictions": predictions}, allow_nan=False).encode()
 
 
 def row(record: BaseModel) -> Row:
@@ -83,26 +76,28 @@ def explain(error: ValidationError) -> str | dict[str, str]:
     if error.error_count() > MAX_FAULTS:
         return f"{error.error_count()} faults are too many to name: is this the right body?"
     named = dict(faults(error))
-    return named.get("", named)
+    return named.get(()) or {
+        ".".join(shorten(str(part)) for part in place): reason for place, reason in named.items()
+    }
 
 
-def faults(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """Yield the place of each fault, such as LSTAT, 3.LSTAT or nothing, and the reason."""
+def faults(error: ValidationError) -> Iterator[tuple[Place, str]]:
+    """Yield the place of each fault, such as (3, "LSTAT") or (), and the reason."""
     for fault in error.errors(include_url=False):
-        place, kind, message = fault["loc"], fault["type"], fault["msg"]
-        name = place[-1] if place else "The body"
-        if isinstance(name, int):
+        place, kind, reason = fault["loc"], fault["type"], fault["msg"]
+        name = shorten(str(place[-1])) if place else "The body"
+        if place and isinstance(place[-1], int):
             name = f"Record {name}"
         if kind == "missing":
-            message = f"No {name} provided"
+            reason = f"No {name} provided"
         elif kind == "extra_forbidden":
-            message = f"There is no feature {quote(name)}"
-        elif message.startswith("Input"):
-            message = f"{message.replace('Input', name, 1)}, got {quote(fault['input'])}"
-        yield ".".join(map(str, place)), message
+            reason = f"There is no feature {name}"
+        elif reason.startswith("Input"):
+            got = shorten(json.dumps(fault["input"], default=str))
+            reason = f"{reason.replace('Input', name, 1)}, got {got}"
+        yield place, reason
 
 
-def quote(value: Any) -> str:
-    """Return a value as JSON, cut to the length of a message."""
-    text = json.dumps(value, default=str)
+def shorten(text: str) -> str:
+    """Cut a text to the length of a message."""
     return text if len(text) <= 40 else f"{text[:37]}..."

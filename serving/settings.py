@@ -1,5 +1,7 @@
 """Runtime settings, read from the environment."""
 
+from typing import Literal
+
 from bentoml.exceptions import BentoMLConfigException
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings
@@ -10,10 +12,12 @@ class Settings(BaseSettings):
 
     port: int = Field(3000, ge=1, le=65535, description="TCP port")
     workers: int = Field(1, ge=1, description="Server processes, each with the model loaded")
-    max_records: int = Field(1000, ge=2, description="Records in one /predict_batch")
+    model: str = Field("", description="Tag of the model to serve, if not the newest")
+    max_records: int = Field(1000, ge=2, description="Records in one array, and in one batch")
     max_body_bytes: int = Field(1 << 20, ge=1, description="Bytes in the body of a request")
     max_concurrency: int = Field(1000, ge=1, description="Predictions at once in one worker")
     request_timeout: float = Field(5, gt=0, description="Seconds that a prediction may take")
+    access_log: Literal["text", "json", "off"] = Field("text", description="text, json or off")
 
 
 def load_settings() -> Settings:

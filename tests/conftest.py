@@ -1,6 +1,8 @@
 """Fixtures: a model store of the tests' own, a trained model, the service in and out of process."""
 
+import atexit
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 STORE = tempfile.mkdtemp(prefix="house-price-tests-")
+atexit.register(shutil.rmtree, STORE, ignore_errors=True)
 
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.prefix, "bin")), os.environ["PATH"]])
 # BentoML and the Prometheus client look these up only once, when they are imported.
@@ -25,6 +28,8 @@ import httpx2  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 from service import HousePrice  # noqa: E402
+
+HousePrice.inject_config()
 
 
 def run(*command, check=True, **env):
@@ -61,23 +66,27 @@ def serving(*command, log, **env):
         )
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            wait_until_ready(client, server, log)
+            client.server, client.log = server, log
+            wait_until(lambda: is_ready(client), log)
             yield client
     finally:
         server.terminate()
         server.wait(timeout=30)
 
 
-def wait_until_ready(client, server, log):
-    """Return once /readyz answers 200; fail with the log of a server that does not get there."""
+def is_ready(client):
+    """Tell whether /readyz answers 200."""
+    with suppress(httpx2.TransportError):
+        return client.get("/readyz").status_code == 200
+
+
+def wait_until(condition, log):
+    """Return once a condition holds; fail, with what the server has logged, if it never does."""
     for _ in range(300):
-        with suppress(httpx2.TransportError):
-            if client.get("/readyz").status_code == 200:
-                return
-        if server.poll() is not None:
-            break
+        if condition():
+            return
         time.sleep(0.1)
-    pytest.fail(f"The server is not ready:\n{log.read_text()}")
+    pytest.fail(f"Waited in vain:\n{log.read_text()}")
 
 
 @pytest.fixture(scope="session")
@@ -105,5 +114,4 @@ def live(model, tmp_path_factory):
     """A client of `bentoml serve`."""
     log = tmp_path_factory.mktemp("live") / "log"
     with serving("bentoml", "serve", log=log) as client:
-        client.log = log
         yield client

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import logging
 
 import pytest
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -18,60 +16,58 @@ from serving.settings import Settings
 JSON = {"Content-Type": "application/json"}
 
 
-async def echo(request):
+async def measure(body):
     """Answer with the size of the body."""
-    return PlainTextResponse(str(len(await request.body())))
+    return b'{"size": %d}' % len(body), "tag:1"
 
 
-async def refuse(request):
+async def refuse(body):
     """Refuse, as a record does."""
     raise Refusal(400, {"RM": "No RM provided"})
 
 
-async def crash(request):
+async def crash(body):
     """Fail with words that are nobody's business."""
     raise RuntimeError("secret")
 
 
-async def fail(request):
-    """Answer an error in another shape, as BentoML does."""
-    status = int(request.query_params["status"])
-    return PlainTextResponse("secret", status, {"X-Secret": "1"})
-
-
-async def hang(request):
+async def hang(body):
     """Take longer than anybody waits."""
     await asyncio.sleep(60)
 
 
-async def hang_and_answer(request):
-    """Turn a cancellation into an answer, as BentoML's dispatcher does."""
+async def hang_and_fail(body):
+    """Turn a cancellation into an error, as BentoML's dispatcher does."""
     try:
         await asyncio.sleep(60)
     except asyncio.CancelledError:
-        return PlainTextResponse("overloaded", 503)
+        raise RuntimeError("overloaded") from None
 
 
-ENDPOINTS = [echo, refuse, crash, fail, hang, hang_and_answer]
+async def page(request):
+    """Answer with a status that the caller asks for, in another shape than ours."""
+    status = int(request.query_params.get("status", 200))
+    return PlainTextResponse("secret", status, {"X-Secret": "1"})
+
+
+def edge(**limits):
+    """Return an edge with narrow limits around these predictors and this page."""
+    predictors = {f"/{p.__name__}": p for p in (measure, refuse, crash, hang, hang_and_fail)}
+    limits = {"max_body_bytes": 100, "request_timeout": 0.2, "access_log": "off"} | limits
+    app = Starlette(routes=[Route("/page", page)])
+    return Edge(app, predictors, {"/page", *predictors}, {"/livez"}, Settings(**limits))
 
 
 @pytest.fixture
 def client():
-    """A client of the application behind an edge with narrow limits."""
-    settings = Settings(max_body_bytes=100, max_concurrency=1, request_timeout=0.2)
-    paths = {f"/{endpoint.__name__}": endpoint for endpoint in ENDPOINTS}
-    app = Starlette(
-        routes=[Route(path, endpoint, methods=["POST"]) for path, endpoint in paths.items()],
-        middleware=[Middleware(Edge, predictions=paths.keys() - {"/fail"}, settings=settings)],
-    )
-    with TestClient(app) as client:
+    """A client of that edge."""
+    with TestClient(edge(), raise_server_exceptions=False) as client:
         yield client
 
 
-def chunks(size):
-    """Yield a body in parts, for which the client cannot announce a length."""
-    for _ in range(size):
-        yield b"x"
+def body(size, announced):
+    """Return a body, either with its length or in parts, for which no length is known."""
+    return b"x" * size if announced else (b"x" for _ in range(size))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +76,9 @@ def chunks(size):
 )
 def test_json_is_accepted(client, media_type):
     """In any spelling that means it."""
-    assert client.post("/echo", headers={"Content-Type": media_type}, content="{}").text == "2"
+    answer = client.post("/measure", headers={"Content-Type": media_type}, content="{}")
+    assert answer.json() == {"size": 2}
+    assert answer.headers["x-model-tag"] == "tag:1"
 
 
 @pytest.mark.parametrize(
@@ -93,51 +91,72 @@ def test_json_is_accepted(client, media_type):
         {"Content-Type": "multipart/form-data; boundary=x"},
         {"Content-Type": "application/vnd.bentoml+pickle"},
         {"Content-Type": "application/jsonp"},
+        {"Content-Type": b"\xff"},
     ],
     ids=str,
 )
 def test_anything_else_is_not(client, headers):
     """415, and what to send."""
-    answer = client.post("/echo", headers=headers, content="{}")
+    answer = client.post("/measure", headers=headers, content="{}")
     assert answer.status_code == 415
     assert answer.json() == {"message": "Send the header Content-Type: application/json"}
 
 
-@pytest.mark.parametrize("body", [b"x" * 101, chunks(101)], ids=["announced", "streamed"])
-def test_too_large_a_body_is_refused(client, body):
-    """413, whether or not Content-Length tells."""
-    answer = client.post("/echo", headers=JSON, content=body)
+@pytest.mark.parametrize("announced", [True, False])
+def test_too_large_a_body_is_refused(client, announced):
+    """413, whether or not Content-Length tells; a body of the limit passes."""
+    assert client.post("/measure", headers=JSON, content=body(100, announced)).json()["size"] == 100
+    answer = client.post("/measure", headers=JSON, content=body(101, announced))
     assert answer.status_code == 413
     assert answer.json()["message"].startswith("The body is over 100 bytes")
 
 
-@pytest.mark.parametrize("body", [b"x" * 100, chunks(100)], ids=["announced", "streamed"])
-def test_a_body_of_the_limit_is_not(client, body):
-    """The limit is the largest size that passes."""
-    assert client.post("/echo", headers=JSON, content=body).text == "100"
-
-
 def test_refusal_is_answered_as_it_is(client):
     """With its status and its message."""
-    answer = client.post("/refuse", headers=JSON, content="{}")
+    answer = client.post("/refuse", headers=JSON)
     assert answer.status_code == 400
     assert answer.json() == {"message": {"RM": "No RM provided"}}
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 405, 422, 500, 502, 503])
-def test_foreign_errors_are_reworded(client, status):
-    """They keep their status (a server's error is a 500), and lose their words and headers."""
-    answer = client.post("/fail", params={"status": status}, headers=JSON)
-    assert answer.status_code == (500 if status == 502 else status)
-    assert answer.json().keys() == {"message"}
-    assert "secret" not in str(answer.headers) + answer.text
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "Bad Request"),
+        (404, "Nothing is here; GET / describes the API"),
+        (405, "Use GET, HEAD here"),
+        (416, "Requested Range Not Satisfiable"),
+        (500, "Internal error; report it with request ID abc"),
+        (503, "Not ready to answer; try again in a second"),
+    ],
+)
+def test_errors_of_the_application_are_reworded(client, status, words):
+    """They keep their status, and lose their words and headers."""
+    answer = client.get("/page", params={"status": status}, headers={"X-Request-ID": "abc"})
+    assert answer.status_code == status
+    assert answer.json() == {"message": words}
+    assert "x-secret" not in answer.headers
     assert ("retry-after" in answer.headers) == (status == 503)
+    assert ("allow" in answer.headers) == (status == 405)
 
 
-def test_unknown_path_and_method(client):
-    """404, and 405 with what is allowed."""
-    assert client.get("/nowhere").status_code == 404
-    answer = client.get("/echo")
+def test_other_answers_of_the_application_are_passed_on(client):
+    """As they are, with a request ID."""
+    answer = client.get("/page")
+    assert answer.text == "secret"
+    assert answer.headers["x-secret"] == "1"
+    assert len(answer.headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/measure/", "/measure%0a", "//measure"])
+def test_path_that_only_looks_like_a_prediction_is_none(client, path):
+    """404, so that nothing gets around the limits."""
+    assert client.post(path, headers=JSON).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PROPFIND"])
+def test_prediction_takes_post_only(client, method):
+    """405, with what is allowed."""
+    answer = client.request(method, "/measure")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
     assert answer.json() == {"message": "Use POST here"}
@@ -145,7 +164,7 @@ def test_unknown_path_and_method(client):
 
 def test_fault_of_ours_tells_its_request_id_and_nothing_else(client, caplog):
     """The log has the same ID, with the traceback."""
-    answer = client.post("/crash", headers=JSON | {"X-Request-ID": "abc-1"}, content="{}")
+    answer = client.post("/crash", headers=JSON | {"X-Request-ID": "abc-1"})
     assert answer.status_code == 500
     assert answer.headers["x-request-id"] == "abc-1"
     assert answer.json() == {"message": "Internal error; report it with request ID abc-1"}
@@ -157,67 +176,67 @@ def test_fault_of_ours_tells_its_request_id_and_nothing_else(client, caplog):
 @pytest.mark.parametrize("name", ["", "a b", "a\tb", "x" * 65, "é"])
 def test_request_ids_that_could_forge_the_log_are_replaced(client, name):
     """By one of ours."""
-    headers = {"X-Request-ID": name.encode()}
-    assert len(client.post("/echo", headers=headers).headers["x-request-id"]) == 32
+    answer = client.post("/measure", headers={"X-Request-ID": name.encode()})
+    assert len(answer.headers["x-request-id"]) == 32
 
 
-@pytest.mark.parametrize("path", ["/hang", "/hang_and_answer"])
-def test_late_prediction_is_given_up(client, path):
-    """504, even if the cancellation of what was under way brought an answer."""
-    answer = client.post(path, headers=JSON, content="{}")
+@pytest.mark.parametrize("path", ["/hang", "/hang_and_fail"])
+def test_late_prediction_is_given_up(client, caplog, path):
+    """504, whatever comes of the cancellation of what was under way; no traceback."""
+    answer = client.post(path, headers=JSON)
     assert answer.status_code == 504
-    assert answer.json() == {"message": "No prediction within 0.2 s; try again"}
+    assert answer.json() == {"message": "No body and prediction within 0.2 s; try again"}
+    assert not caplog.records
 
 
-def test_one_too_many_at_once_is_refused():
-    """429 at once, and the next one is served when the first is done."""
-
-    async def wait(scope, receive, send):
-        await release.wait()
-        await PlainTextResponse("done")(scope, receive, send)
-
-    async def post():
-        sent = []
-
-        async def send(message):
-            sent.append(message)
-
-        await edge(scope, None, send)
-        return sent[0]["status"], dict(sent[0]["headers"]).get(b"retry-after")
-
-    async def scenario():
-        first = asyncio.create_task(post())
-        await asyncio.sleep(0)
-        second = await post()
-        release.set()
-        return await first, second, await post()
-
-    release = asyncio.Event()
-    edge = Edge(wait, {"/p"}, Settings(max_concurrency=1))
-    headers = [(b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": "/p", "headers": headers}
-    assert asyncio.run(scenario()) == ((200, None), (429, b"1"), (200, None))
-
-
-def test_client_that_leaves_costs_one_line(caplog):
-    """A connection that closes before the body is complete raises nothing and logs nothing here."""
-
-    async def read(scope, receive, send):
-        while (await receive())["more_body"]:
-            pass
-
-    async def leave():
-        return messages.pop(0)
+def post(edge, path, receive=None):
+    """Send a request to an edge directly; return the status, the headers and the body."""
 
     async def send(message):
         sent.append(message)
 
-    messages = [{"type": "http.request", "more_body": True}, {"type": "http.disconnect"}]
+    async def no_body():
+        return {"type": "http.request"}
+
+    async def answer():
+        await edge(scope, receive or no_body, send)
+        return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
+
     sent = []
     headers = [(b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": "/p", "headers": headers}
-    with caplog.at_level(logging.INFO):
-        asyncio.run(Edge(read, {"/p"}, Settings())(scope, leave, send))
-    assert sent[0]["status"] == 400
-    assert "closed" in json.loads(sent[1]["body"])["message"]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+    return answer()
+
+
+def test_one_too_many_at_once_is_refused():
+    """429 at once; the next one is served when the first is done."""
+
+    async def wait(body):
+        await release.wait()
+        return b"{}", "tag:1"
+
+    async def scenario():
+        first = asyncio.create_task(post(busy, "/wait"))
+        await asyncio.sleep(0)
+        second = await post(busy, "/wait")
+        release.set()
+        return await first, second, await post(busy, "/wait")
+
+    release = asyncio.Event()
+    busy = Edge(None, {"/wait": wait}, (), (), Settings(max_concurrency=1, access_log="off"))
+    first, second, third = asyncio.run(scenario())
+    assert (first[0], second[0], third[0]) == (200, 429, 200)
+    assert second[1][b"retry-after"] == b"1"
+
+
+def test_client_that_leaves_costs_no_traceback(caplog):
+    """A connection that closes before the body is complete is a mistake of the caller."""
+
+    async def leave():
+        return messages.pop(0)
+
+    messages = [{"type": "http.request", "more_body": True}, {"type": "http.disconnect"}]
+    status, _, answer = asyncio.run(post(edge(), "/measure", leave))
+    assert status == 400
+    assert answer == {"message": "The connection closed before the body was complete"}
     assert not caplog.records

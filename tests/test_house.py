@@ -14,9 +14,10 @@ def test_features_are_those_of_the_study_in_its_order():
 
 
 def test_every_feature_tells_what_it_means():
-    """Each has a description, a unit, a lower bound and an example."""
+    """Each has a description, a unit, an example, and a lower bound or the legal values."""
     for schema in House.model_json_schema()["properties"].values():
-        assert schema.keys() >= {"description", "unit", "minimum", "example"}
+        assert schema.keys() >= {"description", "unit", "example"}
+        assert schema.keys() & {"minimum", "enum"}
 
 
 def test_example_is_valid():
@@ -46,6 +47,7 @@ def test_bounds_are_legal(feature, value):
     [
         ("CHAS", 0.5),
         ("CHAS", 2),
+        ("CHAS", 1e-10),
         ("CHAS", True),
         ("ZN", 100.1),
         ("INDUS", 101),

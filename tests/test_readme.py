@@ -65,6 +65,8 @@ def test_features_are_those_of_the_record_type():
 
 def bounds(schema):
     """Return the bounds of a feature in words."""
+    if "enum" in schema:
+        return " or ".join(map(str, schema["enum"]))
     most = schema.get("maximum")
     return f"{schema['minimum']} or more" if most is None else f"{schema['minimum']} to {most}"
 

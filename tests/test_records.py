@@ -1,50 +1,68 @@
 """From a JSON body to rows, or to the reasons why not."""
 
 import json
+import math
 
 import pytest
-from pydantic import ValidationError
 
-from house import EXAMPLE
-from service import Houses, OneHouse
-from serving.records import MAX_FAULTS, explain
+from house import EXAMPLE, FEATURES
+from service import HouseBody, HousesBody
+from serving.records import MAX_FAULTS, Prediction, Predictions
+from serving.refusal import Refusal
 
 
-def explained(spec, body):
+def complaint(spec, body):
     """Return what a caller is told about a body."""
-    with pytest.raises(ValidationError) as caught:
-        spec.body.validate_json(body)
-    return explain(caught.value)
+    with pytest.raises(Refusal) as caught:
+        spec.rows(body if isinstance(body, bytes) else json.dumps(body).encode())
+    assert caught.value.status == 400
+    return json.loads(caught.value.body)["message"]
+
+
+def test_row_holds_the_values_in_the_order_of_the_features():
+    """Whatever their order in the body."""
+    values = dict(zip(FEATURES, [1, 2, 3, 1, 5, 6, 7, 8, 9, 10, 11, 12, 13], strict=True))
+    body = json.dumps(dict(reversed(values.items()))).encode()
+    assert HouseBody.rows(body) == [tuple(values.values())]
+    assert HousesBody.rows(b"[" + body + b"," + body + b"]") == [tuple(values.values())] * 2
 
 
 def test_all_faults_are_named_at_once():
     """Whoever sends four mistakes learns of four."""
     record = EXAMPLE | {"RM": "6", "ZN": 101, "OLD": 1}
     del record["LSTAT"]
-    assert explained(OneHouse, json.dumps(record)) == {
+    assert complaint(HouseBody, record) == {
         "ZN": "ZN should be less than or equal to 100, got 101",
         "RM": 'RM should be a valid number, got "6"',
         "LSTAT": "No LSTAT provided",
-        "OLD": 'There is no feature "OLD"',
+        "OLD": "There is no feature OLD",
     }
 
 
 def test_faults_in_an_array_carry_the_number_of_the_record():
     """Counted from 0, as in the array."""
-    records = [EXAMPLE, EXAMPLE | {"AGE": -1}, 7]
-    assert explained(Houses, json.dumps(records)) == {
+    assert complaint(HousesBody, [EXAMPLE, EXAMPLE | {"AGE": -1}, 7]) == {
         "1.AGE": "AGE should be greater than or equal to 0, got -1",
         "2": "Record 2 should be an object, got 7",
     }
 
 
-def test_long_values_are_cut():
-    """A message does not give a megabyte back."""
-    reason = explained(OneHouse, json.dumps(EXAMPLE | {"RM": "x" * 100_000}))["RM"]
-    assert len(reason) < 100
+@pytest.mark.parametrize("record", [EXAMPLE | {"RM": "x" * 100_000}, EXAMPLE | {"x" * 100_000: 1}])
+def test_long_names_and_values_are_cut(record):
+    """An answer does not give a megabyte back."""
+    assert len(str(complaint(HouseBody, record))) < 200
 
 
 def test_too_many_faults_are_counted():
-    """Naming 100,000 of them would take longer than any prediction."""
-    body = json.dumps(EXAMPLE | dict.fromkeys(map(str, range(MAX_FAULTS + 1)), 0))
-    assert explained(OneHouse, body).startswith(f"{MAX_FAULTS + 1} faults are too many to name")
+    """An array of 1000 empty records is 3 KB, and would be answered with half a megabyte."""
+    assert complaint(HousesBody, [{}] * 1000) == (
+        f"{13 * MAX_FAULTS} faults are too many to name: is this the right body?"
+    )
+
+
+@pytest.mark.parametrize("spec", [Prediction, Predictions])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_prediction_that_is_not_finite_is_not_rendered(spec, value):
+    """JSON has no word for it."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        spec.render([value])

@@ -53,10 +53,11 @@ def without(feature):
 
 BAD_RECORDS = {
     "missing": (without("LSTAT"), {"LSTAT": "No LSTAT provided"}),
-    "unknown": (EXAMPLE | {"POOL": 1}, {"POOL": 'There is no feature "POOL"'}),
+    "unknown": (EXAMPLE | {"POOL": 1}, {"POOL": "There is no feature POOL"}),
+    "nameless": (without("RM") | {"": 1}, {"RM": "No RM provided", "": "There is no feature "}),
     "lower case": (
         without("RM") | {"rm": 6},
-        {"RM": "No RM provided", "rm": 'There is no feature "rm"'},
+        {"RM": "No RM provided", "rm": "There is no feature rm"},
     ),
     "empty": ({}, {feature: f"No {feature} provided" for feature in FEATURES}),
     "string": (EXAMPLE | {"RM": "6"}, {"RM": 'RM should be a valid number, got "6"'}),
@@ -77,7 +78,7 @@ BAD_RECORDS = {
     ),
     "half a river": (
         EXAMPLE | {"CHAS": 0.5},
-        {"CHAS": "CHAS should be a multiple of 1, got 0.5"},
+        {"CHAS": "CHAS should be 0 or 1, got 0.5"},
     ),
     "array": (
         [EXAMPLE],
@@ -143,6 +144,9 @@ OTHER_ERRORS = {
     "form": ("POST", "/predict", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
     "pickle": ("POST", "/predict", {"Content-Type": "application/vnd.bentoml+pickle"}, 415),
     "too large": ("POST", "/predict_batch", JSON | {"Content-Length": "1048577"}, 413),
+    "absurdly large": ("POST", "/predict", JSON | {"Content-Length": "9" * 5000}, 413),
+    "line feed": ("POST", "/predict%0a", JSON, 404),
+    "trailing slash": ("POST", "/predict/", JSON, 404),
     "GET": ("GET", "/predict", {}, 405),
     "POST to health": ("POST", "/livez", JSON, 405),
     "POST to the model": ("POST", "/model", JSON, 405),
@@ -162,6 +166,15 @@ def test_every_error_has_the_same_shape(client, method, path, headers, status):
     assert isinstance(answer.json()["message"], str)
     assert answer.headers["x-request-id"]
     assert ("allow" in answer.headers) == (status == 405)
+
+
+def test_body_with_far_too_many_values_is_refused_unread(client):
+    """To name what is wrong with 300,000 of them would keep all other callers waiting."""
+    body = b'{"x":[' + b",".join([b"[]"] * 300_000) + b"]}"
+    for path, most in (("/predict", 13), ("/predict_batch", 13_000)):
+        answer = client.post(path, headers=JSON, content=body)
+        assert answer.status_code == 400
+        assert answer.json()["message"] == f"Send at most {most} values; the body has many more"
 
 
 def test_model_is_described(client, model):

@@ -19,7 +19,7 @@ TUTORIAL = 12.273424794987879
 @pytest.fixture(scope="module")
 def data():
     """The training data, split."""
-    return split(load(DATA))
+    return split(load(DATA.read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,10 @@ BAD_DATA = {
     "empty target": (cell(507, "MEDV", ""), r'line 507: MEDV should be a valid number, .* got ""'),
     "not a number": (cell(3, "CRIM", "nan"), r'line 3: CRIM should be a finite number, got "nan"'),
     "short row": (lambda rows: [*rows, ["1"]], r'line 508: ZN should be .*, got ""'),
-    "long row": (lambda rows: [*rows, [*rows[1], "1"]], r"line 508: "),
+    "long row": (
+        lambda rows: [*rows, [*rows[1], "1"]],
+        r"line 508: there are cells beyond .*'1'",
+    ),
     "surplus column": (lambda rows: [[*row, "1"] for row in rows], r"line 1: the columns must be"),
     "missing column": (lambda rows: [row[1:] for row in rows], r"line 1: the columns must be"),
     "too few rows": (lambda rows: rows[:10], r"9 rows are too few"),
@@ -74,19 +77,19 @@ BAD_DATA = {
 def test_bad_data_is_named(rewritten, change, message):
     """By its line, its column, its value and what is allowed."""
     with pytest.raises(InvalidData, match=message):
-        load(rewritten(change))
+        load(rewritten(change).read_text())
 
 
 def test_every_bad_row_is_named_at_once(rewritten):
     """So that one run is enough to mend the file."""
     with pytest.raises(InvalidData, match=r"line 4: RM .*\nline 9: NOX "):
-        load(rewritten(lambda rows: cell(9, "NOX", "-1")(cell(4, "RM", "")(rows))))
+        load(rewritten(lambda rows: cell(9, "NOX", "-1")(cell(4, "RM", "")(rows))).read_text())
 
 
 def test_columns_may_come_in_any_order(rewritten):
     """They are told apart by their names."""
-    frame = load(rewritten(lambda rows: [row[::-1] for row in rows]))
-    assert frame.equals(load(DATA))
+    frame = load(rewritten(lambda rows: [row[::-1] for row in rows]).read_text())
+    assert frame.equals(load(DATA.read_text()))
 
 
 def test_nothing_is_saved_of_bad_data(model, rewritten):
@@ -97,6 +100,28 @@ def test_nothing_is_saved_of_bad_data(model, rewritten):
     assert failed.returncode == 1
     assert failed.stderr.startswith(f"{path}: nothing is saved.\nline 8: RM should be")
     assert [stored.tag for stored in bentoml.models.list()] == before
+
+
+def test_bytes_that_are_no_text_fail_in_words(tmp_path):
+    """As whatever else comes under the name of a CSV file."""
+    (tmp_path / "data.csv").write_bytes(b"\xff\xfe")
+    failed = run("python", "train.py", "--data", tmp_path / "data.csv", check=False)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+
+
+def test_byte_order_mark_is_no_column(tmp_path, model):
+    """Spreadsheets write one."""
+    (tmp_path / "data.csv").write_bytes(b"\xef\xbb\xbf" + DATA.read_bytes())
+    run("python", "train.py", "--data", tmp_path / "data.csv", "--name", "marked")
+    assert bentoml.models.get("marked").info.metadata["feature_names"] == list(FEATURES)
+
+
+def test_training_only_if_there_is_no_model(model):
+    """What `make serve` asks for."""
+    before = len(bentoml.models.list())
+    run("python", "train.py", "--if-missing")
+    assert len(bentoml.models.list()) == before
 
 
 def test_missing_file_fails_in_words(tmp_path):
@@ -160,13 +185,15 @@ def test_model_store_tells_all_of_the_training(model):
     assert metadata["metrics"]["cv_rmse"] < metadata["metrics"]["test_rmse"] * 1.5
     assert metadata["versions"].keys() >= {"python", "scikit-learn", "bentoml"}
     assert model.info.signatures["predict"].batchable
+    assert model.info.labels == {"task": "regression", "framework": "scikit-learn"}
 
 
 def test_training_prints_its_figures(training):
-    """The two errors of the tutorial come first, beside those of always the mean."""
+    """The two errors of the tutorial come first, beside those of the dummy."""
     lines = [line.split() for line in training.stdout.splitlines()]
-    assert lines[1] == ["train_mse", "1.7677", "87.4922"]
-    assert lines[2] == ["test_mse", "6.5834", "57.1282"]
+    assert lines[0] == ["model", "always", "the", "mean"]
+    assert [line[0] for line in lines[1:3]] == ["train_mse", "test_mse"]
+    assert [float(line[1]) for line in lines[1:3]] == pytest.approx([1.77, 6.58], abs=0.01)
     assert {"test_rmse", "test_mae", "test_r2", "cv_rmse"} <= {line[0] for line in lines}
 
 
