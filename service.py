@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from house import EXAMPLE, FEATURES, NAME, House
 from serving.framework import TabularService
-from serving.model import RecordModel, Regressor, card_app
+from serving.model import RecordModel, card_app
 from serving.records import Prediction, Predictions, Records, Row
 from serving.settings import load_settings
 
@@ -57,6 +57,10 @@ class HousePrice:
 
     def __init__(self) -> None:
         """In each worker, before it answers: load the model, and see that it predicts."""
+        # Not at the top: the supervisor, which imports this file too, needs no scikit-learn. That
+        # is 130 MB and 0.8 s.
+        from serving.regressor import Regressor
+
         self.regressor = Regressor(self.model)
         self.regressor.predict([tuple(EXAMPLE.values())])
         # A full collection walks all that the libraries imported, 40 to 75 ms during which no

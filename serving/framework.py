@@ -1,23 +1,13 @@
 """Where BentoML 1.4.39 is stepped around: what it does, and what is done instead."""
 
-import asyncio
 import inspect
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
-from bentoml._internal.context import server_context
-from bentoml._internal.marshal.dispatcher import Optimizer
 from starlette.types import ASGIApp
 
-from serving.edge import Edge
 from serving.openapi import Description, corrected
-from serving.records import Row
-from serving.refusal import RETRY_AFTER, Refusal
 
 # What the edge does in place of BentoML's middleware, for all requests alike.
 REPLACED = {
@@ -26,8 +16,6 @@ REPLACED = {
     "TimeoutMiddleware",
     "MaxConcurrencyMiddleware",
 }
-# So few rows are predicted on the event loop: to hand them to a thread would take longer.
-MAX_INLINE_ROWS = 1
 
 
 class TabularService(bentoml.Service):
@@ -40,7 +28,11 @@ class TabularService(bentoml.Service):
         collects them, starts a task and a timer, looks six metrics up, formats a log record, and
         inspects the signature of the API. The edge predicts without all that.
         """
+        # Not at the top, for these are for workers: the supervisor has to start fast and be small.
         from _bentoml_impl.server.app import ServiceAppFactory
+
+        from serving.dispatch import Predictor
+        from serving.edge import Edge
 
         self.inject_config()
         factory = ServiceAppFactory(self, is_main=is_main)
@@ -96,78 +88,3 @@ def wrapped(edge: ASGIApp, app: Any) -> ASGIApp:
         if part not in inner:
             edge = part.cls(edge, *part.args, **part.kwargs)
     return edge
-
-
-class Predictor:
-    """One prediction API, called from the edge by way of the dispatcher that BentoML made for it.
-
-    `factory` is BentoML's `ServiceAppFactory`.
-    """
-
-    def __init__(self, factory: Any, name: str, max_queue: int) -> None:
-        self.factory = factory
-        self.api = factory.service.apis[name]
-        self.max_queue = max_queue
-        self.thread = ThreadPoolExecutor(1)
-        self.dispatcher = factory.dispatchers[name]
-        self.dispatcher.get_batch_size = len
-        self.dispatcher.optimizer = NoWait(self.dispatcher.max_latency)
-        self.submit = self.dispatcher(self.predict)
-
-    async def __call__(self, body: bytes) -> tuple[bytes, str]:
-        """Return the answer to a body, and the tag of the model; raise `Refusal`."""
-        rows = self.api.input_spec.rows(body)
-        # Requests that were given up are still in the queue.
-        if len(self.dispatcher._queue) >= self.max_queue:
-            raise Refusal(503, "Too many predictions are waiting; try again soon", RETRY_AFTER)
-        predictions = await self.submit(rows)
-        return self.api.output_spec.render(predictions), self.tag
-
-    async def predict(self, requests: Sequence[list[Row]]) -> list[list[float]]:
-        """Predict the rows of several requests together; return the predictions of each."""
-        rows = [row for request in requests for row in request]
-        self.batch_size.observe(len(requests))
-        if len(rows) <= MAX_INLINE_ROWS:
-            predictions = self.api.func(self.service, rows)
-        else:
-            loop = asyncio.get_running_loop()
-            predictions = await loop.run_in_executor(self.thread, self.api.func, self.service, rows)
-        ends = accumulate(map(len, requests))
-        return [
-            predictions[end - len(request) : end]
-            for request, end in zip(requests, ends, strict=True)
-        ]
-
-    @cached_property
-    def service(self) -> Any:
-        """The instance that BentoML makes of the Service's class when it starts."""
-        return self.factory._service_instance
-
-    @cached_property
-    def tag(self) -> str:
-        """The tag of the model that predicts."""
-        return str(self.service.model.tag)
-
-    @cached_property
-    def batch_size(self) -> Any:
-        """BentoML's histogram of the requests in a batch."""
-        return self.factory.adaptive_batch_size_hist.labels(
-            runner_name=self.factory.service.name,
-            worker_index=server_context.worker_index,
-            method_name=self.api.name,
-            service_version=server_context.bento_version,
-            service_name=server_context.bento_name,
-        )
-
-
-class NoWait(Optimizer):
-    """Lets a batch go as soon as the one before is done.
-
-    BentoML's waits for as long as batches waited lately, and learns that anew every 5 s at most: a
-    client alone after a burst was answered N times a second instead of N.
-    """
-
-    def trigger_refresh(self) -> None:
-        """Learn how long predictions take, and nothing about waiting."""
-        super().trigger_refresh()
-        self.wait = 0

@@ -1,27 +1,18 @@
-"""The model: what training records with it, what is checked before it serves, how it predicts."""
+"""The model in the store: what training records with it, and what is checked before it serves."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 
 import attrs
 import bentoml
-import numpy as np
 from bentoml.exceptions import BentoMLException, NotFound
 from bentoml.models import BentoModel
-from prometheus_client import Counter
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-
-from serving.records import Row
-
-OUTSIDE = Counter(
-    "feature_outside_training_range", "Legal values outside the training range", ["feature"]
-)
 
 
 class Training(BaseModel):
@@ -64,33 +55,6 @@ class RecordModel(BentoModel):
         """Describe the model for a Bento; raise BentoMLException as `resolve` does."""
         self.resolve()
         return super().to_info(alias)
-
-
-class Regressor:
-    """A scikit-learn regressor from the model store."""
-
-    def __init__(self, model: bentoml.Model) -> None:
-        # Imported here because `bentoml serve` imports the service in its supervisor too, which
-        # needs no model: without scikit-learn that is N MB smaller, and ready N s earlier.
-        from sklearn import config_context
-
-        self.lenient = config_context
-        training = Training.model_validate(model.info.metadata)
-        self.feature_names = training.feature_names
-        ranges = [training.training_range[name] for name in self.feature_names]
-        self.lowest, self.highest = np.array(ranges).T
-        self.estimator = bentoml.sklearn.load_model(model)
-
-    def predict(self, rows: Sequence[Row]) -> list[float]:
-        """Predict the targets (n_samples,) of rows (n_samples, n_features)."""
-        X = np.array(rows)
-        outside = ((self.lowest > X) | (self.highest < X)).sum(axis=0)
-        for index in outside.nonzero()[0]:
-            OUTSIDE.labels(self.feature_names[index]).inc(outside[index])
-        # A record holds finite numbers only. One that is too large for the trees' float32 becomes
-        # infinite there, and goes the way of all large numbers.
-        with self.lenient(assume_finite=True), np.errstate(over="ignore"):
-            return self.estimator.predict(X).tolist()
 
 
 class ModelCard(Training):

@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 
 from house import EXAMPLE
 from service import HousePrice
-from serving.framework import REPLACED, NoWait
+from serving.dispatch import NoWait
+from serving.framework import REPLACED
 
 
 @pytest.fixture

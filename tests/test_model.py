@@ -8,7 +8,8 @@ from pydantic import create_model
 from sklearn.dummy import DummyRegressor
 
 from house import EXAMPLE, FEATURES, House
-from serving.model import RecordModel, Regressor
+from serving.model import RecordModel
+from serving.regressor import Regressor
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,347 @@
+"""Measure our service beside others, in interleaved rounds, on one core each.
+
+Prints every figure beside its target, and writes results.json and chart.png. `QUICK=1` takes
+three minutes instead of thirty: one short round, no soak, and nothing about single measures.
+"""
+
+import json
+import os
+import platform
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.request import Request, urlopen
+
+import bentoml
+import psutil
+from tqdm import tqdm
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from house import EXAMPLE, NAME  # noqa: E402
+
+QUICK = bool(os.environ.get("QUICK"))
+ROUNDS, SECONDS, SOAK_MINUTES = (1, 3, 0) if QUICK else (3, 5, 10)
+CONNECTIONS = (64, 16, 1)  # in this order, without a pause: one client right after a burst
+PORT = "3999"
+URL = f"http://127.0.0.1:{PORT}"
+PREDICTION = 12.273424794987879
+BIN = Path(sys.executable).parent
+OURS, FLASK = "this bundle", "Flask-RESTful, gunicorn"
+DOCUMENTED, FLOOR = "BentoML as documented", "uvicorn, no prediction"
+SERVERS = {
+    OURS: "bentoml serve --working-dir ..",
+    FLASK: f"gunicorn --bind 127.0.0.1:{PORT} --log-level error flask_api:app",
+    "FastAPI, uvicorn": f"uvicorn --port {PORT} --log-level error fastapi_api:app",
+    DOCUMENTED: f"bentoml serve bentoml_docs:Documented --port {PORT}",
+    FLOOR: f"uvicorn --port {PORT} --log-level error --lifespan off floor:app",
+}
+VARIANT = "bentoml serve without:HousePrice"
+TRACED = {"BENTOML_CONFIG_OPTIONS": "tracing.exporter_type=in_memory tracing.sample_rate=1.0"}
+Figures = dict[str, Any]
+
+
+def main() -> None:
+    """Measure, print, and write results.json and chart.png."""
+    cores = sorted(os.sched_getaffinity(0))
+    if not shutil.which("wrk"):
+        raise SystemExit("wrk is missing: install it, on Debian with `apt-get install wrk`")
+    if len(cores) < 2:
+        print("There is one core only: server and load share it, and nothing is pinned.")
+    with TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), cores[:1], cores[-1:])
+        results = bench.run()
+    report(results)
+    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    chart(results)
+
+
+class Bench:
+    """Servers on some cores, load from others."""
+
+    def __init__(self, folder: Path, server_cores: list[int], load_cores: list[int]) -> None:
+        self.server_cores, self.load_cores = server_cores, load_cores
+        self.folder = folder
+        self.bodies("records", [json.dumps(record) for record in records(200)])
+        arrays = [json.dumps({"input_series": [list(r.values())]}) for r in records(200)]
+        self.bodies("arrays", arrays)
+        self.bodies("batches", [json.dumps(records(1000, seed)) for seed in range(5)])
+        self.env = os.environ | {
+            "PORT": PORT,
+            "MODEL_FILE": bentoml.models.get(f"{NAME}:latest").path_of("saved_model.pkl"),
+            "PYTHONPATH": str(HERE.parent),
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "BENTOML_DO_NOT_TRACK": "true",
+        }
+
+    def bodies(self, name: str, lines: list[str]) -> None:
+        """Write bodies for the load generator, one a line."""
+        (self.folder / name).write_text("\n".join(lines) + "\n")
+
+    def run(self) -> Figures:
+        """Return all figures."""
+        steps = ROUNDS * (len(SERVERS) + len(variants())) + 4 + SOAK_MINUTES
+        with tqdm(total=steps, unit="step") as bar:
+            rounds: dict[str, list[Figures]] = {name: [] for name in [*SERVERS, *variants()]}
+            for _ in range(ROUNDS):
+                for name, command in SERVERS.items():
+                    bar.set_description(name)
+                    rounds[name].append(self.throughput(command, {}))
+                    bar.update()
+                for name, env in variants().items():
+                    bar.set_description(f"without {name}")
+                    rounds[name].append(self.throughput(VARIANT, env))
+                    bar.update()
+            results = {
+                "date": datetime.now(UTC).date().isoformat(),
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}",
+                "pinned": self.server_cores != self.load_cores,
+                "rounds": ROUNDS,
+                "seconds": SECONDS,
+                "servers": {name: summary(rounds[name]) for name in SERVERS},
+                "measures": {name: summary(rounds[name]) for name in variants()},
+            }
+            for figure in (self.batch, self.start, self.workers, self.memory):
+                bar.set_description(figure.__name__)
+                results |= figure(bar)
+                bar.update()
+        return results
+
+    def throughput(self, command: str, env: dict[str, str]) -> Figures:
+        """Return requests/s, latencies and failures at each number of connections."""
+        bodies = "arrays" if "docs" in command else "records"
+        with self.serving(command, **env):
+            self.load(64, bodies, 2)
+            return {str(c): self.load(c, bodies, SECONDS) for c in CONNECTIONS}
+
+    def batch(self, bar: tqdm) -> Figures:
+        """Return records/s in /predict_batch of 1000, and of `model.predict` in a loop."""
+        with self.serving(SERVERS[OURS]):
+            loads = [self.load(4, "batches", SECONDS, "/predict_batch") for _ in range(3)]
+        code = (
+            "import joblib, os, time, numpy as np; model = joblib.load(os.environ['MODEL_FILE']);"
+            "X = np.random.default_rng(0).uniform(1, 20, (1000, 13)); n = 0; t = time.time();\n"
+            f"while time.time() < t + {SECONDS}: model.predict(X); n += 1000\n"
+            "print(n / (time.time() - t))"
+        )
+        pinned = self.pin(self.server_cores)
+        loop = subprocess.run(
+            ["python", "-c", code], env=self.env, preexec_fn=pinned, capture_output=True, check=True
+        )
+        rate = median(load["rate"] for load in loads) * 1000
+        return {"batch": {"records_per_second": rate, "predict_loop": float(loop.stdout)}}
+
+    def start(self, bar: tqdm) -> Figures:
+        """Return the seconds from `bentoml serve` to the first good answer, ours and documented."""
+        times: dict[str, list[float]] = {OURS: [], DOCUMENTED: []}
+        for _ in range(1 if QUICK else 5):
+            for name, measured in times.items():
+                begin = time.monotonic()
+                with self.serving(SERVERS[name]):
+                    measured.append(time.monotonic() - begin)
+        return {"first_answer_seconds": {name: median(times[name]) for name in times}}
+
+    def workers(self, bar: tqdm) -> Figures:
+        """Return requests/s of one and of two workers, with the load beside them on all cores."""
+        pinned = self.server_cores, self.load_cores
+        self.server_cores = self.load_cores = [*self.server_cores, *self.load_cores]
+        rates = {}
+        for count in ("1", "2"):
+            with self.serving(SERVERS[OURS], WORKERS=count):
+                self.load(64, "records", 2)
+                rates[count] = median(self.load(64, "records", SECONDS)["rate"] for _ in range(3))
+        self.server_cores, self.load_cores = pinned
+        return {"workers": rates}
+
+    def memory(self, bar: tqdm) -> Figures:
+        """Return the resident memory of all processes, after each minute of full load."""
+        with self.serving(SERVERS[OURS]) as server:
+            failed = self.load(64, "records", SECONDS)["failed"]
+            sizes = [resident(server)]
+            for _ in range(SOAK_MINUTES):
+                failed += self.load(64, "records", 60)["failed"]
+                sizes.append(resident(server))
+                bar.update()
+        return {"memory_mb": sizes, "soak_failed": failed}
+
+    @contextmanager
+    def serving(self, command: str, **env: str) -> Iterator[subprocess.Popen]:
+        """Run a server until it has given the right answer, and as long as it is wanted."""
+        server = subprocess.Popen(
+            command.split(),
+            cwd=HERE,
+            env=self.env | env,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=self.pin(self.server_cores),
+        )
+        try:
+            wait_for_answer("docs" in command)
+            yield server
+        finally:
+            server.terminate()
+            server.wait()
+
+    def load(self, connections: int, bodies: str, seconds: int, path: str = "/predict") -> Figures:
+        """Return what wrk measures."""
+        wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", "load.lua", URL + path]
+        done = subprocess.run(
+            [*wrk, "--", str(self.folder / bodies)],
+            cwd=HERE,
+            preexec_fn=self.pin(self.load_cores),
+            capture_output=True,
+            check=True,
+        )
+        measured = json.loads(done.stdout.splitlines()[-1])
+        return {**measured, "rate": measured["requests"] / measured["seconds"]}
+
+    def pin(self, cores: list[int]) -> Any:
+        """Return what ties a process to these cores."""
+        return lambda: os.sched_setaffinity(0, cores)
+
+
+def variants() -> dict[str, dict[str, str]]:
+    """Return our service without each of its measures, as the environment that makes it so."""
+    if QUICK:
+        return {}
+    names = re.findall(r'^    "(.*)": ', (HERE / "without.py").read_text(), re.MULTILINE)
+    return {
+        **{name: {"WITHOUT": name} for name in names},
+        "no tracing": TRACED,
+        "(cost of the access log)": {"ACCESS_LOG": "off"},
+    }
+
+
+def records(count: int, seed: int = 0) -> list[dict[str, float]]:
+    """Return varied records around the example."""
+    rng = random.Random(seed)
+    return [
+        EXAMPLE | {"RM": round(rng.uniform(4, 8), 3), "LSTAT": round(rng.uniform(2, 35), 2)}
+        for _ in range(count)
+    ]
+
+
+def wait_for_answer(documented: bool) -> None:
+    """Return once the example is predicted right; a wrong answer ends the benchmark."""
+    body = {"input_series": [list(EXAMPLE.values())]} if documented else EXAMPLE
+    headers = {"Content-Type": "application/json"}
+    request = Request(URL + "/predict", json.dumps(body).encode(), headers)
+    for _ in range(3000):
+        with suppress(OSError):
+            answer = json.load(urlopen(request))
+            prediction = answer[0] if documented else answer["prediction"]
+            if abs(prediction - PREDICTION) > 1e-9:
+                raise SystemExit(f"A server predicts {prediction}")
+            return
+        time.sleep(0.01)
+    raise SystemExit("A server does not answer")
+
+
+def resident(server: subprocess.Popen) -> float:
+    """Return the resident memory of a process and all of its children, in MB."""
+    parent = psutil.Process(server.pid)
+    return sum(p.memory_info().rss for p in [parent, *parent.children(recursive=True)]) / 1e6
+
+
+def summary(rounds: list[Figures]) -> Figures:
+    """Return the medians of several rounds, the spread of the rates, and all failures."""
+    return {
+        c: {
+            "rate": median(r[c]["rate"] for r in rounds),
+            "spread": [min(r[c]["rate"] for r in rounds), max(r[c]["rate"] for r in rounds)],
+            "p50_ms": median(r[c]["p50_ms"] for r in rounds),
+            "p99_ms": median(r[c]["p99_ms"] for r in rounds),
+            "failed": sum(r[c]["failed"] for r in rounds),
+        }
+        for c in map(str, CONNECTIONS)
+    }
+
+
+def targets(results: Figures) -> Iterator[tuple[str, float, str]]:
+    """Yield each figure with its target."""
+    ours, flask = results["servers"][OURS], results["servers"][FLASK]
+    for c, least in (("64", 5.0), ("16", 4.0), ("1", 1.4)):
+        yield f"requests/s at {c}, to Flask", ours[c]["rate"] / flask[c]["rate"], f">= {least}"
+    yield "p99 at 64, to Flask", ours["64"]["p99_ms"] / flask["64"]["p99_ms"], "<= 0.25"
+    yield "p99 to p50 at 1", ours["1"]["p99_ms"] / ours["1"]["p50_ms"], "<= 1.3"
+    floor = results["servers"][FLOOR]["1"]
+    yield "p99 to p50 at 1 without prediction", floor["p99_ms"] / floor["p50_ms"], ""
+    failed = sum(figures["failed"] for figures in ours.values()) + results["soak_failed"]
+    yield "failed requests", failed, "<= 0"
+    batch = results["batch"]
+    share = batch["records_per_second"] / batch["predict_loop"]
+    yield "records/s in batches, to model.predict", share, ">= 0.35"
+    sizes = results["memory_mb"]
+    if len(sizes) > 2:
+        yield "memory after 10 minutes, to 1 minute", sizes[-1] / sizes[1], "<= 1.01"
+    yield "resident memory, MB", sizes[0], "<= 300"
+    seconds = results["first_answer_seconds"]
+    yield "first good answer, s", seconds[OURS], "<= 2.5"
+    yield "first good answer as documented, s", seconds[DOCUMENTED], ""
+    yield "two workers, to one", results["workers"]["2"] / results["workers"]["1"], ""
+
+
+def report(results: Figures) -> None:
+    """Print the tables, in Markdown."""
+    print("\n| requests/s (p99 in ms) | 64 | 16 | 1 | to Flask at 64 | failed |")
+    print("|---|---|---|---|---|---|")
+    flask = results["servers"][FLASK]["64"]["rate"]
+    for name, figures in results["servers"].items():
+        print(f"| {name} | {cells(figures)} | {figures['64']['rate'] / flask:.1f} | ", end="")
+        print(f"{sum(f['failed'] for f in figures.values())} |")
+    print("\n| figure | measured | target | |\n|---|---|---|---|")
+    for name, value, target in targets(results):
+        met = "" if not target else "met" if meets(value, target) else "MISSED"
+        print(f"| {name} | {value:.3g} | {target} | {met} |")
+    print("\n| without | 64 | 16 | 1 | rate at 64, 16, 1 to ours |\n|---|---|---|---|---|")
+    ours = results["servers"][OURS]
+    for name, figures in results["measures"].items():
+        ratios = ", ".join(f"{figures[c]['rate'] / ours[c]['rate']:.2f}" for c in figures)
+        print(f"| {name} | {cells(figures)} | {ratios} |")
+
+
+def meets(value: float, target: str) -> bool:
+    """Tell whether a value is within a target such as `>= 5.0`."""
+    sign, bound = target.split()
+    return value >= float(bound) if sign == ">=" else value <= float(bound)
+
+
+def cells(figures: Figures) -> str:
+    """Return the cells of one row: rate, spread and p99 at each number of connections."""
+    return " | ".join(
+        f"{f['rate']:.0f} [{f['spread'][0]:.0f}-{f['spread'][1]:.0f}] ({f['p99_ms']:.1f})"
+        for f in figures.values()
+    )
+
+
+def chart(results: Figures) -> None:
+    """Draw the rates of the servers."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    for index, (name, figures) in enumerate(results["servers"].items()):
+        places = [place + index / 6 for place in range(len(CONNECTIONS))]
+        bars = axes.bar(places, [f["rate"] for f in figures.values()], 0.16, label=name)
+        axes.bar_label(bars, fmt="%.0f", fontsize=7)
+    axes.set_xticks([0.3, 1.3, 2.3], [f"{c} connections" for c in CONNECTIONS])
+    axes.set_ylabel("requests/s, one server core")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(HERE / "chart.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""The same API on FastAPI and uvicorn: validated by the record type, no batching."""
+
+import os
+
+import joblib
+from fastapi import FastAPI
+
+from house import House
+
+model = joblib.load(os.environ["MODEL_FILE"])
+app = FastAPI()
+
+
+@app.post("/predict")
+async def predict(house: House) -> dict[str, float]:
+    """Predict the price of one house."""
+    return {"prediction": model.predict([list(vars(house).values())])[0]}
