@@ -1,4 +1,4 @@
-"""The record type: one house. No other file names a feature."""
+"""The record type: one house. No other module of the service or the training names a feature."""
 
 from typing import Annotated, Any
 
@@ -45,7 +45,7 @@ class House(BaseModel):
     TAX: float = feature("Property tax at full value", "$ per $10,000", 666.0, ge=0)
     PTRATIO: float = feature("Pupils per teacher in the town", "pupils", 20.2, ge=0)
     B: float = feature(
-        "Race term of the study: see data/README.md", "index", 349.48, ge=0, le=396.9
+        "1000 (Bk - 0.63)^2, Bk the Black share of the town", "index", 349.48, ge=0, le=396.9
     )
     LSTAT: float = feature("Residents of 'lower status'", "%", 24.9, ge=0, le=100)
 

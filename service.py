@@ -1,9 +1,9 @@
 """House prices over HTTP: a model from the BentoML model store behind two prediction APIs.
 
 The way of a request: the edge turns away what cannot be a prediction request; `HouseBody` or
-`HousesBody` turns the JSON into rows of feature values, or refuses it naming every fault; BentoML's
+`HousesBody` turns the JSON into rows of feature values, or refuses it naming the faults; BentoML's
 adaptive batching joins the rows of requests that arrive together; the API method predicts them all;
-`Prediction` or `Predictions` writes the part of each request. `TabularService` puts that together.
+`Prediction` or `Predictions` writes the answer to each request. `TabularService` ties it together.
 """
 
 import gc
@@ -50,15 +50,15 @@ class HousePrice:
     settings = settings
     model = model
 
-    @bentoml.on_deployment
+    @bentoml.on_deployment  # BentoML calls it on the class
     def pin_model() -> None:
         """Before any worker starts: make all of them, and their successors, serve one model."""
         os.environ["MODEL"] = str(model.resolve().tag)
 
     def __init__(self) -> None:
         """In each worker, before it answers: load the model, and see that it predicts."""
-        # Not at the top: the supervisor, which imports this file too, needs no scikit-learn. That
-        # is 130 MB and 0.8 s.
+        # Not at the top: the supervisor, which imports this file too, needs no scikit-learn, which
+        # takes 100 MB and 0.8 s.
         from serving.regressor import Regressor
 
         self.regressor = Regressor(self.model)

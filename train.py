@@ -90,7 +90,7 @@ def fit(X_train: np.ndarray, y_train: np.ndarray) -> GradientBoostingRegressor:
 
 
 def evaluate(model: RegressorMixin, data: Split) -> dict[str, float]:
-    """Return the errors of a fitted model and, over all the data in five folds, of its like."""
+    """Return the scores of a fitted model and, in five folds over all the data, of its like."""
     X, y = np.concatenate(data[:2]), np.concatenate(data[2:])
     folds = KFold(5, shuffle=True, random_state=0)
     cv_rmse = -cross_val_score(model, X, y, cv=folds, scoring="neg_root_mean_squared_error")

@@ -1,6 +1,7 @@
 """From the edge to an API of the Service, by way of the dispatcher that BentoML made for it."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -28,13 +29,17 @@ class Predictor:
         self.dispatcher = factory.dispatchers[name]
         self.dispatcher.get_batch_size = len
         self.dispatcher.optimizer = NoWait(self.dispatcher.max_latency)
+        self.dispatcher.max_latency = math.inf  # the edge keeps the time
         self.submit = self.dispatcher(self.predict)
 
     async def __call__(self, body: bytes) -> tuple[bytes, str]:
         """Return the answer to a body, and the tag of the model; raise `Refusal`."""
         rows = self.api.input_spec.rows(body)
-        # Requests that were given up are still in the queue.
-        if len(self.dispatcher._queue) >= self.max_queue:
+        queue = self.dispatcher._queue
+        # What the edge gave up is still in the queue, and would be predicted for nobody.
+        while queue and queue[0].future.done():
+            queue.popleft()
+        if len(queue) >= self.max_queue:
             raise Refusal(503, "Too many predictions are waiting; try again soon", RETRY_AFTER)
         predictions = await self.submit(rows)
         return self.api.output_spec.render(predictions), self.tag
@@ -77,10 +82,10 @@ class Predictor:
 
 
 class NoWait(Optimizer):
-    """Lets a batch go as soon as the one before is done.
+    """Lets a batch go once the one before is done, for which BentoML looks every ms.
 
     BentoML's waits for as long as batches waited lately, and learns that anew every 5 s at most: a
-    client alone after a burst was answered N times a second instead of N.
+    client alone after a burst got half as many answers (benchmarks/README.md, "no learned wait").
     """
 
     def trigger_refresh(self) -> None:

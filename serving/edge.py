@@ -17,7 +17,7 @@ from serving.telemetry import AccessLog, RequestMetrics
 logger = logging.getLogger(__name__)
 
 # From the bytes of a body to those of the answer, and the tag of the model that predicted.
-Predictor = Callable[[bytes], Awaitable[tuple[bytes, str]]]
+Predict = Callable[[bytes], Awaitable[tuple[bytes, str]]]
 
 # A caller may name its request, but not so as to forge a line of the log.
 REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
@@ -26,13 +26,14 @@ REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
 class Edge:
     """ASGI application in front of BentoML's: it predicts, and leaves all other paths to that.
 
-    Every request gets an ID, is counted and logged; every error gets one shape.
+    Every request gets an ID and is counted, and logged unless it is a probe; every error gets one
+    shape.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        predictors: Mapping[str, Predictor],
+        predictors: Mapping[str, Predict],
         endpoints: Collection[str],
         probes: Collection[str],
         settings: Settings,
@@ -72,7 +73,7 @@ class Edge:
                 self.log.add(scope["method"], path, reply.status, seconds, reply.request_id)
 
     async def answer(self, scope: Scope, receive: Receive, reply: "Reply") -> None:
-        """Answer a request; whatever goes wrong ends here, as a `Refusal`."""
+        """Answer a request; what goes wrong before the answer has begun ends here."""
         predictor = self.predictors.get(scope["path"])
         try:
             if predictor is None:
@@ -91,7 +92,7 @@ class Edge:
             words = f"Internal error; report it with request ID {reply.request_id}"
             await reply.send_json(500, Refusal(500, words).body, {})
 
-    async def predict(self, predictor: Predictor, receive: Receive, reply: "Reply") -> None:
+    async def predict(self, predictor: Predict, receive: Receive, reply: "Reply") -> None:
         """Predict within the limits of size, number and time."""
         limits = self.settings
         check_headers(reply.headers, limits.max_body_bytes)
@@ -191,4 +192,4 @@ async def read(receive: Receive, max_body_bytes: int) -> bytes:
 
 def too_large(max_body_bytes: int) -> Refusal:
     """Return the answer to a body over the limit."""
-    return Refusal(413, f"The body is over {max_body_bytes} bytes; send fewer records at a time")
+    return Refusal(413, f"The body is over {max_body_bytes} bytes; send less at a time")

@@ -1,4 +1,4 @@
-"""Where BentoML 1.4.39 is stepped around: what it does, and what is done instead."""
+"""Where BentoML 1.4.39 is stepped around, with dispatch.py, which only workers import."""
 
 import inspect
 from typing import Any
@@ -9,7 +9,8 @@ from starlette.types import ASGIApp
 
 from serving.openapi import Description, corrected
 
-# What the edge does in place of BentoML's middleware, for all requests alike.
+# BentoML's middleware whose work the edge does: metrics and log for all requests, limits for
+# predictions.
 REPLACED = {
     "RunnerTrafficMetricsMiddleware",
     "AccessLogMiddleware",
@@ -19,14 +20,18 @@ REPLACED = {
 
 
 class TabularService(bentoml.Service):
-    """A BentoML Service behind our edge, whose Bento keeps its model and whose docs are true."""
+    """A BentoML Service behind our edge, whose Bento keeps its model and whose docs are true.
+
+    Its class has `settings`, which replace BentoML's `traffic`, and a `model`.
+    """
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return BentoML's application behind the edge.
 
         Between a request and its dispatcher BentoML opens a span for each message, even if nobody
-        collects them, starts a task and a timer, looks six metrics up, formats a log record, and
-        inspects the signature of the API. The edge predicts without all that.
+        collects them, starts a task and a timer, looks four metrics up, formats a log record, and
+        inspects the signature of the API. With all that, our service answered a seventh as many
+        requests (benchmarks/README.md, "the edge before BentoML's HTTP layers").
         """
         # Not at the top, for these are for workers: the supervisor has to start fast and be small.
         from _bentoml_impl.server.app import ServiceAppFactory
@@ -61,9 +66,8 @@ class TabularService(bentoml.Service):
         that a Bento would serve `latest`: whatever was trained last.
         """
         super().on_load_bento(bento)
-        built_with = {info.tag.name: info.tag for info in bento.info.all_models}
-        for model in self.models:
-            object.__setattr__(model, "tag", built_with[model.tag.name])
+        for model, info in zip(self.models, bento.info.all_models, strict=True):
+            object.__setattr__(model, "tag", info.tag)
 
     @property
     def openapi_spec(self) -> Description:

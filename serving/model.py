@@ -40,7 +40,8 @@ class RecordModel(BentoModel):
             trained_on = Training.model_validate(model.info.metadata).feature_names
         except (BentoMLException, ValidationError) as error:
             raise NotFound(
-                f"The model store has no {self.tag} saved by train.py: run `make train`"
+                f"The model store has no {self.tag} saved by train.py: "
+                "run `make train`, or correct MODEL"
             ) from error
         features = list(self.record_type.model_fields)
         if trained_on != features:

@@ -24,7 +24,7 @@ ERRORS = {
     "415": "The body is not announced as application/json",
     "429": "Too many predictions at once: try again after Retry-After seconds",
     "500": "A fault of the service: report it with the request ID",
-    "503": "Not ready: try again after Retry-After seconds",
+    "503": "Too many predictions are waiting: try again after Retry-After seconds",
     "504": "No prediction in time: try again",
 }
 FOREIGN = ("InvalidArgument", "NotFound", "InternalServerError", "TaskStatusResponse")
@@ -33,14 +33,15 @@ REF = "#/components/schemas/{model}"
 
 
 def corrected(spec: dict[str, Any], routes: Iterable[str], description: str) -> "Description":
-    """Return an OpenAPI document with the errors, headers and schemas that are really sent.
+    """Return an OpenAPI document with the errors, the model tag and the schemas that are sent.
 
     BentoML describes errors of its own, no mounted route, and as OpenAPI 3.0.2 what pydantic gave
     it: JSON schemas as in 3.1.
     """
     spec["openapi"] = "3.1.0"
-    spec["info"] = {**spec["info"], "description": description}
-    del spec["info"]["contact"]
+    info = spec["info"]
+    version = info["version"] if info["version"] != "None" else "development"
+    spec["info"] = {"title": info["title"], "version": version, "description": description}
     for route in routes:
         operation = spec["paths"][route]["post"]
         success = {**operation["responses"][200], "headers": {"X-Model-Tag": TAG_HEADER}}

@@ -12,9 +12,9 @@ from serving.refusal import Refusal
 Row = tuple[Any, ...]
 Place = tuple[str | int, ...]
 
-# How many faults an answer names, and how many values more than its records need a body may hold.
-# 1 MiB of empty arrays as an unknown feature kept the event loop busy for 2 s, which is the time
-# that pydantic takes to put them into an error for each missing feature.
+# The most faults that an answer names, and the most values beyond those of its records that a body
+# may hold: pydantic copies an unknown feature into an error for each missing one, which took 2 s on
+# the event loop for 1 MiB of empty arrays.
 MAX_FAULTS = 1000
 SLACK = 100
 
@@ -27,7 +27,7 @@ class Records(bentoml.IODescriptor):
 
     @classmethod
     def rows(cls, body: bytes) -> list[Row]:
-        """Return a row for each record of the body; raise `Refusal` (400) naming every fault."""
+        """Return a row for each record of the body; raise `Refusal` (400) naming the faults."""
         if body.count(b",") > cls.most_values + SLACK:
             raise Refusal(400, f"Send at most {cls.most_values} values; the body has many more")
         try:

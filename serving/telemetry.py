@@ -22,11 +22,11 @@ LINES_LOST = Counter("access_log_lines_lost", "Access log lines that could not b
 class RequestMetrics:
     """BentoML's request metrics, under their names and labels, for a known set of endpoints.
 
-    BentoML's middleware looks six labelled series up in each request, and adds twenty for each
+    BentoML's middleware looks four labelled series up in each request, and adds twenty for each
     path that anybody tries. Here each is looked up once, and an unknown path is one endpoint.
     """
 
-    def __init__(self, predictions: Iterable[str]) -> None:
+    def __init__(self, endpoints: Iterable[str]) -> None:
         total, duration, in_progress, last = instruments()
         where = {
             "service_name": server_context.bento_name,
@@ -41,7 +41,7 @@ class RequestMetrics:
                 for metric in (total, duration)
             )
         )
-        for endpoint in predictions:
+        for endpoint in endpoints:
             # A series that begins at its first request shows no rate for it.
             self.answers(endpoint, 200)
             self.answers(endpoint, 500)
@@ -109,7 +109,8 @@ class AccessLog:
         """Write what is left."""
         if self.writing:
             await self.writing
-        write(self.lines)
+        lines, self.lines = self.lines, []
+        write(lines)
 
 
 def write(lines: list[str]) -> None:

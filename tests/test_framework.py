@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from _bentoml_impl.server.app import ServiceAppFactory
 from bentoml._internal.marshal.dispatcher import CorkDispatcher, Optimizer
+from conftest import run
 from starlette.middleware.cors import CORSMiddleware
 from starlette.testclient import TestClient
 
@@ -77,6 +78,23 @@ def test_prediction_that_is_not_finite_is_a_500(client, monkeypatch):
     """Never null or NaN."""
     monkeypatch.setattr(bentoml.get_current_service().regressor, "predict", lambda rows: [np.nan])
     assert client.post("/predict", json=EXAMPLE).status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("options", "outermost"),
+    [
+        ("", "Edge"),
+        (
+            "services.tracing.exporter_type=in_memory services.tracing.sample_rate=1.0",
+            "OpenTelemetryMiddleware",
+        ),
+    ],
+)
+def test_tracing_is_on_if_an_exporter_is_configured(model, options, outermost):
+    """And only then, for it costs much."""
+    code = "import service; print(type(service.HousePrice.to_asgi()).__name__)"
+    done = run("python", "-c", code, BENTOML_CONFIG_OPTIONS=options)
+    assert done.stdout.split()[-1] == outermost
 
 
 def test_middleware_that_a_user_adds_reaches_the_predictions(model):

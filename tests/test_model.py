@@ -77,6 +77,13 @@ def test_values_outside_the_training_range_are_predicted_and_counted(regressor):
     )
 
 
+def test_ends_of_the_training_range_are_inside(regressor):
+    """They were seen in training."""
+    before = outside("CHAS")
+    regressor.predict([tuple((EXAMPLE | {"CHAS": value}).values()) for value in (0, 1)])
+    assert outside("CHAS") == before
+
+
 def test_number_too_large_for_the_trees_is_predicted_as_a_large_one(regressor):
     """Without a warning, although float32 cannot hold it."""
     rows = [tuple((EXAMPLE | {"CRIM": crime}).values()) for crime in (1e6, 1e308)]
