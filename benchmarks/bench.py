@@ -346,9 +346,10 @@ def chart(results: Figures) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    for index, (name, figures) in enumerate(results["servers"].items()):
-        places = [place + index / 6 for place in range(len(CONNECTIONS))]
-        bars = axes.bar(places, [f["rate"] for f in figures.values()], 0.16, label=name)
+    servers = [item for item in results["servers"].items() if item[0] != FLOOR]
+    for index, (name, figures) in enumerate(servers):
+        places = [place + index / 5 for place in range(len(CONNECTIONS))]
+        bars = axes.bar(places, [f["rate"] for f in figures.values()], 0.19, label=name)
         axes.bar_label(bars, fmt="%.0f", fontsize=7)
     axes.set_xticks([0.3, 1.3, 2.3], [f"{c} connections" for c in CONNECTIONS])
     axes.set_ylabel("requests/s, one server core")
