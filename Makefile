@@ -1,5 +1,6 @@
 # The commands of the README, the same for people and CI.
 
+# `make test` replays the commands of the README, `make train` among them.
 MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin

@@ -68,6 +68,7 @@ class HousePrice:
         gc.collect()
         gc.freeze()
 
+    # The rows of an API are those of all requests in a batch, and so are the predictions.
     @bentoml.api(batchable=True, input_spec=HouseBody, output_spec=Prediction, max_batch_size=100)
     def predict(self, rows: list[Row]) -> list[float]:
         """Predict the price of one house."""

@@ -82,13 +82,13 @@ def wrapped(edge: ASGIApp, app: Any) -> ASGIApp:
 
     That is what a user has added, CORS, and tracing if an exporter is configured.
     """
+    behind = {"ContextMiddleware"}
     unneeded = set(REPLACED)
     if not BentoMLContainer.tracing.exporter_type.get():
         unneeded.add("OpenTelemetryMiddleware")
-    inner = [part for part in app.user_middleware if part.cls.__name__ == "ContextMiddleware"]
-    outer = [part for part in app.user_middleware if part.cls.__name__ not in unneeded]
-    app.user_middleware = inner
-    for part in reversed(outer):
-        if part not in inner:
+    every = app.user_middleware
+    app.user_middleware = [part for part in every if part.cls.__name__ in behind]
+    for part in reversed(every):
+        if part.cls.__name__ not in behind | unneeded:
             edge = part.cls(edge, *part.args, **part.kwargs)
     return edge

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+TUTORIAL = pytest.approx(12.273424794987879, abs=1e-9)  # its answer to the example
 STORE = tempfile.mkdtemp(prefix="house-price-tests-")
 atexit.register(shutil.rmtree, STORE, ignore_errors=True)
 

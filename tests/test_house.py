@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from house import EXAMPLE, FEATURES, TARGET, House
 
 
-def test_features_are_those_of_the_study_in_its_order():
+def test_features_are_in_the_order_of_statlib():
     """Order matters: it is that of the columns which the model is trained on."""
     expected = "CRIM ZN INDUS CHAS NOX RM AGE DIS RAD TAX PTRATIO B LSTAT"
     assert " ".join(FEATURES) == expected

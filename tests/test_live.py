@@ -9,13 +9,11 @@ from pathlib import Path
 import bentoml
 import psutil
 import pytest
-from conftest import ROOT, is_ready, run, serving, wait_until
+from conftest import ROOT, TUTORIAL, is_ready, run, serving, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
 from house import EXAMPLE
 from train import DATA
-
-TUTORIAL = pytest.approx(12.273424794987879, abs=1e-9)
 
 
 @pytest.fixture(scope="module")
