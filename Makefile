@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: serve train test lint bench
+.PHONY: serve train test lint bench image
 
 serve: $(READY)
 	@$(BIN)/python train.py --if-missing
@@ -25,6 +25,9 @@ lint: $(READY)
 bench: $(READY) .venv-bench/ready
 	@$(BIN)/python train.py --if-missing
 	@.venv-bench/bin/python benchmarks/bench.py
+
+image: $(READY)
+	@deploy/image.sh
 
 .venv-bench/ready: requirements.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from house import EXAMPLE, FEATURES, NAME, House
 from serving.framework import TabularService
+from serving.image import ENVS, IMAGE
 from serving.model import RecordModel, card_app
 from serving.records import Prediction, Predictions, Records, Row
 from serving.settings import load_settings
@@ -43,6 +44,8 @@ class HousesBody(Records):
     service_class=TabularService,
     http={"port": settings.port},
     workers=settings.workers,
+    image=IMAGE,
+    envs=ENVS,
 )
 @bentoml.asgi_app(card_app(model))  # GET /model
 class HousePrice:

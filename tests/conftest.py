@@ -10,11 +10,16 @@ import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from pip._internal.models.index import PyPI
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = pytest.approx(12.273424794987879, abs=1e-9)  # its answer to the example
+# The index that pip uses, as one that wants a password, which must not get into the image.
+INDEX = urlsplit(os.environ.get("UV_DEFAULT_INDEX") or PyPI.simple_url)
+PRIVATE_INDEX = INDEX._replace(netloc=f"tests:s3cret@{INDEX.netloc}").geturl()
 STORE = tempfile.mkdtemp(prefix="house-price-tests-")
 atexit.register(shutil.rmtree, STORE, ignore_errors=True)
 
@@ -33,17 +38,19 @@ from service import HousePrice  # noqa: E402
 HousePrice.inject_config()
 
 
-def run(*command, check=True, **env):
+def run(*command, check=True, timeout=120, cwd=ROOT, **env):
     """Run a command to its end, and return it with its output."""
-    return subprocess.run(
+    done = subprocess.run(
         command,
-        check=check,
-        cwd=ROOT,
+        cwd=cwd,
         env=os.environ | env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
     )
+    if check and done.returncode:
+        pytest.fail(f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
 
 
 def free_port():
@@ -100,6 +107,21 @@ def training():
 def model(training):
     """The model that it saved."""
     return bentoml.models.get("house_price:latest")
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """A Docker engine: CI has one, elsewhere the tests that need it are skipped without."""
+    if run("docker", "version", check=False).returncode and "CI" not in os.environ:
+        pytest.skip("no Docker engine answers")
+
+
+@pytest.fixture(scope="session")
+def image(engine, model):
+    """What `make image` says; the image is house_price:test, on BASE_IMAGE."""
+    env = {"TAG": "house_price:test", "UV_DEFAULT_INDEX": PRIVATE_INDEX}
+    yield run("make", "image", timeout=900, **env).stdout
+    run("docker", "rmi", "--force", "house_price:test")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Build a Bento of this folder, and its image; called by `make image`.
+#
+# BASE_IMAGE        what it is built on (default: python:3.11-slim, or as your Python is)
+# TAG               the name of the image (default: house_price:latest)
+# UV_DEFAULT_INDEX  the package index (default: the one that pip is configured with)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PWD/.venv/bin:$PATH DOCKER_BUILDKIT=1
+
+fail() { echo "$*" >&2; exit 1; }
+
+command -v docker >/dev/null || fail "There is no docker command: install Docker Engine"
+docker version >/dev/null 2>&1 || fail "No Docker engine answers: start it (docker version says more)"
+docker build --quiet - <<<$'FROM scratch\nLABEL probe=buildkit' >/dev/null ||
+    fail "docker build needs BuildKit: install docker-buildx, or put a docker command that has it first on PATH"
+
+tag=${TAG:-house_price:latest}
+UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(python -m pip config get global.index-url 2>/dev/null || true)}
+export UV_DEFAULT_INDEX
+
+built=$(bentoml build --output tag) || fail "The Bento was not built"
+bento=${built##*__tag__:}
+base=$(sed -n 's/^FROM \(.*\) AS .*/\1/p' "$(bentoml get "$bento" --output path)/env/docker/Dockerfile")
+docker image inspect "$base" >/dev/null 2>&1 || docker pull --quiet "$base" ||
+    fail "There is no base image $base: name another one with BASE_IMAGE, or make one (deploy/base-image.sh)"
+bentoml containerize "$bento" --image-tag "$tag" >/dev/null # which is a docker run without limits
+
+bytes() { docker image inspect --format '{{.Size}}' "$1"; }
+over=$(($(bytes "$tag") - $(bytes "$base")))
+cat <<END
+Built $tag: $(($(bytes "$tag") / 1000000)) MB, $((over / 1000000)) MB of it over $base
+Run it with
+  docker run --rm -p 3000:3000 --user 1034:1034 --read-only --tmpfs /tmp -e BENTOML_HOME=/tmp/bentoml --cap-drop ALL --security-opt no-new-privileges $tag
+END
