@@ -7,9 +7,9 @@ cd "$(dirname "$0")"
 compose() { if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi; }
 
 healthy() {
-    for replica in $(compose ps -q service); do
-        [ "$(docker inspect --format '{{.State.Health.Status}}' "$replica")" = healthy ] || return 1
-    done
+    local states
+    states=$(compose ps -q service | xargs docker inspect --format '{{.State.Health.Status}}')
+    [ -n "$states" ] && ! grep -qv '^healthy$' <<<"$states"
 }
 
 await_health() {
