@@ -68,7 +68,7 @@ def test_proxy_gives_the_tutorials_answer(proxy):
     assert answer.headers["x-model-tag"].startswith("house_price:")
 
 
-KNOWN = ["/", "/docs.json", "/static_content/swagger-ui.css", "/model", "/livez", "/readyz"]
+KNOWN = ["/", "/static_content/swagger-ui.css", "/docs.json", "/schema.json", "/model", "/readyz"]
 UNKNOWN = ["/nowhere", "/metrics", "/metrics/", "//metrics", "/%6detrics", "/predict/../metrics"]
 
 
