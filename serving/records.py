@@ -1,7 +1,8 @@
 """Records in, predictions out: a JSON body becomes rows of feature values, or is refused."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import bentoml
@@ -11,6 +12,7 @@ from serving.refusal import Refusal
 
 Row = tuple[Any, ...]
 Place = tuple[str | int, ...]
+Fault = tuple[Place, str]
 
 # The most faults that an answer names, and the most values beyond those of its records that a body
 # may hold: pydantic copies an unknown feature into an error for each missing one, which took 2 s on
@@ -31,10 +33,16 @@ class Records(bentoml.IODescriptor):
         if body.count(b",") > cls.most_values + SLACK:
             raise Refusal(400, f"Send at most {cls.most_values} values; the body has many more")
         try:
-            records = cls.body.validate_json(body)
+            value = cls.body.validate_json(body)
         except ValidationError as error:
-            raise Refusal(400, explain(error)) from None
-        return [row(record) for record in (records if isinstance(records, list) else [records])]
+            raise Refusal(400, explain(error.error_count(), faults(error))) from None
+        records = value if isinstance(value, list) else [value]
+        # Of a feature given twice pydantic takes the last. Each one given has a colon: if there are
+        # as many colons as features, none is given twice; if there are more, look closer.
+        given = sum(len(record.model_fields_set) for record in records)
+        if body.count(b":") != given and (repeated := list(repetitions(body))):
+            raise Refusal(400, explain(len(repeated), repeated))
+        return [row(record) for record in records]
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -71,31 +79,46 @@ def row(record: BaseModel) -> Row:
     return tuple(vars(record).values())
 
 
-def explain(error: ValidationError) -> str | dict[str, str]:
+def explain(count: int, found: Iterable[Fault]) -> str | dict[str, str]:
     """Say what is wrong with the body as a whole, or with each field at fault."""
-    if error.error_count() > MAX_FAULTS:
-        return f"{error.error_count()} faults are too many to name: is this the right body?"
-    named = dict(faults(error))
-    return named.get(()) or {
-        ".".join(shorten(str(part)) for part in place): reason for place, reason in named.items()
-    }
+    if count > MAX_FAULTS:
+        return f"{count} faults are too many to name: is this the right body?"
+    told = {}
+    # Names that differ may be cut to the same.
+    for (place, reason), times in Counter(found).items():
+        if not place:
+            return reason
+        told[".".join(map(str, place))] = reason if times == 1 else f"{reason} ({times} times)"
+    return told
 
 
-def faults(error: ValidationError) -> Iterator[tuple[Place, str]]:
+def faults(error: ValidationError) -> Iterator[Fault]:
     """Yield the place of each fault, such as (3, "LSTAT") or (), and the reason."""
     for fault in error.errors(include_url=False):
         place, kind, reason = fault["loc"], fault["type"], fault["msg"]
-        name = shorten(str(place[-1])) if place else "The body"
+        name = str(place[-1]) if place else "The body"
         if place and isinstance(place[-1], int):
             name = f"Record {name}"
         if kind == "missing":
             reason = f"No {name} provided"
         elif kind == "extra_forbidden":
-            reason = f"There is no feature {name}"
+            name = shorten(name)
+            place, reason = (*place[:-1], name), f"There is no feature {name}"
         elif reason.startswith("Input"):
             got = shorten(json.dumps(fault["input"], default=str))
             reason = f"{reason.replace('Input', name, 1)}, got {got}"
         yield place, reason
+
+
+def repetitions(body: bytes) -> Iterator[Fault]:
+    """Yield, as `faults` does, each feature that a record of a valid body gives repeatedly."""
+    value = json.loads(body, object_pairs_hook=lambda pairs: Counter(name for name, _ in pairs))
+    records = enumerate(value) if isinstance(value, list) else [(None, value)]
+    for number, names in records:
+        for name, times in names.items():
+            if times > 1:
+                place = (name,) if number is None else (number, name)
+                yield place, f"{name} is given {times} times"
 
 
 def shorten(text: str) -> str:

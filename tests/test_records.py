@@ -4,10 +4,11 @@ import json
 import math
 
 import pytest
+from pydantic import TypeAdapter, create_model
 
 from house import EXAMPLE, FEATURES
 from service import HouseBody, HousesBody
-from serving.records import MAX_FAULTS, Prediction, Predictions
+from serving.records import MAX_FAULTS, Prediction, Predictions, Records
 from serving.refusal import Refusal
 
 
@@ -51,6 +52,59 @@ def test_faults_in_an_array_carry_the_number_of_the_record():
 def test_long_names_and_values_are_cut(record):
     """An answer does not give a megabyte back."""
     assert len(str(complaint(HouseBody, record))) < 200
+
+
+def test_long_names_that_are_cut_to_the_same_are_counted():
+    """None of them goes unsaid."""
+    record = EXAMPLE | {"x" * 40 + end: 1 for end in "abc"}
+    cut = "x" * 37 + "..."
+    assert complaint(HouseBody, record) == {cut: f"There is no feature {cut} (3 times)"}
+    assert complaint(HousesBody, [EXAMPLE, record]) == {
+        f"1.{cut}": f"There is no feature {cut} (3 times)"
+    }
+
+
+def test_long_names_of_features_are_not_cut():
+    """Two of them might begin with the same 37 characters."""
+    names = ["x" * 40 + end for end in "ab"]
+
+    class Body(Records):
+        body = TypeAdapter(create_model("Long", **dict.fromkeys(names, (float, ...))))
+        most_values = 2
+
+    assert complaint(Body, {}) == {name: f"No {name} provided" for name in names}
+
+
+def test_feature_given_repeatedly_is_named_by_its_record():
+    """Once, with how often."""
+    record = json.dumps(EXAMPLE)
+    repeated = record.replace("{", '{"RM": 6, "RM": 6, ')
+    body = f"[{record}, {repeated}, {repeated}]".encode()
+    assert complaint(HousesBody, body) == {
+        "1.RM": "RM is given 3 times",
+        "2.RM": "RM is given 3 times",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"NAME": "10:30", "SIZE": 1}', None),
+        ('{"NAME": "x"}', None),
+        ('{"NAME": "x", "NAME": "x"}', {"NAME": "NAME is given 2 times"}),
+    ],
+)
+def test_repetitions_are_told_from_colons_in_strings_and_from_defaults(text, told):
+    """In whatever record type somebody may have."""
+
+    class Body(Records):
+        body = TypeAdapter(create_model("Named", NAME=(str, ...), SIZE=(float, 0)))
+        most_values = 2
+
+    if told is None:
+        assert len(Body.rows(text.encode())) == 1
+    else:
+        assert complaint(Body, text.encode()) == told
 
 
 def test_too_many_faults_are_counted():

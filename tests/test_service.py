@@ -51,6 +51,11 @@ def without(feature):
     return {name: value for name, value in EXAMPLE.items() if name != feature}
 
 
+def raw(feature, text):
+    """Return the JSON of the example with any text as the value of a feature."""
+    return json.dumps(EXAMPLE | {feature: "?"}).replace('"?"', text)
+
+
 BAD_RECORDS = {
     "missing": (without("LSTAT"), {"LSTAT": "No LSTAT provided"}),
     "unknown": (EXAMPLE | {"POOL": 1}, {"POOL": "There is no feature POOL"}),
@@ -68,6 +73,14 @@ BAD_RECORDS = {
         EXAMPLE | {"RM": float("inf")},
         {"RM": "RM should be a finite number, got Infinity"},
     ),
+    "too large for a float": (
+        raw("RM", "1e999"),
+        {"RM": "RM should be a finite number, got Infinity"},
+    ),
+    "too large an integer": (
+        raw("RM", "9" * 4300),
+        {"RM": f"RM should be a finite number, got {'9' * 37}..."},
+    ),
     "negative": (
         EXAMPLE | {"TAX": -1},
         {"TAX": "TAX should be greater than or equal to 0, got -1"},
@@ -80,6 +93,17 @@ BAD_RECORDS = {
         EXAMPLE | {"CHAS": 0.5},
         {"CHAS": "CHAS should be 0 or 1, got 0.5"},
     ),
+    "twice": (raw("RM", '6, "RM": 7'), {"RM": "RM is given 2 times"}),
+    "twice the same": (raw("RM", '6, "RM": 6'), {"RM": "RM is given 2 times"}),
+    "twice, once escaped": (raw("RM", r'6, "\u0052M": 7'), {"RM": "RM is given 2 times"}),
+    "twice, once no number": (
+        raw("RM", '{"RM": ["a:b", NaN, {}]}, "RM": 6'),
+        {"RM": "RM is given 2 times"},
+    ),
+    "twice and thrice": (
+        raw("RM", '6, "RM": 7, "AGE": 1, "AGE": 2'),
+        {"RM": "RM is given 2 times", "AGE": "AGE is given 3 times"},
+    ),
     "array": (
         [EXAMPLE],
         'The body should be an object, got [{"CRIM": 15.02, "ZN": 0.0, "INDUS": ...',
@@ -91,7 +115,8 @@ BAD_RECORDS = {
 @pytest.mark.parametrize(("record", "message"), BAD_RECORDS.values(), ids=BAD_RECORDS)
 def test_bad_record_is_refused(client, caplog, record, message):
     """400, naming every fault, without a traceback in the log."""
-    answer = client.post("/predict", headers=JSON, content=json.dumps(record))
+    text = record if isinstance(record, str) else json.dumps(record)
+    answer = client.post("/predict", headers=JSON, content=text)
     assert answer.status_code == 400
     assert answer.json() == {"message": message}
     assert not [line for line in caplog.records if line.levelno >= logging.WARNING]
@@ -101,10 +126,22 @@ BAD_BODIES = {
     "empty": b"",
     "broken": b'{"CRIM": 15.02,',
     "surplus": json.dumps(EXAMPLE).encode() + b"}",
+    "NUL after the end": json.dumps(EXAMPLE).encode() + b"\0",
+    "NUL in a name": b'{"CRIM\0": 1}',
     "not UTF-8": b'{"CRIM\xff": 1}',
-    "byte order mark": b"\xef\xbb\xbf{}",
+    "UTF-16": json.dumps(EXAMPLE).encode("utf-16"),
+    "overlong UTF-8": b'{"\xc1\x83RIM": 1}',
+    "lone surrogate": rb'{"\ud800": 1}',
+    "lone surrogate in bytes": b'{"\xed\xa0\x80": 1}',
+    "byte order mark": b"\xef\xbb\xbf" + json.dumps(EXAMPLE).encode(),
     "too deep": b"[" * 100_000,
+    "too deep in an object": b'{"CRIM": ' * 100_000,
     "too many digits": b'{"CRIM": 1' + b"0" * 10_000 + b"}",
+    "negative NaN": b'{"CRIM": -NaN}',
+    "hexadecimal": b'{"CRIM": 0x1F}',
+    "leading zero": b'{"CRIM": 01}',
+    "comment": b"/* a house */ {}",
+    "trailing comma": b'{"CRIM": 1,}',
 }
 
 
@@ -138,6 +175,15 @@ def test_faults_of_a_batch_carry_the_number_of_the_record(client):
     answer = client.post("/predict_batch", json=batch)
     assert answer.status_code == 400
     assert answer.json() == {"message": {"3.LSTAT": "No LSTAT provided"}}
+
+
+def test_number_may_have_any_spelling_of_json(client):
+    """An integer, an exponent, many digits, or a negative zero, which is zero."""
+    same = {"CRIM": "1502e-2", "ZN": "-0", "CHAS": "0e9", "NOX": "0.614" + "0" * 100, "RAD": "24"}
+    record = EXAMPLE | dict.fromkeys(same, "?")
+    text = json.dumps(record).replace('"?"', "{}").replace("{", "{{", 1)[:-1] + "}}"
+    answer = client.post("/predict", headers=JSON, content=text.format(*same.values()))
+    assert answer.json() == {"prediction": TUTORIAL}
 
 
 OTHER_ERRORS = {
