@@ -22,7 +22,7 @@ from serving.settings import load_settings
 from serving.supervisor import replace_dead_workers
 
 settings = load_settings()
-model = RecordModel(settings.model or f"{NAME}:latest", House)
+model = RecordModel(settings.model or f"{NAME}:latest", House, settings.allow_other_sklearn)
 
 
 class HouseBody(Records):

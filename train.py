@@ -4,6 +4,7 @@ import argparse
 import csv
 import hashlib
 import io
+import pickle
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ from sklearn.utils import shuffle
 from tqdm import tqdm
 
 from house import FEATURES, NAME, TARGET, LabelledHouse
-from serving.model import Training
+from serving.model import MODEL_FILE, Training
 from serving.records import faults
 
 DATA = Path(__file__).parent / "data" / "boston_housing.csv"
@@ -112,6 +113,7 @@ def save(
     name: str, model: RegressorMixin, data: Split, metrics: dict[str, float], source: bytes
 ) -> bentoml.Model:
     """Save a fitted model, with all that is to be known of its training, to the model store."""
+    pickled = pickle.dumps(model)
     target = LabelledHouse.model_json_schema()["properties"][TARGET]
     ranges = zip(data.X_train.min(axis=0), data.X_train.max(axis=0), strict=True)
     packages = ("bentoml", "scikit-learn", "numpy", "pandas")
@@ -122,15 +124,18 @@ def save(
         training_range=dict(zip(FEATURES, ranges, strict=True)),
         metrics=metrics,
         data_sha256=hashlib.sha256(source).hexdigest(),
+        model_sha256=hashlib.sha256(pickled).hexdigest(),
         versions={"python": python_version(), **{name: version(name) for name in packages}},
     )
-    return bentoml.sklearn.save_model(
+    # `bentoml.sklearn.save_model` wants the metadata before there is a file to hash.
+    with bentoml.models.create(
         name,
-        model,
-        signatures={"predict": {"batchable": True, "batch_dim": 0}},
+        module="bentoml.sklearn",
         labels={"task": "regression", "framework": "scikit-learn"},
         metadata=training.model_dump(mode="json"),
-    )
+    ) as stored:
+        Path(stored.path_of(MODEL_FILE)).write_bytes(pickled)
+    return bentoml.models.get(stored.tag)
 
 
 def is_trained(name: str) -> bool:

@@ -15,6 +15,9 @@ class Settings(BaseSettings):
     port: int = Field(3000, ge=1, le=65535, description="TCP port")
     workers: int = Field(1, ge=1, description="Server processes, each with the model loaded")
     model: str = Field("", pattern=TAG, description="Model to serve, if not the newest")
+    allow_other_sklearn: bool = Field(
+        False, description="Serve a model that another scikit-learn trained"
+    )
     max_records: int = Field(
         1000, ge=2, description="Records in one array, and in one batch of arrays"
     )

@@ -1,6 +1,7 @@
 """The service as people run it: `bentoml serve` in the folder, and of a Bento from the store."""
 
 import json
+import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 import bentoml
 import psutil
 import pytest
+from bentoml.models import BentoModel
 from conftest import ROOT, TUTORIAL, is_ready, run, serving, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -183,6 +185,41 @@ def test_two_workers_serve(model, tmp_path):
     with serving("bentoml", "serve", log=tmp_path / "log", WORKERS="2") as client:
         assert len(psutil.Process(client.server.pid).children()) == 2
         assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+
+
+@pytest.fixture
+def container(bento, model, tmp_path):
+    """The folder of a Bento as in an image: the model lies in it, and in no store."""
+    path = shutil.copytree(bento.path, tmp_path / "bento")
+    BentoModel(model.tag).resolve(path / "models")
+    return path
+
+
+def test_damaged_model_in_an_image_is_refused(container, tmp_path):
+    """At once, by the supervisor: no worker fails over and over again."""
+    command, home = ("bentoml", "serve", str(container)), str(tmp_path / "home")
+    with serving(*command, log=tmp_path / "log", BENTOML_HOME=home) as client:
+        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+    (pickled,) = container.rglob("saved_model.pkl")
+    pickled.write_bytes(pickled.read_bytes()[:-1])
+    failed = run(*command, check=False, BENTOML_HOME=home)
+    assert failed.returncode == 1
+    assert "is not as train.py saved it" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_damaged_model_in_the_store_is_refused(model, tmp_path):
+    """At once, by the supervisor, and it goes into no Bento."""
+    store = shutil.copytree(Path(model.path).parents[1], tmp_path / "models")
+    (pickled,) = store.rglob(f"{model.tag.version}/saved_model.pkl")
+    pickled.unlink()
+    for command in ("serve", "build"):
+        failed = run(
+            "bentoml", command, check=False, BENTOML_HOME=str(tmp_path), MODEL=str(model.tag)
+        )
+        assert failed.returncode == 1
+        assert "saved_model.pkl: No such file or directory): restore it" in failed.stderr
+        assert "Traceback" not in failed.stderr
 
 
 def test_serving_without_a_model_says_what_to_do(tmp_path):

@@ -1,5 +1,9 @@
 """The model reference, which refuses what the service could not serve, and the regressor."""
 
+import pickle
+import shutil
+from pathlib import Path
+
 import bentoml
 import pytest
 from bentoml.exceptions import BentoMLException
@@ -8,7 +12,7 @@ from pydantic import create_model
 from sklearn.dummy import DummyRegressor
 
 from house import EXAMPLE, FEATURES, House
-from serving.model import RecordModel
+from serving.model import MODEL_FILE, RecordModel
 from serving.regressor import Regressor
 
 
@@ -63,6 +67,86 @@ def test_model_that_train_did_not_save_is_refused(model):
     bentoml.sklearn.save_model("stranger", DummyRegressor().fit([[0]], [0]))
     with pytest.raises(BentoMLException, match=r"no stranger:.* saved by train.py"):
         RecordModel("stranger:latest", House).resolve()
+
+
+class Malice:
+    """What creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        """Return the call that unpickling makes."""
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def copy_of(model):
+    """A function that stores the model's file and metadata once more, each changed a little."""
+
+    def copy(pickled=lambda content: content, **metadata):
+        with bentoml.models.create("copy", metadata=model.info.metadata | metadata) as stored:
+            content = pickled(Path(model.path_of(MODEL_FILE)).read_bytes())
+            if content is not None:
+                Path(stored.path_of(MODEL_FILE)).write_bytes(content)
+        return bentoml.models.get(stored.tag)
+
+    yield copy
+    shutil.rmtree(Path(model.path).parents[1] / "copy")
+
+
+def flip(content):
+    """Return a content with one bit changed, in its middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        pytest.param(lambda _: None, "No such file", id="missing"),
+        pytest.param(lambda _: b"", "content has changed", id="empty"),
+        pytest.param(lambda content: content[:-1], "content has changed", id="cut"),
+        pytest.param(lambda content: content + b"\n", "content has changed", id="longer"),
+        pytest.param(flip, "content has changed", id="bit flipped"),
+    ],
+)
+def test_model_file_that_training_did_not_write_is_refused(copy_of, change, fault):
+    """By the supervisor and by a worker, with what to do."""
+    stored = copy_of(change)
+    for load in (RecordModel("copy:latest", House).resolve, lambda: Regressor(stored)):
+        with pytest.raises(BentoMLException, match=f"{fault}.* run `make train`"):
+            load()
+
+
+def test_pickle_that_training_did_not_write_is_not_run(copy_of, tmp_path):
+    """Neither by the supervisor nor by a worker; this one would create a file."""
+    malice = pickle.dumps(Malice(tmp_path / "run"))
+    stored = copy_of(lambda _: malice)
+    for load in (RecordModel("copy:latest", House).resolve, lambda: Regressor(stored)):
+        with pytest.raises(BentoMLException, match="content has changed"):
+            load()
+    assert not (tmp_path / "run").exists()
+    pickle.loads(malice)  # noqa: S301 - it would have
+    assert (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"a: [", b"name: copy", b"name: copy\nversion: x\nmetadata: []"]
+)
+def test_damaged_metadata_are_refused(copy_of, content):
+    """In words, wherever the damage shows."""
+    Path(copy_of().path_of("model.yaml")).write_bytes(content)
+    with pytest.raises(BentoMLException, match=r"no copy:.* saved by train.py"):
+        RecordModel("copy:latest", House).resolve()
+
+
+def test_model_of_another_scikit_learn_is_refused_unless_allowed(copy_of, model):
+    """With both versions, and with what to do."""
+    copy_of(versions=model.info.metadata["versions"] | {"scikit-learn": "1.2.3"})
+    with pytest.raises(BentoMLException, match=r"1\.2\.3, and .* `make train`, or set ALLOW_OTHER"):
+        RecordModel("copy:latest", House).resolve()
+    assert RecordModel("copy:latest", House, allow_other_sklearn=True).resolve().tag.name == "copy"
 
 
 def test_values_outside_the_training_range_are_predicted_and_counted(regressor):

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from pathlib import Path
 
 import bentoml
 import numpy as np
@@ -178,12 +179,18 @@ def test_model_store_tells_all_of_the_training(model):
     assert metadata["training_range"]["CHAS"] == [0, 1]
     assert metadata["target"]["name"] == "MEDV"
     assert metadata["data_sha256"] == hashlib.sha256(DATA.read_bytes()).hexdigest()
+    pickled = Path(model.path_of("saved_model.pkl")).read_bytes()
+    assert metadata["model_sha256"] == hashlib.sha256(pickled).hexdigest()
     assert metadata["metrics"]["train_mse"] == pytest.approx(1.77, abs=0.01)
     assert 6.2 < metadata["metrics"]["test_mse"] < 6.6
     assert metadata["metrics"]["cv_rmse"] < metadata["metrics"]["test_rmse"] * 1.5
     assert metadata["versions"].keys() >= {"python", "scikit-learn", "bentoml"}
-    assert model.info.signatures["predict"].batchable
     assert model.info.labels == {"task": "regression", "framework": "scikit-learn"}
+
+
+def test_bentoml_loads_the_model_too(model):
+    """In a notebook, say; as what was saved."""
+    assert bentoml.sklearn.load_model(model).predict([list(EXAMPLE.values())])[0] == TUTORIAL
 
 
 def test_training_prints_its_figures(training):
