@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.keys import Keys
 from serving.refusal import RETRY_AFTER, Refusal
 from serving.settings import Settings
 from serving.telemetry import AccessLog, RequestMetrics
@@ -43,17 +44,20 @@ class Edge:
         self.endpoints = endpoints
         self.probes = probes
         self.settings = settings
+        self.keys = Keys(settings.keys)
         self.metrics = RequestMetrics(predictors)
         self.log = AccessLog(settings.access_log)
         self.in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or the lifespan of the application."""
+        """Serve one request, or the lifespan of the application; refuse a WebSocket."""
         if scope["type"] == "http":
             await self.serve(scope, receive, send)
+        elif scope["type"] == "websocket":
+            # Nothing here speaks it, and it would pass the keys by.
+            await send({"type": "websocket.close"})
         else:
             await self.app(scope, receive, send)
-        if scope["type"] == "lifespan":
             await self.log.close()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,6 +80,7 @@ class Edge:
         """Answer a request; what goes wrong before the answer has begun ends here."""
         predictor = self.predictors.get(scope["path"])
         try:
+            self.keys.check(scope["path"], reply.headers)
             if predictor is None:
                 await self.app(scope, receive, reply)
                 reply.raise_error()

@@ -74,7 +74,8 @@ class TabularService(bentoml.Service):
         """Describe the API as it is; BentoML's description tells of errors of another shape."""
         routes = [api.route for api in self.apis.values()]
         description = inspect.cleandoc(self.inner.__doc__)
-        return corrected(super().openapi_spec.asdict(), routes, description)
+        with_keys = bool(self.inner.settings.keys)
+        return corrected(super().openapi_spec.asdict(), routes, description, with_keys)
 
 
 def wrapped(edge: ASGIApp, app: Any) -> ASGIApp:

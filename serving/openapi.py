@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from serving.keys import OPEN
 from serving.model import ModelCard
 
 
@@ -32,7 +33,9 @@ TAG_HEADER = {"description": "The model that predicted", "schema": {"type": "str
 REF = "#/components/schemas/{model}"
 
 
-def corrected(spec: dict[str, Any], routes: Iterable[str], description: str) -> "Description":
+def corrected(
+    spec: dict[str, Any], routes: Iterable[str], description: str, with_keys: bool
+) -> "Description":
     """Return an OpenAPI document with the errors, the model tag and the schemas that are sent.
 
     BentoML describes errors of its own, no mounted route, and as OpenAPI 3.0.2 what pydantic gave
@@ -54,7 +57,18 @@ def corrected(spec: dict[str, Any], routes: Iterable[str], description: str) -> 
         del schemas[name]
     pairs = [(Error, "serialization"), (ModelCard, "serialization")]
     schemas |= models_json_schema(pairs, ref_template=REF)[1]["$defs"]
+    if with_keys:
+        add_keys(spec)
     return Description(spec)
+
+
+def add_keys(spec: dict[str, Any]) -> None:
+    """Tell of the API key that all operations but the probes need."""
+    spec["components"]["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
+    for path in spec["paths"].keys() - OPEN:
+        for operation in spec["paths"][path].values():
+            operation["security"] = [{"ApiKey": []}]
+            operation["responses"]["401"] = answer("The API key is missing or unknown", Error)
 
 
 def answer(description: str, model: type[BaseModel]) -> dict[str, Any]:

@@ -1,12 +1,30 @@
 """Runtime settings, read from the environment."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
 from bentoml.exceptions import BentoMLConfigException
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings
 
+KEY = re.compile("[!-~]{16,}")
 TAG = r"^([a-z0-9._-]+(:[a-z0-9._-]+)?)?$"
+
+
+def split(keys: SecretStr) -> list[str]:
+    """Return the keys of a comma-separated list."""
+    text = keys.get_secret_value()
+    return [key.strip() for key in text.split(",")] if text else []
+
+
+def usable(keys: SecretStr) -> SecretStr:
+    """Return keys that a header can carry and nobody guesses; raise PydanticCustomError."""
+    for number, key in enumerate(split(keys), 1):
+        if not KEY.fullmatch(key):
+            words = "Key {number} should be 16 or more printable ASCII characters, none a space"
+            raise PydanticCustomError("key", words, {"number": number})
+    return keys
 
 
 class Settings(BaseSettings):
@@ -15,6 +33,9 @@ class Settings(BaseSettings):
     port: int = Field(3000, ge=1, le=65535, description="TCP port")
     workers: int = Field(1, ge=1, description="Server processes, each with the model loaded")
     model: str = Field("", pattern=TAG, description="Model to serve, if not the newest")
+    api_keys: Annotated[SecretStr, AfterValidator(usable)] = Field(
+        SecretStr(""), description="Keys, comma-separated, of which a caller needs one"
+    )
     allow_other_sklearn: bool = Field(
         False, description="Serve a model that another scikit-learn trained"
     )
@@ -28,14 +49,23 @@ class Settings(BaseSettings):
     request_timeout: float = Field(5, gt=0, description="Seconds to read a request and to predict")
     access_log: Literal["text", "json", "off"] = Field("text", description="text, json or off")
 
+    @property
+    def keys(self) -> list[str]:
+        """The API keys, one by one."""
+        return split(self.api_keys)
+
 
 def load_settings() -> Settings:
     """Read the settings; raise BentoMLConfigException naming each variable at fault."""
     try:
         return Settings()
     except ValidationError as error:
-        faults = (
-            f"{str(fault['loc'][0]).upper()}={fault['input']}: {fault['msg']}"
-            for fault in error.errors()
-        )
+        faults = (f"{told(fault)}: {fault['msg']}" for fault in error.errors())
         raise BentoMLConfigException("; ".join(faults)) from None
+
+
+def told(fault: ErrorDetails) -> str:
+    """Return the variable at fault and, unless it is secret, what was given."""
+    name = str(fault["loc"][0])
+    secret = Settings.model_fields[name].annotation is SecretStr
+    return name.upper() if secret else f"{name.upper()}={fault['input']}"

@@ -8,12 +8,14 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from serving.edge import Edge
 from serving.refusal import Refusal
 from serving.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
+KEY = "key-of-18-letters!"
 
 
 async def measure(body):
@@ -151,6 +153,27 @@ def test_other_answers_of_the_application_are_passed_on(client):
 def test_path_that_only_looks_like_a_prediction_is_none(client, path):
     """404, so that nothing gets around the limits."""
     assert client.post(path, headers=JSON).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/measure", "/page", "/nowhere", "/livez", "/"])
+def test_key_comes_before_everything_else(path):
+    """401 whatever else is wrong, except to a probe; with the key the request goes its way."""
+    with TestClient(edge(api_keys=KEY), raise_server_exceptions=False) as client:
+        without = client.post(path, content="x" * 1000)
+        with_key = client.post(path, headers={"Authorization": f"Bearer {KEY}"}, content="x" * 1000)
+    assert with_key.status_code != 401
+    if path == "/livez":
+        assert without.status_code == with_key.status_code
+    else:
+        assert without.status_code == 401
+        assert without.headers["www-authenticate"] == "Bearer"
+        assert without.json().keys() == {"message"}
+
+
+def test_websocket_is_refused(client):
+    """It would get around the key and the limits."""
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/measure"):
+        pass
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PROPFIND"])

@@ -12,10 +12,13 @@ import psutil
 import pytest
 from bentoml.models import BentoModel
 from conftest import ROOT, TUTORIAL, is_ready, run, serving, wait_until
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from prometheus_client.parser import text_string_to_metric_families
 
 from house import EXAMPLE
 from train import DATA
+
+KEYS = ("first-key-of-the-tests", "second-key-of-the-tests")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +125,77 @@ def test_values_outside_the_training_range_are_counted(live):
     """Where a scraper sees it."""
     live.post("/predict", json=EXAMPLE | {"RM": 50})
     assert 'feature_outside_training_range_total{feature="RM"}' in live.get("/metrics").text
+
+
+@pytest.fixture(scope="module")
+def guarded(model, tmp_path_factory):
+    """A client of `bentoml serve` with API keys, which sends none."""
+    log = tmp_path_factory.mktemp("guarded") / "log"
+    with serving("bentoml", "serve", log=log, API_KEYS=",".join(KEYS)) as client:
+        yield client
+
+
+GUARDED = [
+    "/",
+    "/docs.json",
+    "/schema.json",
+    "/metrics",
+    "/model",
+    "/static_content/swagger-ui.css",
+]
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_all_that_can_be_looked_at_needs_a_key(guarded, path):
+    """But whether the service is alive and ready."""
+    assert guarded.get(path).status_code == 401
+    assert guarded.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
+    for key in KEYS:
+        answer = guarded.get(path, headers={"Authorization": f"Bearer {key}"})
+        assert answer.status_code == 200
+        assert not any(key in answer.text for key in KEYS)
+    for probe in ("/livez", "/readyz", "/healthz"):
+        assert guarded.get(probe).status_code == 200
+
+
+def test_prediction_needs_a_key(guarded):
+    """Which BentoML's client can send."""
+    answer = guarded.post("/predict", json=EXAMPLE)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    with bentoml.SyncHTTPClient(str(guarded.base_url), token=KEYS[1]) as client:
+        assert client.predict(EXAMPLE) == {"prediction": TUTORIAL}
+
+
+def test_keys_are_described_exactly_if_there_are_any(guarded, live):
+    """So that Swagger UI shows its button Authorize."""
+    headers = {"Authorization": f"Bearer {KEYS[0]}"}
+    with_keys = guarded.get("/docs.json", headers=headers).json()
+    OpenAPIV31SpecValidator(with_keys).validate()
+    assert with_keys["components"]["securitySchemes"] == {
+        "ApiKey": {"type": "http", "scheme": "bearer"}
+    }
+    for path, methods in with_keys["paths"].items():
+        (operation,) = methods.values()
+        is_open = path in ("/livez", "/readyz", "/healthz")
+        assert operation.get("security") == (None if is_open else [{"ApiKey": []}])
+        assert ("401" in operation["responses"]) != is_open
+    without = json.dumps(live.get("/docs.json").json())
+    assert not any(word in without for word in ("security", "401", "ApiKey"))
+
+
+def test_keys_are_in_no_log_and_no_bento(guarded):
+    """Nor is a wrong one, which may be somebody's for something else."""
+    for key in (*KEYS, "wrong-key"):
+        headers = {"Authorization": f"Bearer {key}", "X-Request-ID": f"last-{key[:5]}"}
+        guarded.post("/predict", json=EXAMPLE, headers=headers)
+    wait_until(lambda: "last-wrong" in guarded.log.read_text(), guarded.log)
+    assert not any(key in guarded.log.read_text() for key in (*KEYS, "wrong-key"))
+    build = run("bentoml", "build", "--output", "tag", API_KEYS=",".join(KEYS))
+    built = bentoml.bentos.get(build.stdout.strip().removeprefix("__tag__:"))
+    files = [path.read_bytes() for path in Path(built.path).rglob("*") if path.is_file()]
+    bentoml.bentos.delete(built.tag)
+    assert not any(key.encode() in file for file in files for key in KEYS)
 
 
 def test_log_is_complete_when_the_service_ends(model, tmp_path):

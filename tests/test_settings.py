@@ -1,6 +1,12 @@
 """Settings come from the environment, and a wrong one is named before anything starts."""
 
+import pytest
+from bentoml.exceptions import BentoMLConfigException
 from conftest import run
+
+from serving.settings import Settings, load_settings
+
+LONG = "a-key-of-17-signs"
 
 
 def test_wrong_settings_are_named_without_a_traceback():
@@ -11,3 +17,42 @@ def test_wrong_settings_are_named_without_a_traceback():
     assert "WORKERS=0: Input should be greater than or equal to 1" in failed.stderr
     assert "MODEL=a b: String should match pattern" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        ("secret-of-15-ab", 1),
+        (f"{LONG},secret", 2),
+        (f"{LONG},", 2),
+        (f"{LONG},secret with 2 spaces", 2),
+        (f"secret-but-not-ascii-é,{LONG}", 1),
+        (f"{LONG},secret-with-\x1b[31m-colour", 2),
+        (" ", 1),
+        (",", 1),
+    ],
+)
+def test_unusable_key_is_named_and_not_shown(monkeypatch, keys, wrong):
+    """By its number in the list; what is nearly empty does not switch the keys off."""
+    monkeypatch.setenv("API_KEYS", keys)
+    with pytest.raises(BentoMLConfigException) as caught:
+        load_settings()
+    expected = (
+        f"API_KEYS: Key {wrong} should be 16 or more printable ASCII characters, none a space"
+    )
+    assert str(caught.value) == expected
+
+
+def test_keys_are_split_at_commas():
+    """With spaces around them, or a line feed at the end of a file of secrets."""
+    assert Settings(api_keys=f"{LONG}1, {LONG}2\n").keys == [f"{LONG}1", f"{LONG}2"]
+    assert Settings(api_keys="x" * 16).keys == ["x" * 16]
+    assert Settings(api_keys="").keys == []
+
+
+def test_keys_are_not_shown():
+    """Wherever somebody prints the settings."""
+    settings = Settings(api_keys=LONG)
+    assert (
+        LONG not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    )
