@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.keys import Keys
 from serving.refusal import RETRY_AFTER, Refusal
 from serving.settings import Settings
-from serving.telemetry import AccessLog, RequestMetrics
+from serving.telemetry import AccessLog, RequestMetrics, trace
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +90,10 @@ class Edge:
                 raise Refusal(405, "Use POST here", {"Allow": "POST"})
         except Refusal as refusal:
             await reply.send_json(refusal.status, refusal.body, refusal.headers)
-        except Exception:
+        except Exception as error:
             if reply.status:
                 raise
-            logger.exception("Request %s failed", reply.request_id)
+            logger.error("Request %s failed\n%s", reply.request_id, "".join(trace(error)))
             words = f"Internal error; report it with request ID {reply.request_id}"
             await reply.send_json(500, Refusal(500, words).body, {})
 

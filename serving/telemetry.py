@@ -4,8 +4,9 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
+from traceback import format_tb
 from typing import Any
 
 from bentoml._internal.configuration.containers import BentoMLContainer
@@ -132,6 +133,18 @@ def as_json(method: str, path: str, status: int, milliseconds: float, request_id
     fields = {"time": now(), "method": method, "path": path, "status": status}
     fields |= {"duration_ms": round(milliseconds, 3), "request_id": request_id}
     return json.dumps(fields) + "\n"
+
+
+def trace(error: BaseException) -> Iterator[str]:
+    """Yield the traceback of an error, and of those before it, without their messages.
+
+    A message may quote the record: "Found unknown categories ['Jane Doe'] in column 0".
+    """
+    earlier = error.__cause__ or error.__context__
+    if earlier:
+        yield from trace(earlier)
+    yield from format_tb(error.__traceback__)
+    yield f"{type(error).__name__}\n"
 
 
 def now() -> str:

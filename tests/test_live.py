@@ -1,6 +1,7 @@
 """The service as people run it: `bentoml serve` in the folder, and of a Bento from the store."""
 
 import json
+import re
 import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,39 @@ def test_each_request_is_one_log_line(live):
     wait_until(lambda: len(lines()) == 4, live.log)
     assert [line[3] for line in lines()] == ["400", "415", "413", "404"]
     assert "Traceback" not in live.log.read_text()
+
+
+HEAD = b"HTTP/1.1\r\nHost: x\r\nX-Note: s3cr3t\r\nCookie: s3cr3t\r\n"
+POST = b"POST /predict " + HEAD + b"Content-Type: application/json\r\n"
+RAW = {
+    "query": b"GET /nowhere?s3cr3t " + HEAD + b"\r\n",
+    "escapes in the path": b"GET /%0a%1b[31m%00%7f%c2%9b31m%e2%80%a8%ff%ed%a0%80 " + HEAD + b"\r\n",
+    "raw escapes in the path": b"GET /\x1b[31ms3cr3t " + HEAD + b"\r\n",
+    "escapes in the method": b"s3cr3t\x1b[31m / " + HEAD + b"\r\n",
+    "escapes in a header": b"GET / " + HEAD + b"X-Request-ID: \x1b[31ms3cr3t\r\n\r\n",
+    "folded header": b"GET / " + HEAD + b"X-Request-ID: a\r\n s3cr3t\r\n\r\n",
+    "no ASCII in a header": b"GET / " + HEAD + b"X-Request-ID: \xe9s3cr3t\r\n\r\n",
+    "name of a feature": POST + b'Content-Length: 13\r\n\r\n{"s3cr3t": 1}',
+    "value": POST + b'Content-Length: 16\r\n\r\n{"RM": "s3cr3t"}',
+    "length": POST + b"Content-Length: s3cr3t\r\n\r\n",
+    "no chunk": POST + b"Transfer-Encoding: chunked\r\n\r\ns3cr3t\r\n",
+    "upgrade": b"GET / " + HEAD + b"Connection: Upgrade\r\nUpgrade: s3cr3t\r\n\r\n",
+    "no HTTP": b"\x16\x03\x01s3cr3t\x1b[31m\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("raw", RAW.values(), ids=RAW)
+def test_log_has_nothing_of_a_request_but_its_path(live, raw):
+    """No value, header or query, and no control character, which could forge a line."""
+    before = len(live.log.read_text())
+    with socket.create_connection((live.base_url.host, live.base_url.port), timeout=10) as peer:
+        peer.sendall(raw)
+        assert b"s3cr3t" not in peer.recv(65536).partition(b"\r\n\r\n")[0]
+    live.get("/done")
+    wait_until(lambda: '"/done"' in live.log.read_text()[before:], live.log)
+    written = live.log.read_bytes()[before:]
+    assert b"s3cr3t" not in written
+    assert re.fullmatch(rb"[\n -~]*", written)
 
 
 def test_unknown_paths_are_one_series(live):
