@@ -9,6 +9,7 @@ import pytest
 from bentoml._internal.marshal.dispatcher import CorkDispatcher
 
 from serving.dispatch import Predictor
+from serving.records import Predictions
 from serving.refusal import Refusal
 
 
@@ -104,20 +105,63 @@ def test_queue_is_bounded(predict):
     assert refused.headers == {"Retry-After": "1"}
 
 
-def test_failed_batch_does_not_stop_the_next():
-    """Each request in it fails, and the dispatcher goes on."""
+async def outcomes(predictor, release, *bodies):
+    """Return what comes of bodies that wait together while another request is predicted."""
+    tasks = await submitted(predictor, "[1, 1]")
+    tasks += await submitted(predictor, *bodies)
+    release()
+    first, *rest = await asyncio.gather(*tasks, return_exceptions=True)
+    assert first == ("[1.0, 1.0]", "tag:1")
+    return [done[0] if isinstance(done, tuple) else type(done) for done in rest]
 
-    def fail_once(service, rows):
-        fail_once.calls += 1
-        if fail_once.calls == 1:
-            raise ZeroDivisionError
-        return rows
+
+@pytest.fixture
+def divide():
+    """A function that divides by rows once it is released, and so fails if one is 0."""
+
+    def divide(service, rows):
+        released.wait(10)
+        return [1 / row for row in rows]
+
+    divide.release = (released := threading.Event()).set
+    return divide
+
+
+def test_failed_batch_fails_alone(divide):
+    """Each request in it does, none before it and none after it."""
 
     async def scenario():
-        healing = predictor(fail_once)
-        with pytest.raises(ZeroDivisionError):
-            await healing("[1, 2]")
-        return await healing("[3, 4]")
+        healing = predictor(divide)
+        failed = await outcomes(healing, divide.release, "[2, 2]", "[4, 0]", "[8, 8]")
+        return failed, await healing("[4, 4]")
 
-    fail_once.calls = 0
-    assert asyncio.run(scenario()) == ("[3, 4]", "tag:1")
+    failed, (after, _) = asyncio.run(scenario())
+    assert failed == [ZeroDivisionError] * 3
+    assert after == "[0.25, 0.25]"
+
+
+@pytest.mark.parametrize(("place", "failed"), [(0, [True, True, False]), (59, [False, True, True])])
+def test_request_in_two_batches_fails_with_either(divide, place, failed):
+    """A batch of 100 rows has the first 40 of the second request, and the next one its others."""
+    split = [2] * 60
+    split[place] = 0
+    bodies = [json.dumps(rows) for rows in ([4] * 60, split, [8] * 30)]
+    done = asyncio.run(outcomes(predictor(divide), divide.release, *bodies))
+    assert [outcome is ZeroDivisionError for outcome in done] == failed
+
+
+def test_prediction_that_is_not_finite_fails_its_request_alone(divide):
+    """The others in its batch get theirs."""
+    infinite = predictor(divide)
+    infinite.api.output_spec = Predictions
+    bodies = ("[1e-320, 1]", "[2, 2]")
+
+    async def scenario():
+        await submitted(infinite, "[1, 1]")
+        tasks = await submitted(infinite, *bodies)
+        divide.release()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    failed, (answer, _) = asyncio.run(scenario())
+    assert isinstance(failed, ValueError)
+    assert answer == b'{"predictions": [0.5, 0.5]}'

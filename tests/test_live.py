@@ -65,20 +65,32 @@ def test_concurrent_requests_are_batched(live):
     assert more - count <= 32
 
 
-def test_neighbours_in_a_batch_do_not_mix(live):
-    """Good and bad records, sent in the same moment, get each its own answer."""
-    houses = [EXAMPLE | {"RM": 3 + n / 50} for n in range(300)]
-    expected = live.post("/predict_batch", json=houses).json()["predictions"]
-    assert len(set(expected)) > 20
-    sent = [house if n % 3 else house | {"AGE": -n - 1} for n, house in enumerate(houses)]
+def test_neighbours_in_a_batch_do_not_mix(live, model):
+    """Good and bad records and arrays, sent in the same moment, get each the model's own answer."""
+    houses = [EXAMPLE | {"RM": 3 + n / 50, "LSTAT": n % 30} for n in range(300)]
+    estimator = bentoml.sklearn.load_model(model)
+    expected = estimator.predict([list(house.values()) for house in houses]).tolist()
+    assert len(set(expected)) > 100
+
+    def ask(n):
+        if n % 3 == 0:
+            return live.post("/predict", json=houses[n] | {"AGE": -n - 1}).json()
+        if n % 3 == 1:
+            return live.post("/predict", json=houses[n]).json()
+        return live.post("/predict_batch", json=houses[n:] + houses[:n]).json()
+
     with ThreadPoolExecutor(64) as clients:
-        answers = list(clients.map(lambda house: live.post("/predict", json=house).json(), sent))
+        answers = list(clients.map(ask, range(300)))
     for n, answer in enumerate(answers):
-        if n % 3:
-            assert answer == {"prediction": expected[n]}
-        else:
-            reason = f"AGE should be greater than or equal to 0, got {-n - 1}"
-            assert answer == {"message": {"AGE": reason}}
+        refused = {"AGE": f"AGE should be greater than or equal to 0, got {-n - 1}"}
+        assert (
+            answer
+            == (
+                {"message": refused},
+                {"prediction": expected[n]},
+                {"predictions": expected[n:] + expected[:n]},
+            )[n % 3]
+        )
 
 
 def test_batches_that_are_split_and_joined_keep_their_order(live):
