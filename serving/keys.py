@@ -12,7 +12,7 @@ WORDS = "Send the header Authorization: Bearer KEY, where KEY is a valid API key
 
 
 class Keys:
-    """The keys that are valid, as their SHA-256: of equal length, and not to be read here."""
+    """The valid keys, as their SHA-256: to compare unequal lengths would tell the length."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self.digests = [sha256(key.encode()).digest() for key in keys]

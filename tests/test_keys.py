@@ -69,8 +69,3 @@ def test_every_other_path_needs_one(path):
 def test_without_keys_nothing_is_checked():
     """Which is how the service starts."""
     check(None, keys=())
-
-
-def test_keys_cannot_be_read_from_memory():
-    """Of them only the hashes are kept."""
-    assert FIRST not in repr(vars(Keys([FIRST])))

@@ -76,3 +76,9 @@ def test_settings_are_those_of_the_code():
     fields = Settings.model_fields.items()
     expected = [[name.upper(), field.description, str(field.default)] for name, field in fields]
     assert rows("variable") == expected
+
+
+def test_security_names_settings_that_exist():
+    """Whoever relies on one must find it."""
+    named = re.findall(r"`([A-Z_]+)`", (ROOT / "SECURITY.md").read_text())
+    assert {name.lower() for name in named} < Settings.model_fields.keys()
