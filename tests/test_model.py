@@ -7,6 +7,7 @@ from pathlib import Path
 import bentoml
 import pytest
 from bentoml.exceptions import BentoMLException
+from conftest import run
 from prometheus_client import REGISTRY
 from pydantic import create_model
 from sklearn.dummy import DummyRegressor
@@ -147,6 +148,16 @@ def test_model_of_another_scikit_learn_is_refused_unless_allowed(copy_of, model)
     with pytest.raises(BentoMLException, match=r"1\.2\.3, and .* `make train`, or set ALLOW_OTHER"):
         RecordModel("copy:latest", House).resolve()
     assert RecordModel("copy:latest", House, allow_other_sklearn=True).resolve().tag.name == "copy"
+
+
+def test_supervisor_checks_the_model_without_scikit_learn(model):
+    """To import it takes 0.8 s and 100 MB; ALLOW_OTHER_SKLEARN reaches the check."""
+    code = (
+        "import sys, service; service.model.resolve();"
+        "print(service.model.allow_other_sklearn, 'sklearn' in sys.modules)"
+    )
+    done = run("python", "-c", code, ALLOW_OTHER_SKLEARN="true")
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_values_outside_the_training_range_are_predicted_and_counted(regressor):
