@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import accumulate
+from time import time
 from typing import Any
 
 from bentoml._internal.context import server_context
 from bentoml._internal.marshal.dispatcher import Optimizer
 
+from serving.prediction_log import PredictionLog
 from serving.records import Row
 from serving.refusal import RETRY_AFTER, Refusal
 
@@ -21,10 +23,11 @@ MAX_INLINE_ROWS = 1
 class Predictor:
     """One prediction API, as the edge calls it; `factory` is BentoML's `ServiceAppFactory`."""
 
-    def __init__(self, factory: Any, name: str, max_queue: int) -> None:
+    def __init__(self, factory: Any, name: str, max_queue: int, log: PredictionLog | None) -> None:
         self.factory = factory
         self.api = factory.service.apis[name]
         self.max_queue = max_queue
+        self.log = log
         self.thread = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[name]
         self.dispatcher.get_batch_size = len
@@ -32,7 +35,7 @@ class Predictor:
         self.dispatcher.max_latency = math.inf  # the edge keeps the time
         self.submit = self.dispatcher(self.predict)
 
-    async def __call__(self, body: bytes) -> tuple[bytes, str]:
+    async def __call__(self, request_id: str, body: bytes) -> tuple[bytes, str]:
         """Return the answer to a body, and the tag of the model; raise `Refusal`."""
         rows = self.api.input_spec.rows(body)
         queue = self.dispatcher._queue
@@ -42,7 +45,10 @@ class Predictor:
         if len(queue) >= self.max_queue:
             raise Refusal(503, "Too many predictions are waiting; try again soon", RETRY_AFTER)
         predictions = await self.submit(rows)
-        return self.api.output_spec.render(predictions), self.tag
+        answer = self.api.output_spec.render(predictions)
+        if self.log:
+            self.log.add((time(), request_id, self.tag, rows, predictions))
+        return answer, self.tag
 
     async def predict(self, requests: Sequence[list[Row]]) -> list[list[float]]:
         """Predict the rows of several requests together; return the predictions of each."""

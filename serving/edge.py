@@ -11,14 +11,15 @@ from uuid import uuid4
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.keys import Keys
+from serving.prediction_log import PredictionLog
 from serving.refusal import RETRY_AFTER, Refusal
 from serving.settings import Settings
 from serving.telemetry import AccessLog, RequestMetrics, trace
 
 logger = logging.getLogger(__name__)
 
-# From the bytes of a body to those of the answer, and the tag of the model that predicted.
-Predict = Callable[[bytes], Awaitable[tuple[bytes, str]]]
+# From the ID and the body of a request to the answer, and the tag of the model that predicted.
+Predict = Callable[[str, bytes], Awaitable[tuple[bytes, str]]]
 
 # A caller may name its request, but not so as to forge a line of the log.
 REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
@@ -38,6 +39,7 @@ class Edge:
         endpoints: Collection[str],
         probes: Collection[str],
         settings: Settings,
+        prediction_log: PredictionLog | None,
     ) -> None:
         self.app = app
         self.predictors = predictors
@@ -47,6 +49,7 @@ class Edge:
         self.keys = Keys(settings.keys)
         self.metrics = RequestMetrics(predictors)
         self.log = AccessLog(settings.access_log)
+        self.spools = [log.spool for log in (self.log, prediction_log) if log]
         self.in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,8 +60,18 @@ class Edge:
             # Nothing here speaks it, and it would pass the keys by.
             await send({"type": "websocket.close"})
         else:
-            await self.app(scope, receive, send)
-            await self.log.close()
+            await self.lifespan(scope, receive, send)
+
+    async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Live as long as the application; the process may end once that has said so."""
+
+        async def send_after_logs(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                for spool in self.spools:
+                    await spool.close()
+            await send(message)
+
+        await self.app(scope, receive, send_after_logs)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request and count it; log it unless it is a probe."""
@@ -106,7 +119,9 @@ class Edge:
         self.in_progress += 1
         try:
             async with asyncio.timeout(limits.request_timeout) as deadline:
-                body, tag = await predictor(await read(receive, limits.max_body_bytes))
+                body, tag = await predictor(
+                    reply.request_id, await read(receive, limits.max_body_bytes)
+                )
         except Exception:
             # BentoML's dispatcher turns the cancellation by the deadline into an error of its own.
             if not deadline.expired():

@@ -38,6 +38,7 @@ class TabularService(bentoml.Service):
 
         from serving.dispatch import Predictor
         from serving.edge import Edge
+        from serving.prediction_log import PredictionLog
 
         self.inject_config()
         factory = ServiceAppFactory(self, is_main=is_main)
@@ -45,9 +46,14 @@ class TabularService(bentoml.Service):
         app.router.redirect_slashes = False
         app.router.routes = [route for route in app.routes if route.name not in self.apis]
         mounted = [route for mount, *_ in self.mount_apps for route in mount.routes]
-        settings = self.inner.settings
+        settings, model = self.inner.settings, self.inner.model
+        log = (
+            PredictionLog(settings, model.record_type.model_fields)
+            if settings.prediction_log
+            else None
+        )
         predictors = {
-            api.route: Predictor(factory, name, settings.max_concurrency)
+            api.route: Predictor(factory, name, settings.max_concurrency, log)
             for name, api in self.apis.items()
         }
         edge = Edge(
@@ -56,6 +62,7 @@ class TabularService(bentoml.Service):
             endpoints={*predictors, *(route.path for route in [*app.routes, *mounted])},
             probes=BentoMLContainer.api_server_config.logging.access.skip_paths.get(),
             settings=settings,
+            prediction_log=log,
         )
         return wrapped(edge, app)
 

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     )
     request_timeout: float = Field(5, gt=0, description="Seconds to read a request and to predict")
     access_log: Literal["text", "json", "off"] = Field("text", description="text, json or off")
+    prediction_log: str = Field("", description="Folder for the prediction log; none without")
+    prediction_log_sample: float = Field(
+        1, ge=0, le=1, description="Share of the requests that it takes"
+    )
+    prediction_log_mb: int = Field(100, ge=1, description="MB that its files take at most")
 
     @property
     def keys(self) -> list[str]:

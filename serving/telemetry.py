@@ -1,6 +1,5 @@
 """What is told of each request: BentoML's metrics, and a line of the access log."""
 
-import asyncio
 import json
 import sys
 import time
@@ -13,7 +12,8 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.context import server_context
 from prometheus_client import Counter, Gauge, Histogram
 
-FLUSH_SECONDS = 0.2
+from serving.spool import Spool
+
 MAX_LINES = 100_000
 MAX_PATH = 200
 
@@ -79,58 +79,34 @@ def instruments() -> tuple[Any, ...]:
 
 
 class AccessLog:
-    """A line for each request, written in the background and completed when the service ends."""
+    """A line for each request on standard output."""
 
     def __init__(self, style: str) -> None:
         self.format = {"text": as_text, "json": as_json, "off": None}[style]
-        self.lines: list[str] = []
-        self.writing: asyncio.Future[None] | None = None
+        self.spool = Spool(write, LINES_LOST, MAX_LINES)
 
     def add(self, method: str, path: str, status: int, seconds: float, request_id: str) -> None:
-        """Note a request; lines that nobody takes off our hands are dropped, and counted."""
-        if self.format is None:
-            return
-        if len(self.lines) >= MAX_LINES:
-            LINES_LOST.inc()
-            return
-        if not self.lines:
-            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        self.lines.append(self.format(method, path[:MAX_PATH], status, seconds * 1000, request_id))
-
-    def flush(self) -> None:
-        """Have a thread write the lines; a write to a full pipe must not stop the event loop."""
-        loop = asyncio.get_running_loop()
-        if self.writing and not self.writing.done():
-            loop.call_later(FLUSH_SECONDS, self.flush)
-        else:
-            lines, self.lines = self.lines, []
-            self.writing = loop.run_in_executor(None, write, lines)
-
-    async def close(self) -> None:
-        """Write what is left."""
-        if self.writing:
-            await self.writing
-        lines, self.lines = self.lines, []
-        write(lines)
+        """Note a request."""
+        if self.format:
+            line = self.format(method, path[:MAX_PATH], status, seconds * 1000, request_id)
+            self.spool.add(line)
 
 
-def write(lines: list[str]) -> None:
-    """Write lines to standard output; count those that it does not take."""
-    try:
-        sys.stdout.write("".join(lines))
-        sys.stdout.flush()
-    except OSError:
-        LINES_LOST.inc(len(lines))
+def write(lines: Iterable[str]) -> None:
+    """Write lines to standard output; raise OSError."""
+    sys.stdout.write("".join(lines))
+    sys.stdout.flush()
 
 
 def as_text(method: str, path: str, status: int, milliseconds: float, request_id: str) -> str:
     """Return a line for people; the path is quoted, for it may hold line feeds."""
-    return f"{now()} {method} {json.dumps(path)} {status} {milliseconds:.3f}ms {request_id}\n"
+    when = at(time.time())
+    return f"{when} {method} {json.dumps(path)} {status} {milliseconds:.3f}ms {request_id}\n"
 
 
 def as_json(method: str, path: str, status: int, milliseconds: float, request_id: str) -> str:
     """Return a line for machines."""
-    fields = {"time": now(), "method": method, "path": path, "status": status}
+    fields = {"time": at(time.time()), "method": method, "path": path, "status": status}
     fields |= {"duration_ms": round(milliseconds, 3), "request_id": request_id}
     return json.dumps(fields) + "\n"
 
@@ -147,9 +123,8 @@ def trace(error: BaseException) -> Iterator[str]:
     yield f"{type(error).__name__}\n"
 
 
-def now() -> str:
-    """Return the time (UTC) to the millisecond."""
-    seconds = time.time()
+def at(seconds: float) -> str:
+    """Return a time (UTC) to the millisecond."""
     return f"{second(int(seconds))}.{int(seconds % 1 * 1000):03d}Z"
 
 

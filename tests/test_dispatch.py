@@ -47,12 +47,13 @@ def predictor(predict, max_queue=10):
         ),
         "predict",
         max_queue,
+        None,
     )
 
 
 async def submitted(predictor, *bodies):
     """Return a task for each body, all of them in the queue or already in a batch."""
-    tasks = [asyncio.create_task(predictor(body)) for body in bodies]
+    tasks = [asyncio.create_task(predictor("id", body)) for body in bodies]
     await asyncio.sleep(0.05)
     return tasks
 
@@ -133,7 +134,7 @@ def test_failed_batch_fails_alone(divide):
     async def scenario():
         healing = predictor(divide)
         failed = await outcomes(healing, divide.release, "[2, 2]", "[4, 0]", "[8, 8]")
-        return failed, await healing("[4, 4]")
+        return failed, await healing("id", "[4, 4]")
 
     failed, (after, _) = asyncio.run(scenario())
     assert failed == [ZeroDivisionError] * 3

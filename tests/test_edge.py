@@ -18,17 +18,17 @@ JSON = {"Content-Type": "application/json"}
 KEY = "key-of-18-letters!"
 
 
-async def measure(body):
+async def measure(request_id, body):
     """Answer with the size of the body."""
     return b'{"size": %d}' % len(body), "tag:1"
 
 
-async def refuse(body):
+async def refuse(request_id, body):
     """Refuse, as a record does."""
     raise Refusal(400, {"RM": "No RM provided"})
 
 
-async def crash(body):
+async def crash(request_id, body):
     """Fail with words that are nobody's business."""
     try:
         raise KeyError(body)
@@ -36,12 +36,12 @@ async def crash(body):
         raise RuntimeError(body) from error
 
 
-async def hang(body):
+async def hang(request_id, body):
     """Take longer than anybody waits."""
     await asyncio.sleep(60)
 
 
-async def hang_and_fail(body):
+async def hang_and_fail(request_id, body):
     """Turn a cancellation into an error, as BentoML's dispatcher does."""
     try:
         await asyncio.sleep(60)
@@ -60,7 +60,7 @@ def edge(**limits):
     predictors = {f"/{p.__name__}": p for p in (measure, refuse, crash, hang, hang_and_fail)}
     limits = {"max_body_bytes": 100, "request_timeout": 0.2, "access_log": "off"} | limits
     app = Starlette(routes=[Route("/page", page)])
-    return Edge(app, predictors, {"/page", *predictors}, {"/livez"}, Settings(**limits))
+    return Edge(app, predictors, {"/page", *predictors}, {"/livez"}, Settings(**limits), None)
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def post(edge, path, receive=None):
 def test_one_too_many_at_once_is_refused():
     """429 at once; the next one is served when the first is done."""
 
-    async def wait(body):
+    async def wait(request_id, body):
         await release.wait()
         return b"{}", "tag:1"
 
@@ -252,7 +252,7 @@ def test_one_too_many_at_once_is_refused():
         return await first, second, await post(busy, "/wait")
 
     release = asyncio.Event()
-    busy = Edge(None, {"/wait": wait}, (), (), Settings(max_concurrency=1, access_log="off"))
+    busy = Edge(None, {"/wait": wait}, (), (), Settings(max_concurrency=1, access_log="off"), None)
     first, second, third = asyncio.run(scenario())
     assert (first[0], second[0], third[0]) == (200, 429, 200)
     assert second[1][b"retry-after"] == b"1"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from serving import telemetry
+from serving.spool import FLUSH_SECONDS
 from serving.telemetry import AccessLog, RequestMetrics
 
 LABELS = {"service_name": "", "service_version": "not available", "runner_name": "None"}
@@ -22,7 +22,7 @@ def logged(style, *requests):
         log = AccessLog(style)
         for request in requests:
             log.add(*request)
-        await log.close()
+        await log.spool.close()
 
     asyncio.run(scenario())
 
@@ -71,7 +71,7 @@ def test_lines_are_written_while_the_service_runs(capfd):
         log = AccessLog("text")
         for number in range(1000):
             log.add("GET", "/", 200, 0.001, str(number))
-        await asyncio.sleep(3 * telemetry.FLUSH_SECONDS)
+        await asyncio.sleep(3 * FLUSH_SECONDS)
         return capfd.readouterr().out
 
     lines = asyncio.run(scenario()).splitlines()

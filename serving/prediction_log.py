@@ -1,0 +1,99 @@
+"""The prediction log: what was predicted from what, for those who improve the model."""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from random import random
+
+from bentoml._internal.context import server_context
+from prometheus_client import Counter
+from pydantic_core import to_json
+
+from serving.records import Row
+from serving.settings import Settings
+from serving.spool import Spool
+from serving.telemetry import at
+
+LOST = Counter("prediction_log_requests_lost", "Requests that the prediction log could not take")
+MAX_REQUESTS = 10_000  # in memory; a request may hold MAX_RECORDS records
+FILES = 5
+
+# When, for which request, by which model, from which rows, which predictions.
+Entry = tuple[float, str, str, Sequence[Row], Sequence[float]]
+
+
+class PredictionLog:
+    """A line of JSON for each record that was predicted, in files of bounded size.
+
+    `pandas.read_json(path, lines=True)` reads one. A disk that is full or slow costs lines, which
+    are counted, and never a prediction.
+    """
+
+    def __init__(self, settings: Settings, feature_names: Iterable[str]) -> None:
+        self.sample = settings.prediction_log_sample
+        self.columns = ("timestamp", "request_id", "model_tag", *feature_names, "prediction")
+        name = f"predictions-{server_context.worker_index or 1}.jsonl"
+        size = settings.prediction_log_mb * 1_000_000 // FILES // settings.workers
+        self.file = RotatingFile(Path(settings.prediction_log, name), size)
+        self.spool = Spool(self.write, LOST, MAX_REQUESTS)
+
+    def add(self, entry: Entry) -> None:
+        """Take a request, or leave it out of the sample."""
+        if random() < self.sample:  # noqa: S311
+            self.spool.add(entry)
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Write the lines of entries; raise OSError if they do not fit."""
+        self.file.write(b"".join(line for entry in entries for line in self.lines(entry)))
+
+    def lines(self, entry: Entry) -> Iterator[bytes]:
+        """Yield a line for each record of a request."""
+        seconds, request_id, tag, rows, predictions = entry
+        when = at(seconds)
+        for row, prediction in zip(rows, predictions, strict=True):
+            values = (when, request_id, tag, *row, prediction)
+            yield to_json(dict(zip(self.columns, values, strict=True))) + b"\n"
+
+
+class RotatingFile:
+    """A file of whole lines, and the few that were full before it, of which the oldest goes.
+
+    `logging.handlers.RotatingFileHandler` leaves half a line behind when the disk is full, which
+    makes the file unreadable.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self.mended = False
+
+    def write(self, data: bytes) -> None:
+        """Append all of the data or nothing; raise OSError."""
+        if not self.mended:
+            self.mend()
+        if self.path.stat().st_size + len(data) > self.max_bytes:
+            self.rotate()
+        with self.path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            except OSError:
+                file.truncate(size)
+                raise
+
+    def mend(self) -> None:
+        """Cut off the half line that a killed process may have left; raise OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch()
+        os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+        self.mended = True
+
+    def rotate(self) -> None:
+        """Move each file one on, over the oldest."""
+        paths = [self.path, *(self.path.with_suffix(f".{n}.jsonl") for n in range(1, FILES))]
+        for newer, older in zip(paths[-2::-1], paths[:0:-1], strict=True):
+            if newer.exists():
+                newer.replace(older)
+        self.path.touch()
