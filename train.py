@@ -19,7 +19,12 @@ from pydantic import ValidationError
 from sklearn.base import RegressorMixin
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import GradientBoostingRegressor
-from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+from sklearn.metrics import (
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+    root_mean_squared_error,
+)
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.utils import shuffle
 from tqdm import tqdm
@@ -30,6 +35,13 @@ from serving.records import faults
 
 DATA = Path(__file__).parent / "data" / "boston_housing.csv"
 MIN_ROWS = 20  # two for the test part, four for a fold
+FOLDS = KFold(5, shuffle=True, random_state=0)
+SCORES = {
+    "mse": mean_squared_error,
+    "rmse": root_mean_squared_error,
+    "mae": mean_absolute_error,
+    "r2": r2_score,
+}
 
 
 class InvalidData(Exception):
@@ -93,19 +105,17 @@ def fit(X_train: np.ndarray, y_train: np.ndarray) -> GradientBoostingRegressor:
 def evaluate(model: RegressorMixin, data: Split) -> dict[str, float]:
     """Return the scores of a fitted model and, in five folds over all the data, of its like."""
     X, y = np.concatenate(data[:2]), np.concatenate(data[2:])
-    folds = KFold(5, shuffle=True, random_state=0)
-    cv_rmse = -cross_val_score(model, X, y, cv=folds, scoring="neg_root_mean_squared_error")
-    y_pred = model.predict(data.X_test)
-    test_mse = mean_squared_error(data.y_test, y_pred)
-    metrics = {
-        "train_mse": mean_squared_error(data.y_train, model.predict(data.X_train)),
-        "test_mse": test_mse,
-        "test_rmse": test_mse**0.5,
-        "test_mae": mean_absolute_error(data.y_test, y_pred),
-        "test_r2": r2_score(data.y_test, y_pred),
-        "cv_rmse": cv_rmse.mean(),
-        "cv_rmse_std": cv_rmse.std(),
+    cv_rmse = -cross_val_score(model, X, y, cv=FOLDS, scoring="neg_root_mean_squared_error")
+    predicted = {
+        "train": (data.y_train, model.predict(data.X_train)),
+        "test": (data.y_test, model.predict(data.X_test)),
     }
+    metrics = {
+        f"{part}_{name}": score(*predicted[part])
+        for name, score in SCORES.items()
+        for part in predicted
+    }
+    metrics |= {"cv_rmse": cv_rmse.mean(), "cv_rmse_std": cv_rmse.std()}
     return {name: float(value) for name, value in metrics.items()}
 
 

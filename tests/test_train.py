@@ -199,7 +199,8 @@ def test_training_prints_its_figures(training):
     assert lines[0] == ["model", "always", "the", "mean"]
     assert [line[0] for line in lines[1:3]] == ["train_mse", "test_mse"]
     assert [float(line[1]) for line in lines[1:3]] == pytest.approx([1.77, 6.58], abs=0.01)
-    assert {"test_rmse", "test_mae", "test_r2", "cv_rmse"} <= {line[0] for line in lines}
+    scores = {f"{part}_{name}" for part in ("train", "test") for name in ("rmse", "mae", "r2")}
+    assert scores | {"cv_rmse", "cv_rmse_std"} <= {line[0] for line in lines}
 
 
 def test_progress_is_shown_by_tree(training):
