@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: serve train test lint bench image
+.PHONY: serve train report test lint bench image
 
 serve: $(READY)
 	@$(BIN)/python train.py --if-missing
@@ -14,6 +14,10 @@ serve: $(READY)
 
 train: $(READY)
 	@$(BIN)/python train.py
+
+report: $(READY)
+	@$(BIN)/python train.py --if-missing
+	@$(BIN)/python report.py
 
 test: $(READY)
 	@$(BIN)/python -m pytest
