@@ -68,7 +68,7 @@ class Edge:
         async def send_after_logs(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
                 for spool in self.spools:
-                    await spool.close()
+                    spool.close()
             await send(message)
 
         await self.app(scope, receive, send_after_logs)

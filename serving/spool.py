@@ -1,9 +1,8 @@
 """Lines for a file, written in the background: no request waits for a disk or a pipe."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from threading import Event, Thread
 from typing import Any
 
 from prometheus_client import Counter
@@ -26,26 +25,30 @@ class Spool:
         self.lost = lost
         self.most = most
         self.items: list[Any] = []
-        self.writing: asyncio.Future[None] | None = None
+        self.ending = Event()
         self.failing = False
+        # A daemon, for the process must end though the thread may wait for a reader for ever.
+        self.thread = Thread(target=self.run, daemon=True)
 
     def add(self, item: Any) -> None:
         """Take an item."""
         if len(self.items) >= self.most:
             self.lost.inc()
             return
-        if not self.items:
-            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
         self.items.append(item)
+        if not self.thread.ident:
+            self.thread.start()
 
-    def flush(self) -> None:
-        """Begin to write what is there, unless the last is still being written."""
-        loop = asyncio.get_running_loop()
-        if self.writing and not self.writing.done():
-            loop.call_later(FLUSH_SECONDS, self.flush)
-        elif self.items:
-            items, self.items = self.items, []
-            self.writing = loop.run_in_executor(None, self.try_to_write, items)
+    def run(self) -> None:
+        """Write what is there, again and again."""
+        ending = False
+        while not ending:
+            ending = self.ending.wait(FLUSH_SECONDS)
+            items = self.items[:]
+            if items:
+                # Not a new list: `add` may have hold of this one.
+                del self.items[: len(items)]
+                self.try_to_write(items)
 
     def try_to_write(self, items: Sequence[Any]) -> None:
         """Write items, or count them as lost."""
@@ -58,12 +61,8 @@ class Spool:
                 logger.warning("%s: dropped and counted until it works again", error)
             self.failing = True
 
-    async def close(self) -> None:
-        """Write what is left, as far as somebody takes it in time: the process has to end."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                if self.writing:
-                    await self.writing
-                self.flush()
-                if self.writing:
-                    await self.writing
+    def close(self) -> None:
+        """Write what is left, as far as somebody takes it in time."""
+        self.ending.set()
+        if self.thread.ident:
+            self.thread.join(CLOSE_SECONDS)

@@ -1,6 +1,7 @@
 """What is told of each request: BentoML's metrics, and a line of the access log."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -94,8 +95,10 @@ class AccessLog:
 
 def write(lines: Iterable[str]) -> None:
     """Write lines to standard output; raise OSError."""
-    sys.stdout.write("".join(lines))
-    sys.stdout.flush()
+    rest = "".join(lines).encode()
+    # Not through `sys.stdout`, whose lock would keep the process from ending.
+    while rest:
+        rest = rest[os.write(sys.stdout.fileno(), rest) :]
 
 
 def as_text(method: str, path: str, status: int, milliseconds: float, request_id: str) -> str:

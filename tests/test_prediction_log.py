@@ -1,6 +1,5 @@
 """The prediction log: what it holds, and what it may cost."""
 
-import asyncio
 import json
 import subprocess
 
@@ -16,14 +15,10 @@ from serving.settings import Settings
 
 def logged(folder, *requests, **settings):
     """Log requests, each its rows and predictions, and let the log close."""
-
-    async def scenario():
-        log = PredictionLog(Settings(prediction_log=str(folder), **settings), ["a", "b"])
-        for rows, predictions in requests:
-            log.add((1e9, "id-1", "house_price:1", rows, predictions))
-        await log.spool.close()
-
-    asyncio.run(scenario())
+    log = PredictionLog(Settings(prediction_log=str(folder), **settings), ["a", "b"])
+    for rows, predictions in requests:
+        log.add((1e9, "id-1", "house_price:1", rows, predictions))
+    log.spool.close()
 
 
 def lost():

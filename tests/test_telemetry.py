@@ -1,12 +1,16 @@
 """Metrics and the access log: what they tell, and what they cannot be made to do."""
 
-import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from prometheus_client import REGISTRY
 
 from serving.spool import FLUSH_SECONDS
@@ -17,14 +21,10 @@ LABELS = {"service_name": "", "service_version": "not available", "runner_name":
 
 def logged(style, *requests):
     """Log requests, and let the log close."""
-
-    async def scenario():
-        log = AccessLog(style)
-        for request in requests:
-            log.add(*request)
-        await log.spool.close()
-
-    asyncio.run(scenario())
+    log = AccessLog(style)
+    for request in requests:
+        log.add(*request)
+    log.spool.close()
 
 
 def test_line_for_people(capfd):
@@ -66,15 +66,11 @@ def test_log_can_be_switched_off(capfd):
 
 def test_lines_are_written_while_the_service_runs(capfd):
     """In their order, without waiting for its end."""
-
-    async def scenario():
-        log = AccessLog("text")
-        for number in range(1000):
-            log.add("GET", "/", 200, 0.001, str(number))
-        await asyncio.sleep(3 * FLUSH_SECONDS)
-        return capfd.readouterr().out
-
-    lines = asyncio.run(scenario()).splitlines()
+    log = AccessLog("text")
+    for number in range(1000):
+        log.add("GET", "/", 200, 0.001, str(number))
+    time.sleep(3 * FLUSH_SECONDS)
+    lines = capfd.readouterr().out.splitlines()
     assert [line.rpartition(" ")[2] for line in lines] == [str(number) for number in range(1000)]
 
 
@@ -87,6 +83,25 @@ def test_lines_that_nobody_takes_are_counted(monkeypatch):
     with suppress(OSError):
         full.close()
     assert REGISTRY.get_sample_value("access_log_lines_lost_total") == before + 3
+
+
+def test_reader_that_has_stopped_reading_does_not_hold_up_the_end():
+    """The lines are lost to it, and the process ends all the same."""
+    script = """
+from serving.telemetry import AccessLog
+log = AccessLog("text")
+for _ in range(10_000):
+    log.add("GET", "/", 200, 0.001, "abc")
+log.spool.close()
+"""
+    reader, writer = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=writer)
+    try:
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        os.close(reader)
+        os.close(writer)
 
 
 def test_requests_are_counted_under_bentomls_names():
