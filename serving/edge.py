@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.body import Body, too_large
 from serving.keys import Keys
 from serving.prediction_log import PredictionLog
 from serving.refusal import RETRY_AFTER, Refusal
@@ -51,6 +52,7 @@ class Edge:
         self.log = AccessLog(settings.access_log)
         self.spools = [log.spool for log in (self.log, prediction_log) if log]
         self.in_progress = 0
+        self.closing = False  # set by the server
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan of the application; refuse a WebSocket."""
@@ -79,58 +81,97 @@ class Edge:
         path = scope["path"]
         endpoint = path if path in self.endpoints else "unknown"
         probe = path in self.probes
+        body = Body(scope, receive, self.settings.max_body_bytes)
         reply = Reply(scope, send)
         self.metrics.begin(endpoint, probe)
         try:
-            await self.answer(scope, receive, reply)
+            await self.answer(scope, body, reply)
         finally:
             seconds = perf_counter() - start
             self.metrics.end(endpoint, reply.status, seconds)
             if not probe:
                 self.log.add(scope["method"], path, reply.status, seconds, reply.request_id)
 
-    async def answer(self, scope: Scope, receive: Receive, reply: "Reply") -> None:
+    async def answer(self, scope: Scope, body: Body, reply: "Reply") -> None:
         """Answer a request; what goes wrong before the answer has begun ends here."""
         predictor = self.predictors.get(scope["path"])
         try:
             self.keys.check(scope["path"], reply.headers)
             if predictor is None:
-                await self.app(scope, receive, reply)
-                reply.raise_error()
+                await self.pass_on(scope, body, reply)
             elif scope["method"] == "POST":
-                await self.predict(predictor, receive, reply)
+                await self.predict(predictor, body, reply)
             else:
                 raise Refusal(405, "Use POST here", {"Allow": "POST"})
         except Refusal as refusal:
-            await reply.send_json(refusal.status, refusal.body, refusal.headers)
-        except Exception as error:
+            await refuse(refusal, body, reply)
+        except (Exception, asyncio.CancelledError) as error:
             if reply.status:
                 raise
-            logger.error("Request %s failed\n%s", reply.request_id, "".join(trace(error)))
-            words = f"Internal error; report it with request ID {reply.request_id}"
-            await reply.send_json(500, Refusal(500, words).body, {})
+            await refuse(fault(reply.request_id, error), body, reply)
 
-    async def predict(self, predictor: Predict, receive: Receive, reply: "Reply") -> None:
-        """Predict within the limits of size, number and time."""
-        limits = self.settings
-        check_headers(reply.headers, limits.max_body_bytes)
-        if self.in_progress >= limits.max_concurrency:
-            raise Refusal(429, "Too many predictions at once; try again in a second", RETRY_AFTER)
-        self.in_progress += 1
+    async def pass_on(self, scope: Scope, body: Body, reply: "Reply") -> None:
+        """Have BentoML's application answer, once the body is there."""
         try:
-            async with asyncio.timeout(limits.request_timeout) as deadline:
-                body, tag = await predictor(
-                    reply.request_id, await read(receive, limits.max_body_bytes)
-                )
+            async with asyncio.timeout(self.settings.request_timeout):
+                receive = body.replay(await body.read())
+        except TimeoutError:
+            raise self.late(body) from None
+        if self.closing and scope["path"] == "/readyz":
+            raise shutting_down()
+        await self.app(scope, receive, reply)
+        reply.raise_error()
+
+    async def predict(self, predictor: Predict, body: Body, reply: "Reply") -> None:
+        """Predict within the limits of size, number and time."""
+        check_headers(reply.headers, self.settings.max_body_bytes)
+        try:
+            async with asyncio.timeout(self.settings.request_timeout) as deadline:
+                answer, tag = await self.admit(predictor, reply.request_id, await body.read())
         except Exception:
             # BentoML's dispatcher turns the cancellation by the deadline into an error of its own.
             if not deadline.expired():
                 raise
-            seconds = f"{limits.request_timeout:g} s"
-            raise Refusal(504, f"No body and prediction within {seconds}; try again") from None
+            raise self.late(body) from None
+        await reply.send_json(200, answer, {"X-Model-Tag": tag})
+
+    async def admit(self, predictor: Predict, request_id: str, body: bytes) -> tuple[bytes, str]:
+        """Predict unless too many predictions are in progress."""
+        if self.in_progress >= self.settings.max_concurrency:
+            raise Refusal(429, "Too many predictions at once; try again in a second", RETRY_AFTER)
+        self.in_progress += 1
+        try:
+            return await predictor(request_id, body)
         finally:
             self.in_progress -= 1
-        await reply.send_json(200, body, {"X-Model-Tag": tag})
+
+    def late(self, body: Body) -> Refusal:
+        """Return the answer to a request that took too long: to be sent, or to be predicted."""
+        seconds = f"{self.settings.request_timeout:g} s"
+        if body.complete:
+            return Refusal(504, f"No prediction within {seconds}; try again")
+        return Refusal(408, f"The request was not complete within {seconds}; try again")
+
+
+async def refuse(refusal: Refusal, body: Body, reply: "Reply") -> None:
+    """Answer an error, and close if more of the body is to come than is worth reading."""
+    headers = refusal.headers
+    if asyncio.current_task().cancelling() or not await body.skip():
+        headers = {**headers, "Connection": "close"}
+    await reply.send_json(refusal.status, refusal.body, headers)
+
+
+def fault(request_id: str, error: BaseException) -> Refusal:
+    """Return the answer to a request that an exception ended: a fault of ours, or our end."""
+    if asyncio.current_task().cancelling():
+        return shutting_down()
+    logger.error("Request %s failed\n%s", request_id, "".join(trace(error)))
+    return Refusal(500, f"Internal error; report it with request ID {request_id}")
+
+
+def shutting_down() -> Refusal:
+    """Return the answer to what can't be served any more."""
+    return Refusal(503, "Shutting down; try again in a second", RETRY_AFTER)
 
 
 class Reply:
@@ -193,23 +234,3 @@ def check_headers(headers: Mapping[bytes, bytes], max_body_bytes: int) -> None:
     # int() refuses to read thousands of digits.
     if len(length) > 18 or int(length) > max_body_bytes:
         raise too_large(max_body_bytes)
-
-
-async def read(receive: Receive, max_body_bytes: int) -> bytes:
-    """Return the body; raise `Refusal` once it is too large (413), whatever was announced."""
-    body = b""
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refusal(400, "The connection closed before the body was complete")
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > max_body_bytes:
-            raise too_large(max_body_bytes)
-    return body
-
-
-def too_large(max_body_bytes: int) -> Refusal:
-    """Return the answer to a body over the limit."""
-    return Refusal(413, f"The body is over {max_body_bytes} bytes; send less at a time")

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from serving.body import Body
 from serving.edge import Edge
 from serving.refusal import Refusal
 from serving.settings import Settings
@@ -55,11 +56,16 @@ async def page(request):
     return PlainTextResponse("secret", status, {"X-Secret": "1"})
 
 
+async def echo(request):
+    """Answer with the body, which the edge has read before."""
+    return PlainTextResponse(await request.body())
+
+
 def edge(**limits):
     """Return an edge with narrow limits around these predictors and this page."""
     predictors = {f"/{p.__name__}": p for p in (measure, refuse, crash, hang, hang_and_fail)}
     limits = {"max_body_bytes": 100, "request_timeout": 0.2, "access_log": "off"} | limits
-    app = Starlette(routes=[Route("/page", page)])
+    app = Starlette(routes=[Route("/page", page), Route("/echo", echo, methods=["POST"])])
     return Edge(app, predictors, {"/page", *predictors}, {"/livez"}, Settings(**limits), None)
 
 
@@ -152,6 +158,12 @@ def test_other_answers_of_the_application_are_passed_on(client):
     assert len(answer.headers["x-request-id"]) == 32
 
 
+def test_application_gets_the_body(client):
+    """As it would without the edge, and within its limit."""
+    assert client.post("/echo", content=b"x" * 100).text == "x" * 100
+    assert client.post("/echo", content=b"x" * 101).status_code == 413
+
+
 @pytest.mark.parametrize("path", ["/nowhere", "/measure/", "/measure%0a", "//measure"])
 def test_path_that_only_looks_like_a_prediction_is_none(client, path):
     """404, so that nothing gets around the limits."""
@@ -214,8 +226,23 @@ def test_late_prediction_is_given_up(client, caplog, path):
     """504, whatever comes of the cancellation of what was under way; no traceback."""
     answer = client.post(path, headers=JSON)
     assert answer.status_code == 504
-    assert answer.json() == {"message": "No body and prediction within 0.2 s; try again"}
+    assert answer.json() == {"message": "No prediction within 0.2 s; try again"}
     assert not caplog.records
+
+
+@pytest.mark.parametrize("path", ["/measure", "/page"])
+def test_late_body_is_given_up(path):
+    """408, and the connection with it; its memory is free again."""
+
+    async def stall():
+        return next(parts, None) or await asyncio.sleep(60)
+
+    parts = iter([{"type": "http.request", "body": b"x", "more_body": True}])
+    status, headers, answer = asyncio.run(post(edge(), path, stall))
+    assert status == 408
+    assert headers[b"connection"] == b"close"
+    assert answer == {"message": "The request was not complete within 0.2 s; try again"}
+    assert Body.arriving == 0
 
 
 def post(edge, path, receive=None):
@@ -262,9 +289,9 @@ def test_client_that_leaves_costs_no_traceback(caplog):
     """A connection that closes before the body is complete is a mistake of the caller."""
 
     async def leave():
-        return messages.pop(0)
+        return next(messages, {"type": "http.disconnect"})
 
-    messages = [{"type": "http.request", "more_body": True}, {"type": "http.disconnect"}]
+    messages = iter([{"type": "http.request", "more_body": True}])
     status, _, answer = asyncio.run(post(edge(), "/measure", leave))
     assert status == 400
     assert answer == {"message": "The connection closed before the body was complete"}
