@@ -19,7 +19,6 @@ from serving.image import ENVS, IMAGE
 from serving.model import RecordModel, card_app
 from serving.records import Prediction, Predictions, Records, Row
 from serving.settings import load_settings
-from serving.supervisor import replace_dead_workers
 
 settings = load_settings()
 model = RecordModel(settings.model or f"{NAME}:latest", House, settings.allow_other_sklearn)
@@ -55,10 +54,9 @@ class HousePrice:
     model = model
 
     @bentoml.on_deployment  # BentoML calls it on the class
-    def prepare() -> None:
-        """Before any worker starts: pin the model for all of them, and for their successors."""
+    def pin_model() -> None:
+        """Before any worker starts: make all of them, and their successors, serve one model."""
         os.environ["MODEL"] = str(model.resolve().tag)
-        replace_dead_workers()
 
     def __init__(self) -> None:
         """In each worker, before it answers: load the model, and see that it predicts."""

@@ -8,6 +8,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.types import ASGIApp
 
 from serving.openapi import Description, corrected
+from serving.supervisor import supervise
 
 # BentoML's middleware whose work the edge does: metrics and log for all requests, limits for
 # predictions.
@@ -25,6 +26,11 @@ class TabularService(bentoml.Service):
     Its class has `settings`, which replace BentoML's `traffic`, and a `model`.
     """
 
+    def __attrs_post_init__(self) -> None:
+        """Have BentoML prepare its supervisor, too, before it starts it."""
+        super().__attrs_post_init__()
+        self.inner.supervise = bentoml.on_deployment(supervise)
+
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return BentoML's application behind the edge.
 
@@ -36,6 +42,7 @@ class TabularService(bentoml.Service):
         # Not at the top, for these are for workers: the supervisor has to start fast and be small.
         from _bentoml_impl.server.app import ServiceAppFactory
 
+        from serving import server
         from serving.dispatch import Predictor
         from serving.edge import Edge
         from serving.prediction_log import PredictionLog
@@ -64,6 +71,7 @@ class TabularService(bentoml.Service):
             settings=settings,
             prediction_log=log,
         )
+        server.install(edge)
         return wrapped(edge, app)
 
     def on_load_bento(self, bento: bentoml.Bento) -> None:

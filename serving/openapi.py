@@ -21,9 +21,11 @@ class Error(BaseModel):
 
 ERRORS = {
     "400": "The body is not JSON, or a record in it is invalid",
+    "408": "The request did not arrive in time: send it again",
     "413": "The body is too large",
     "415": "The body is not announced as application/json",
     "429": "Too many predictions at once: try again after Retry-After seconds",
+    "431": "The headers are too large",
     "500": "A fault of the service: report it with the request ID",
     "503": "Too many predictions are waiting: try again after Retry-After seconds",
     "504": "No prediction in time: try again",

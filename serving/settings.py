@@ -47,6 +47,10 @@ class Settings(BaseSettings):
         1000, ge=1, description="Prediction requests at once in one worker"
     )
     request_timeout: float = Field(5, gt=0, description="Seconds to read a request and to predict")
+    keep_alive: int = Field(75, gt=0, description="Seconds that an idle connection stays open")
+    shutdown_timeout: int = Field(
+        8, gt=0, description="Seconds for the requests in progress when the service is stopped"
+    )
     access_log: Literal["text", "json", "off"] = Field("text", description="text, json or off")
     prediction_log: str = Field("", description="Folder for the prediction log; none without")
     prediction_log_sample: float = Field(

@@ -1,49 +1,110 @@
-"""The supervisor of the workers, which BentoML makes with circus: it replaces those that die."""
+"""The supervisor, which BentoML makes with circus: it replaces dead workers, and ends in order."""
 
+import ctypes
 import logging
 import os
+import select
 import signal
+import socket
+import struct
+import time
+from contextlib import suppress
 from typing import Any
 
+from circus import controller
 from circus.exc import ConflictError
+from circus.sighandler import SysHandler
+from tornado import gen
 
 logger = logging.getLogger("bentoml.serve")
 
 RETRY_SECONDS = 0.1
+# So long may it take to complete handshakes that have begun, and to accept what is in the queue.
+HANDSHAKE_SECONDS, ACCEPT_SECONDS = 0.1, 1
+SO_ATTACH_FILTER = 26  # of Linux; Python does not name it
+# BPF: load the flags of the TCP header; drop the packet if SYN is set, else keep all of it.
+NO_SYN = [(0x30, 0, 0, 13), (0x45, 0, 1, 2), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)]
 
 
-def replace_dead_workers() -> None:
-    """Have each worker that dies replaced at once; to be called before the first one starts.
+def supervise() -> None:
+    """Take over the signals of circus, which BentoML is about to start."""
+    os.environ.pop("BENTOML_CONTAINERIZED", None)  # by which it knows where to replace no worker
+    controller.SysHandler = Signals
 
-    BentoML 1.4.39 looks for dead workers every 10 s, and in a container it replaces none: the
-    workers that are left go on, and nobody learns of it.
+
+class Signals(SysHandler):
+    """What the supervisor does at a signal.
+
+    When a worker has died: replace it at once. BentoML looks for dead ones every 10 s, and in a
+    container it replaces none: those that are left go on, and nobody learns of it.
+
+    When told to end: end the workers, and stop to listen as soon as nobody waits to be accepted.
+    circus closes its socket last of all, which resets whoever has connected since the workers
+    stopped to accept. When told again: kill the workers, while circus would go on to wait.
     """
-    os.environ.pop("BENTOML_CONTAINERIZED", None)  # by which it knows a container
-    signal.signal(signal.SIGCHLD, look)
+
+    told = False
+
+    def __init__(self, controller: Any) -> None:
+        super().__init__(controller)
+        signal.signal(signal.SIGCHLD, self.look)
+
+    def look(self, *_: Any) -> None:
+        """Look after the workers."""
+        self.controller.loop.add_callback_from_signal(self.replace)
+
+    async def replace(self) -> None:
+        """Replace the workers that have died, unless the service is ending."""
+        arbiter = self.controller.arbiter
+        if arbiter._stopping:
+            return
+        workers = {pid for watcher in arbiter.watchers for pid in watcher.processes}
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            await arbiter.manage_watchers()
+        except ChildProcessError:  # circus was faster
+            return
+        except ConflictError:  # circus is starting workers
+            self.controller.loop.call_later(RETRY_SECONDS, self.look)
+            return
+        if ended and ended.si_pid in workers:
+            how = "signal" if ended.si_code != os.CLD_EXITED else "exit status"
+            logger.error("Worker ended by %s %d; it is replaced", how, ended.si_status)
+
+    def quit(self) -> None:
+        """End the service."""
+        arbiter = self.controller.arbiter
+        if self.told:
+            for watcher in arbiter.watchers:
+                for process in watcher.processes.values():
+                    process.send_signal(signal.SIGKILL)
+        else:
+            self.told = True
+            sockets = list(arbiter.sockets.values())
+            self.controller.loop.add_callback_from_signal(stop_listening, sockets)
+            super().quit()
 
 
-def look(*_: Any) -> None:
-    """Make circus look after its workers, once it has started."""
-    # It starts by taking SIGTERM over, with a method of an object that leads to all its parts.
-    circus = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    if circus:
-        arbiter = circus.controller.arbiter
-        arbiter.loop.add_callback_from_signal(replace, arbiter)
+async def stop_listening(sockets: list[socket.socket]) -> None:
+    """Refuse new connections and reset none.
+
+    Whoever is in the queue of a socket is reset when it is closed, and while workers empty the
+    queue others come into it: so first nobody may begin to connect, and who has begun is accepted.
+    """
+    for listener in sockets:
+        with suppress(OSError):
+            drop_handshakes(listener)
+    await gen.sleep(HANDSHAKE_SECONDS)
+    end = time.monotonic() + ACCEPT_SECONDS
+    while select.select(sockets, [], [], 0)[0] and time.monotonic() < end:
+        await gen.sleep(0.01)
+    for listener in sockets:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
 
 
-async def replace(arbiter: Any) -> None:
-    """Replace the workers that have died, unless the service is ending."""
-    if arbiter._stopping:
-        return
-    workers = {pid for watcher in arbiter.watchers for pid in watcher.processes}
-    try:
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        await arbiter.manage_watchers()
-    except ChildProcessError:  # circus was faster
-        return
-    except ConflictError:  # circus is starting workers
-        arbiter.loop.call_later(RETRY_SECONDS, look)
-        return
-    if ended and ended.si_pid in workers:
-        how = "signal" if ended.si_code != os.CLD_EXITED else "exit status"
-        logger.error("Worker ended by %s %d; it is replaced", how, ended.si_status)
+def drop_handshakes(listener: socket.socket) -> None:
+    """Have the kernel drop what would begin a connection; the client tries again in a second."""
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in NO_SYN))
+    program = struct.pack("HP", len(NO_SYN), ctypes.addressof(code))
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

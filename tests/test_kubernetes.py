@@ -37,7 +37,6 @@ POD = DEPLOYMENT["template"]["spec"]
 ENV = {variable["name"]: variable["value"] for variable in CONTAINER["env"]}
 OURS = {name for name in ENV if name.lower() in Settings.model_fields}
 SETTINGS = Settings(**{name.lower(): ENV[name] for name in OURS})
-SHUTDOWN_TIMEOUT = getattr(SETTINGS, "shutdown_timeout", 8)  # becomes Settings().shutdown_timeout
 MEMORY_AT_REST = 280  # MiB, of the supervisor and a worker
 
 
@@ -185,7 +184,7 @@ def test_memory_is_enough_for_all_requests_at_once():
 def test_requests_in_progress_may_end():
     """The kill comes after the wait for the proxies and the wait for the requests."""
     wait = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert POD["terminationGracePeriodSeconds"] > wait + SHUTDOWN_TIMEOUT
+    assert POD["terminationGracePeriodSeconds"] > wait + SETTINGS.shutdown_timeout
 
 
 def test_rollout_takes_no_pod_away_before_its_successor_is_ready():

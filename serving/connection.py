@@ -1,0 +1,220 @@
+"""A connection: uvicorn's, with limits for what comes before the application has a request.
+
+uvicorn lets a head take for ever, and be of any size; it answers what is no HTTP in a shape of its
+own, and logs it; it reads all of a body that nobody wants, or resets the connection.
+"""
+
+import asyncio
+from collections import deque
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serving.refusal import Refusal
+
+if TYPE_CHECKING:
+    from serving.server import Server
+
+# Bytes of the request line and headers; most servers take 8 to 32 KiB.
+MAX_HEAD = 1 << 14
+# Requests that wait for the answers to those before them; a read of uvloop's can hold thousands.
+MAX_PIPELINE = 16
+# A connection that is closed with bytes unread is reset, and the answer can be lost with it: the
+# client has so much time to read it, and to stop sending.
+LINGER_BYTES, LINGER_SECONDS = 1 << 20, 2
+# When the service ends, a client that was busy has so much time to send its next request.
+LEAVE_SECONDS = 1
+# Gives what is no request a place among those that are; its body never ends.
+NO_REQUEST = b"GET / HTTP/1.1\r\nContent-Length: 1\r\n\r\n"
+NO_TRAILERS: deque[tuple[bytes, bytes]] = deque(maxlen=0)
+
+
+class Connection(HttpToolsProtocol):
+    """One connection; what is no request is answered like one: by the edge, in its turn."""
+
+    def __init__(self, owner: "Server", **given: Any) -> None:
+        super().__init__(**given)
+        self.owner = owner
+        self.unread = 0  # bytes since the parser has last let something out
+        self.to_drop: int | None = None  # bytes, once nothing that comes is read any more
+        self.ended = False
+        self.late: asyncio.TimerHandle | None = None  # for a head
+        self.stuck: asyncio.TimerHandle | None = None  # with answers that the client does not read
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Wait for a first request."""
+        super().connection_made(transport)
+        # What uvicorn answers by, and closes when it has.
+        self.ending = SimpleNamespace(
+            write=transport.write, is_closing=transport.is_closing, close=self.end
+        )
+        self.owner.admit(self)
+        seconds = LEAVE_SECONDS if self.owner.edge.closing else self.owner.request_timeout
+        self.close_at(self.loop.time() + seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self.owner.waiting.pop(self, None)
+        self._unset_keepalive_if_required()
+        self.late = stop(self.late)
+        self.stuck = stop(self.stuck)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read requests; refuse what is none (400), too long (431) or too slow (408)."""
+        if self.to_drop is not None:
+            self.to_drop -= len(data)
+            if self.to_drop < 0:
+                self.close()
+            return
+        self._unset_keepalive_if_required()
+        self.unread += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self.ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self.refuse(cause if isinstance(cause, Refusal) else Refusal(400, "Send HTTP/1.1"))
+        else:
+            if self.unread > MAX_HEAD:
+                self.refuse(head_too_large())
+            elif self in self.owner.waiting and not self.late:
+                self.late = self.loop.call_later(self.owner.request_timeout, self.refuse_late)
+        if self.owner.edge.closing and self.cycle:
+            self.cycle.keep_alive = False
+
+    def on_headers_complete(self) -> None:
+        """Begin a request, unless its head is too long in all."""
+        if self.unread > MAX_HEAD and head_size(self.url, self.headers) > MAX_HEAD:
+            raise head_too_large()
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise Refusal(405, "This is no proxy", {"Allow": "GET, HEAD, POST"})
+            return
+        if len(self.pipeline) >= MAX_PIPELINE and self.to_drop is None:
+            raise Refusal(429, "Wait for answers before you send more requests")
+        self.unread = 0
+        self.owner.waiting.pop(self, None)
+        if self.late:
+            self.late = stop(self.late)
+        super().on_headers_complete()
+        self.cycle.transport = self.ending
+        # The list is in the scope now, and must not grow by what comes behind the body.
+        self.headers = NO_TRAILERS
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self.unread = 0
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, if it has not come already and there is to be one."""
+        if self.ended:
+            return
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self.owner.waiting[self] = self.loop.time()
+
+    def end(self) -> None:
+        """Close when all has been read, or else when the client has had time to read the answer."""
+        self.ended = True
+        if not self.cycle.more_body:
+            self.close()
+            return
+        self.to_drop = LINGER_BYTES
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.close_at(self.loop.time() + LINGER_SECONDS)
+
+    def close(self) -> None:
+        """Close once the client has read its answers, for which it has so much time."""
+        self.transport.close()
+        self.stuck = self.loop.call_later(self.owner.request_timeout, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        """Wait until the client reads its answers, for so much time."""
+        super().pause_writing()
+        self.stuck = self.loop.call_later(self.owner.request_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        if not self.transport.is_closing():
+            self.stuck = stop(self.stuck)
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        """Close after the answer in progress; without one, once the client has been idle a while.
+
+        A client that is busy sends its next request in the very moment in which an idle connection
+        would be closed, and would lose it.
+        """
+        since = self.owner.waiting.get(self)
+        if since and not self.late:
+            self.close_at(since + LEAVE_SECONDS)
+        elif self.cycle:
+            self.cycle.keep_alive = False
+
+    def close_at(self, when: float) -> None:
+        """Close unless something arrives before."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_at(when, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection on which nothing has arrived in time."""
+        self.close()
+
+    def refuse_late(self) -> None:
+        """Refuse a head that is not complete in time."""
+        seconds = self.owner.request_timeout
+        self.refuse(Refusal(408, f"The request was not complete within {seconds:g} s; try again"))
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Have the edge answer what is no request, or the one whose body is at fault, and close."""
+        self.to_drop = LINGER_BYTES
+        self.late = stop(self.late)
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.more_body:
+            self.new_parser().feed_data(NO_REQUEST)
+            self.scope.update(method="-", path="-")
+        self.scope["state"]["refusal"] = refusal
+        self.cycle.message_event.set()
+
+    def _should_upgrade(self) -> bool:
+        """Stop at a request for an upgrade, as the parser does, and begin none."""
+        return True
+
+    def ignore_upgrade(self, rest: bytes) -> None:
+        """Read a request without its wish for another protocol, which a server may ignore.
+
+        The parser takes what follows for that protocol, be it the body.
+        """
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%s: %s" % field for field in self.scope["headers"] if field[0] != b"upgrade"]
+        self.new_parser()
+        self.data_received(b"\r\n".join([*lines, b"", rest]))
+
+    def new_parser(self) -> httptools.HttpRequestParser:
+        """Begin to read anew."""
+        self.parser = httptools.HttpRequestParser(self)
+        return self.parser
+
+
+def head_size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    """Return the bytes of a head, roughly."""
+    return len(url) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
+
+
+def head_too_large() -> Refusal:
+    """Return the answer to a head over the limit."""
+    return Refusal(431, f"The request line and headers are over {MAX_HEAD} bytes; send less")
+
+
+def stop(timer: asyncio.TimerHandle | None) -> None:
+    """Stop a timer, if there is one; return none for its place."""
+    if timer:
+        timer.cancel()
