@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: serve train report test lint bench image
+.PHONY: serve train report drift test lint bench image
 
 serve: $(READY)
 	@$(BIN)/python train.py --if-missing
@@ -18,6 +18,9 @@ train: $(READY)
 report: $(READY)
 	@$(BIN)/python train.py --if-missing
 	@$(BIN)/python report.py
+
+drift: $(READY)
+	@$(BIN)/python drift.py $(LOG)
 
 test: $(READY)
 	@$(BIN)/python -m pytest
