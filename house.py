@@ -31,7 +31,9 @@ Flag = Annotated[
 class House(BaseModel):
     """A house, described by its census tract and its town in the Boston area around 1970."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", allow_inf_nan=False, use_enum_values=True
+    )
 
     CRIM: float = feature("Crime rate of the town", "per head", 15.02, ge=0)
     ZN: float = feature("Land zoned for lots over 25,000 sq ft", "%", 0.0, ge=0, le=100)
@@ -51,7 +53,7 @@ class House(BaseModel):
 
 
 class LabelledHouse(House):
-    """A row of the training data: a house with the target, which the model learns to predict."""
+    """A row of the training data: a house and, last, the target, which the model predicts."""
 
     MEDV: float = Field(
         description="Median value of owner-occupied homes",
@@ -61,5 +63,4 @@ class LabelledHouse(House):
 
 
 FEATURES = tuple(House.model_fields)
-(TARGET,) = LabelledHouse.model_fields.keys() - House.model_fields.keys()
 EXAMPLE = {name: field.json_schema_extra["example"] for name, field in House.model_fields.items()}

@@ -3,14 +3,14 @@
 import pytest
 from pydantic import ValidationError
 
-from house import EXAMPLE, FEATURES, TARGET, House
+from house import EXAMPLE, FEATURES, House, LabelledHouse
 
 
 def test_features_are_in_the_order_of_statlib():
     """Order matters: it is that of the columns which the model is trained on."""
     expected = "CRIM ZN INDUS CHAS NOX RM AGE DIS RAD TAX PTRATIO B LSTAT"
     assert " ".join(FEATURES) == expected
-    assert TARGET == "MEDV"
+    assert list(LabelledHouse.model_fields) == [*FEATURES, "MEDV"]
 
 
 def test_every_feature_tells_what_it_means():

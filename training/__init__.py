@@ -1,0 +1,1 @@
+"""What training any tabular regressor needs around its record type, its data and its estimator."""

@@ -1,0 +1,89 @@
+"""The fitted model: how good it is, and what is saved of it in the BentoML model store."""
+
+import hashlib
+import pickle
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import bentoml
+import numpy as np
+import pandas as pd
+from sklearn.base import RegressorMixin
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+from sklearn.model_selection import KFold, cross_val_score
+
+from serving.model import MODEL_FILE, Training
+from training.data import Split
+
+
+def as_fitted(model: RegressorMixin, X: pd.DataFrame) -> pd.DataFrame | np.ndarray:
+    """Return features as what the model was fitted on: a DataFrame, or else an array."""
+    return X if hasattr(model, "feature_names_in_") else X.to_numpy()
+
+
+def evaluate(model: RegressorMixin, data: Split) -> dict[str, float]:
+    """Return the scores of a fitted model and, in five folds over all the data, of its like."""
+    X_train, X_test = as_fitted(model, data.X_train), as_fitted(model, data.X_test)
+    X, y = as_fitted(model, pd.concat(data[:2])), pd.concat(data[2:])
+    folds = KFold(5, shuffle=True, random_state=0)
+    cv_rmse = -cross_val_score(model, X, y, cv=folds, scoring="neg_root_mean_squared_error")
+    y_pred = model.predict(X_test)
+    test_mse = mean_squared_error(data.y_test, y_pred)
+    metrics = {
+        "train_mse": mean_squared_error(data.y_train, model.predict(X_train)),
+        "test_mse": test_mse,
+        "test_rmse": test_mse**0.5,
+        "test_mae": mean_absolute_error(data.y_test, y_pred),
+        "test_r2": r2_score(data.y_test, y_pred),
+        "cv_rmse": cv_rmse.mean(),
+        "cv_rmse_std": cv_rmse.std(),
+    }
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def seen(X: pd.DataFrame) -> dict[str, Any]:
+    """Return the range of each number, and the values of each category and boolean."""
+    numbers, others = X.select_dtypes("number"), X.select_dtypes(exclude="number")
+    return {
+        "training_range": {
+            name: (float(column.min()), float(column.max())) for name, column in numbers.items()
+        },
+        "training_values": {
+            name: sorted(column.unique().tolist()) for name, column in others.items()
+        },
+    }
+
+
+def save(
+    name: str,
+    model: RegressorMixin,
+    X_train: pd.DataFrame,
+    metrics: dict[str, float],
+    target: dict[str, str],
+    source: bytes,
+) -> bentoml.Model:
+    """Save a fitted model, with all that is to be known of its training, to the model store."""
+    pickled = pickle.dumps(model)
+    packages = ("bentoml", "scikit-learn", "numpy", "pandas")
+    training = Training(
+        trained_at=datetime.now(UTC),
+        target=target,
+        feature_names=list(X_train),
+        **seen(X_train),
+        metrics=metrics,
+        data_sha256=hashlib.sha256(source).hexdigest(),
+        model_sha256=hashlib.sha256(pickled).hexdigest(),
+        versions={"python": python_version(), **{name: version(name) for name in packages}},
+    )
+    # `bentoml.sklearn.save_model` wants the metadata before there is a file to hash.
+    with bentoml.models.create(
+        name,
+        module="bentoml.sklearn",
+        labels={"task": "regression", "framework": "scikit-learn"},
+        metadata=training.model_dump(mode="json"),
+    ) as stored:
+        Path(stored.path_of(MODEL_FILE)).write_bytes(pickled)
+    return bentoml.models.get(stored.tag)
