@@ -20,6 +20,9 @@ from yaml import YAMLError
 
 MODEL_FILE = "saved_model.pkl"  # where `bentoml.sklearn.load_model` looks for it, too
 
+# What is relied on of each record: nothing converted, nothing unknown, finite, categories as text.
+CONFIG = {"strict": True, "extra": "forbid", "allow_inf_nan": False, "use_enum_values": True}
+
 
 class Training(BaseModel):
     """What training records with a model, as its metadata in the model store."""
@@ -27,7 +30,8 @@ class Training(BaseModel):
     trained_at: datetime
     target: dict[str, str]
     feature_names: list[str]
-    training_range: dict[str, tuple[float, float]]
+    training_range: dict[str, tuple[float, float]]  # of each number
+    training_values: dict[str, list[str | bool]] = {}  # of each category and boolean
     metrics: dict[str, float]
     data_sha256: str
     model_sha256: str
@@ -53,6 +57,7 @@ class RecordModel(BentoModel):
                 "run `make train`, or correct MODEL"
             ) from error
         self.check_features(model.tag, training.feature_names)
+        check_record_type(self.record_type)
         if not self.allow_other_sklearn:
             check_sklearn(model.tag, training.versions["scikit-learn"])
         read_pickle(model, training)
@@ -72,6 +77,38 @@ class RecordModel(BentoModel):
         """Describe the model for a Bento; raise BentoMLException as `resolve` does."""
         self.resolve()
         return super().to_info(alias)
+
+
+def described(record_type: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """Return the JSON schema of each feature, with the values of its Enum, if it has one, in it."""
+    schema = record_type.model_json_schema()
+    enums = {f"#/$defs/{name}": enum for name, enum in schema.get("$defs", {}).items()}
+    return {
+        name: enums[feature.pop("$ref")] | feature if "$ref" in feature else feature
+        for name, feature in schema["properties"].items()
+    }
+
+
+def check_record_type(record_type: type[BaseModel]) -> None:
+    """Raise BentoMLException unless all that is valid can be made a number or a category."""
+    if not CONFIG.items() <= record_type.model_config.items():
+        words = ", ".join(f"{name}={value!r}" for name, value in CONFIG.items())
+        raise BentoMLException(f"{record_type.__name__} needs model_config = ConfigDict({words})")
+    for name, schema in described(record_type).items():
+        bounded = {"minimum", "maximum"} <= schema.keys() or "enum" in schema
+        if schema.get("type") == "integer" and not bounded:
+            raise BentoMLException(
+                f"{record_type.__name__}.{name} needs ge and le: no float holds every integer"
+            )
+
+
+def specimens(record_type: type[BaseModel], example: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Return rows of the example, and of it with each other category, true and false in turn."""
+    rows = [example]
+    for name, schema in described(record_type).items():
+        values = [False, True] if schema.get("type") == "boolean" else schema.get("enum", [])
+        rows += [example | {name: value} for value in values]
+    return [tuple(row.values()) for row in rows]
 
 
 def check_sklearn(tag: bentoml.Tag, trained_with: str) -> None:
@@ -117,7 +154,7 @@ def card_app(reference: RecordModel) -> Starlette:
     @cache
     def card() -> dict[str, Any]:
         model = reference.resolve()
-        features = reference.record_type.model_json_schema()["properties"]
+        features = described(reference.record_type)
         card = ModelCard(**model.info.metadata, tag=str(model.tag), features=features)
         return card.model_dump(mode="json")
 

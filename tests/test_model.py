@@ -1,20 +1,30 @@
 """The model reference, which refuses what the service could not serve, and the regressor."""
 
+import json
 import pickle
 import shutil
+from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import bentoml
+import pandas as pd
 import pytest
 from bentoml.exceptions import BentoMLException
 from conftest import run
 from prometheus_client import REGISTRY
-from pydantic import create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from house import EXAMPLE, FEATURES, House
-from serving.model import MODEL_FILE, RecordModel
+from serving.model import CONFIG, MODEL_FILE, RecordModel, described, specimens
+from serving.records import row
 from serving.regressor import Regressor
+from training.model import save
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +65,28 @@ def test_model_of_other_features_is_refused(model, features, difference):
         reference.resolve()
     with pytest.raises(BentoMLException, match=difference):
         reference.to_info()
+
+
+@pytest.mark.parametrize("part", CONFIG)
+def test_record_type_that_is_not_strict_is_refused(model, part):
+    """With what it needs, and so is one that hands out members of an Enum for strings."""
+
+    class Lax(House):
+        model_config = ConfigDict(**{part: None})
+
+    with pytest.raises(BentoMLException, match=r"Lax needs model_config = ConfigDict\(strict=True"):
+        RecordModel("house_price:latest", Lax).resolve()
+
+
+@pytest.mark.parametrize("bounds", [{}, {"ge": 0}, {"le": 9}])
+def test_integer_without_bounds_is_refused(model, bounds):
+    """One of 400 digits would fail all requests of a batch: no float holds it."""
+
+    class Loose(House):
+        RAD: int = Field(**bounds)
+
+    with pytest.raises(BentoMLException, match=r"Loose\.RAD needs ge and le"):
+        RecordModel("house_price:latest", Loose).resolve()
 
 
 def test_missing_model_is_refused(model):
@@ -184,3 +216,118 @@ def test_number_too_large_for_the_trees_is_predicted_as_a_large_one(regressor):
     rows = [tuple((EXAMPLE | {"CRIM": crime}).values()) for crime in (1e6, 1e308)]
     large, huge = regressor.predict(rows)
     assert large == huge
+
+
+class Fuel(StrEnum):
+    """What a car burns."""
+
+    PETROL = "petrol"
+    DIESEL = "diesel"
+
+
+class Car(BaseModel):
+    """A record with a feature of each kind."""
+
+    model_config = ConfigDict(**CONFIG)
+
+    KM: float
+    SEATS: int = Field(ge=1, le=9)
+    FUEL: Fuel = Field(description="What it burns")
+    BODY: Literal["estate, long", "van: high"]
+    GARAGED: bool
+
+
+CAR = {"KM": 9.5, "SEATS": 5, "FUEL": "petrol", "BODY": "van: high", "GARAGED": True}
+
+
+def test_features_are_described_with_their_values():
+    """Those of an Enum too, which pydantic describes elsewhere."""
+    features = described(Car)
+    assert features["FUEL"] == {
+        "enum": ["petrol", "diesel"],
+        "type": "string",
+        "title": "Fuel",
+        "description": "What it burns",
+    }
+    assert features["BODY"]["enum"] == ["estate, long", "van: high"]
+    assert features["GARAGED"]["type"] == "boolean"
+    assert described(House) == House.model_json_schema()["properties"]
+
+
+def test_specimens_have_each_category_once():
+    """So that a model that knows none but those of its training is found out before it serves."""
+    rows = specimens(Car, CAR)
+    assert rows[0] == tuple(CAR.values())
+    assert [{row[n] for row in rows} for n in range(5)] == [
+        {9.5},
+        {5},
+        {"petrol", "diesel"},
+        {"estate, long", "van: high"},
+        {True, False},
+    ]
+
+
+CARS = [
+    CAR,
+    CAR | {"KM": 3.5, "GARAGED": False},
+    CAR | {"SEATS": 2, "BODY": "estate, long"},
+    CAR | {"KM": 1.5, "SEATS": 3, "GARAGED": False},
+]
+PRICES = pd.Series([4.0, 3.0, 2.5, 1.5])
+
+
+def pipeline(*columns):
+    """Return a pipeline that encodes the categories, in columns by name or number, and fits."""
+    categories, booleans = columns
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    columns = make_column_transformer((encoder, categories), (encoder, booleans))
+    return make_pipeline(columns, LinearRegression())
+
+
+def fit_on_arrays(X):
+    """Fit on an array, whose columns have numbers."""
+    return pipeline([2, 3], [4]).fit(X.to_numpy(), PRICES)
+
+
+def fit_on_frames(X):
+    """Fit on a DataFrame, whose columns have names and types."""
+    booleans = make_column_selector(dtype_include=bool)
+    return pipeline(["FUEL", "BODY"], booleans).fit(X, PRICES)
+
+
+@pytest.fixture(scope="module", params=[fit_on_arrays, fit_on_frames])
+def cars(request):
+    """The regressor of a model of cars, and what it has to predict for those of the training."""
+    X = pd.DataFrame(CARS)
+    fitted = request.param(X)
+    target = {"name": "PRICE", "description": "Price", "unit": "$"}
+    saved = save("cars", fitted, X, {}, target, b"")
+    expected = fitted.predict(X if request.param is fit_on_frames else X.to_numpy())
+    yield Regressor(RecordModel("cars:latest", Car).resolve()), expected.tolist()
+    bentoml.models.delete(saved.tag)
+
+
+def test_records_of_all_kinds_of_features_are_predicted(cars):
+    """As the estimator does what it was fitted on, be it an array or a DataFrame."""
+    regressor, expected = cars
+    records = TypeAdapter(list[Car]).validate_json(json.dumps(CARS))
+    assert regressor.predict([row(record) for record in records]) == expected
+    assert [regressor.predict([row(record)]) for record in records] == [[y] for y in expected]
+
+
+def test_values_that_training_lacked_are_predicted_and_counted(cars):
+    """Numbers outside the range, and categories that did not occur."""
+    regressor, _ = cars
+    before = {name: outside(name) for name in Car.model_fields}
+    odd = CAR | {"KM": 99.0, "SEATS": 1, "FUEL": "diesel"}
+    assert len(regressor.predict([tuple(odd.values()), tuple((odd | {"KM": 2.0}).values())])) == 2
+    more = {name: outside(name) - before[name] for name in Car.model_fields}
+    assert more == {"KM": 1, "SEATS": 2, "FUEL": 2, "BODY": 0, "GARAGED": 0}
+
+
+def test_look_before_serving_is_not_counted(cars):
+    """It is not what anybody asked."""
+    regressor, _ = cars
+    before = outside("FUEL")
+    regressor.check(specimens(Car, CAR))
+    assert outside("FUEL") == before

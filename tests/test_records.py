@@ -107,6 +107,20 @@ def test_repetitions_are_told_from_colons_in_strings_and_from_defaults(text, tol
         assert complaint(Body, text.encode()) == told
 
 
+@pytest.mark.parametrize("text", [r"a, \", b", "c:", "\\", "a,,,,,,,,,,b:"])
+def test_commas_in_strings_part_no_values(text):
+    """An array of categories that have commas in them is as long as its values."""
+
+    class Body(Records):
+        body = TypeAdapter(list[create_model("Named", NAME=(str, ...))])
+        most_values = 100
+
+    records = json.dumps([{"NAME": text}] * 100)
+    assert Body.rows(records.encode()) == [(text,)] * 100
+    numbers = f"[{records}, {json.dumps([text] * 300)}]"
+    assert complaint(Body, numbers.encode()) == ("Send at most 100 values; the body has many more")
+
+
 def test_too_many_faults_are_counted():
     """An array of 1000 empty records is 3 KB, and would be answered with half a megabyte."""
     assert complaint(HousesBody, [{}] * 1000) == (
