@@ -2,7 +2,7 @@
 # Build a Bento of this folder, and its image; called by `make image`.
 #
 # BASE_IMAGE        what it is built on (default: python:3.11-slim, or as your Python is)
-# TAG               the name of the image (default: house_price:latest)
+# TAG               the name of the image (default: the Bento's name, house_price, and :latest)
 # UV_DEFAULT_INDEX  the package index (default: the one that pip is configured with)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,12 +15,12 @@ docker version >/dev/null 2>&1 || fail "No Docker engine answers: start it (dock
 docker build --quiet - <<<$'FROM scratch\nLABEL probe=buildkit' >/dev/null ||
     fail "docker build needs BuildKit: install docker-buildx, or put a docker command that has it first on PATH"
 
-tag=${TAG:-house_price:latest}
 UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(python -m pip config get global.index-url 2>/dev/null || true)}
 export UV_DEFAULT_INDEX
 
 built=$(bentoml build --output tag) || fail "The Bento was not built"
 bento=${built##*__tag__:}
+tag=${TAG:-${bento%:*}:latest}
 base=$(sed -n 's/^FROM \(.*\) AS .*/\1/p' "$(bentoml get "$bento" --output path)/env/docker/Dockerfile")
 docker image inspect "$base" >/dev/null 2>&1 || docker pull --quiet "$base" ||
     fail "There is no base image $base: name another one with BASE_IMAGE, or make one (deploy/base-image.sh)"
