@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 from pip._internal.models.index import PyPI
 
+pytest.register_assert_rewrite("contract", "console")
+
 ROOT = Path(__file__).parent.parent
 TUTORIAL = pytest.approx(12.273424794987879, abs=1e-9)  # its answer to the example
 # The index that pip uses, as one that wants a password, which must not get into the image.
@@ -61,13 +63,13 @@ def free_port():
 
 
 @contextmanager
-def serving(*command, log, **env):
+def serving(*command, log, cwd=ROOT, **env):
     """Run a command that serves on PORT; yield a client once the service is ready."""
     port = free_port()
     with log.open("w") as output:
         server = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=cwd,
             env=os.environ | env | {"PORT": str(port)},
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -4,17 +4,15 @@ import json
 import re
 import shutil
 import socket
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 
 import bentoml
+import contract
 import psutil
 import pytest
 from bentoml.models import BentoModel
 from conftest import ROOT, TUTORIAL, is_ready, run, serving, wait_until
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from prometheus_client.parser import text_string_to_metric_families
 
 from house import EXAMPLE
 from train import DATA
@@ -29,19 +27,6 @@ def bento(model):
     return bentoml.bentos.get(build.stdout.strip().removeprefix("__tag__:"))
 
 
-def batches(client):
-    """Return how many batches `predict` has run, and how many records were in them."""
-    families = text_string_to_metric_families(client.get("/metrics").text)
-    sizes = {
-        sample.name.rpartition("_")[2]: sample.value
-        for family in families
-        if family.name == "bentoml_service_adaptive_batch_size"
-        for sample in family.samples
-        if sample.labels["method_name"] == "predict"
-    }
-    return sizes.get("count", 0), sizes.get("sum", 0)
-
-
 def test_tutorial_request_gives_the_tutorials_answer(live):
     """Over HTTP."""
     assert live.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
@@ -49,20 +34,7 @@ def test_tutorial_request_gives_the_tutorials_answer(live):
 
 def test_concurrent_requests_are_batched(live):
     """64 connections that send one record each in the same moment need far fewer batches."""
-    body = json.dumps(EXAMPLE).encode()
-    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-    address = (live.base_url.host, live.base_url.port)
-    count, size = batches(live)
-    with ExitStack() as stack:
-        connections = [stack.enter_context(socket.create_connection(address)) for _ in range(64)]
-        for connection in connections:
-            connection.sendall(request)
-        answers = [connection.recv(65536) for connection in connections]
-    assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
-    more, larger = batches(live)
-    assert larger - size == 64
-    assert more - count <= 32
+    contract.batches_concurrent_requests(live, EXAMPLE)
 
 
 def test_neighbours_in_a_batch_do_not_mix(live, model):
@@ -70,43 +42,17 @@ def test_neighbours_in_a_batch_do_not_mix(live, model):
     houses = [EXAMPLE | {"RM": 3 + n / 50, "LSTAT": n % 30} for n in range(300)]
     estimator = bentoml.sklearn.load_model(model)
     expected = estimator.predict([list(house.values()) for house in houses]).tolist()
-    assert len(set(expected)) > 100
-
-    def ask(n):
-        if n % 3 == 0:
-            return live.post("/predict", json=houses[n] | {"AGE": -n - 1}).json()
-        if n % 3 == 1:
-            return live.post("/predict", json=houses[n]).json()
-        return live.post("/predict_batch", json=houses[n:] + houses[:n]).json()
-
-    with ThreadPoolExecutor(64) as clients:
-        answers = list(clients.map(ask, range(300)))
-    for n, answer in enumerate(answers):
-        refused = {"AGE": f"AGE should be greater than or equal to 0, got {-n - 1}"}
-        assert (
-            answer
-            == (
-                {"message": refused},
-                {"prediction": expected[n]},
-                {"predictions": expected[n:] + expected[:n]},
-            )[n % 3]
-        )
+    contract.answers_each_its_own(live, houses, expected, "AGE")
 
 
 def test_batches_that_are_split_and_joined_keep_their_order(live):
     """Requests for 700 records each do not fit into one batch of 1000, and come out whole."""
-    houses = [EXAMPLE | {"RM": 3 + n / 100} for n in range(700)]
-    expected = live.post("/predict_batch", json=houses).json()["predictions"]
-    with ThreadPoolExecutor(8) as clients:
-        answers = clients.map(lambda _: live.post("/predict_batch", json=houses).json(), range(24))
-    assert all(answer["predictions"] == expected for answer in answers)
+    contract.keeps_the_order(live, [EXAMPLE | {"RM": 3 + n / 100} for n in range(700)])
 
 
 def test_bentomls_python_client_calls_both_apis(live):
     """With a record, and with a list of them."""
-    with bentoml.SyncHTTPClient(str(live.base_url)) as client:
-        assert client.predict(EXAMPLE) == {"prediction": TUTORIAL}
-        assert client.predict_batch([EXAMPLE] * 2) == {"predictions": [TUTORIAL] * 2}
+    contract.serves_bentomls_client(live, EXAMPLE, TUTORIAL)
 
 
 def test_each_request_is_one_log_line(live):

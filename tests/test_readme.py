@@ -3,23 +3,14 @@
 import re
 import shlex
 from contextlib import ExitStack
-from doctest import ELLIPSIS, OutputChecker
 
-from conftest import ROOT, run, serving
+from conftest import ROOT, serving
+from console import SERVERS, gives, sessions
 
 from house import House
 from serving.settings import Settings
 
 README = (ROOT / "README.md").read_text()
-SERVERS = ("make serve", "bentoml serve")
-
-
-def sessions():
-    """Yield each command of the console blocks, with the output that is shown below it."""
-    for block in re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE):
-        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = step.partition("\n")
-            yield command, output
 
 
 def rows(title, page=README):
@@ -33,7 +24,7 @@ def test_commands_give_the_output_that_is_shown(tmp_path):
     store = str(tmp_path / "store")
     with ExitStack() as server:
         port = "3000"
-        for number, (command, expected) in enumerate(sessions()):
+        for number, (command, expected) in enumerate(sessions(README)):
             if command.startswith(SERVERS):
                 server.close()
                 client = serving(
@@ -41,10 +32,7 @@ def test_commands_give_the_output_that_is_shown(tmp_path):
                 )
                 port = str(server.enter_context(client).base_url.port)
             else:
-                done = run("bash", "-c", command.replace(":3000", f":{port}"), BENTOML_HOME=store)
-                output = done.stdout.rstrip("\n") + "\n" if expected else ""
-                same = OutputChecker().check_output(expected, output, ELLIPSIS)
-                assert same, f"$ {command}\n{output}"
+                gives(command, expected, port, BENTOML_HOME=store)
 
 
 def test_quick_start_fits_on_a_screen():

@@ -1,0 +1,87 @@
+"""What a served model has to do, whatever its records are; `client` is one of `bentoml serve`."""
+
+import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import bentoml
+from prometheus_client.parser import text_string_to_metric_families
+
+
+def samples(client, family):
+    """Return the samples of a family of metrics."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return [sample for each in families if each.name == family for sample in each.samples]
+
+
+def batches(client):
+    """Return how many batches `predict` has run, and how many records were in them."""
+    sizes = {
+        sample.name.rpartition("_")[2]: sample.value
+        for sample in samples(client, "bentoml_service_adaptive_batch_size")
+        if sample.labels["method_name"] == "predict"
+    }
+    return sizes.get("count", 0), sizes.get("sum", 0)
+
+
+def batches_concurrent_requests(client, record):
+    """64 connections that send one record each in the same moment need far fewer batches."""
+    body = json.dumps(record).encode()
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    address = (client.base_url.host, client.base_url.port)
+    count, size = batches(client)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(socket.create_connection(address)) for _ in range(64)]
+        for connection in connections:
+            connection.sendall(request)
+        answers = [connection.recv(65536) for connection in connections]
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+    more, larger = batches(client)
+    assert larger - size == 64
+    assert more - count <= 32
+
+
+def answers_each_its_own(client, records, expected, feature):
+    """Good and bad records and arrays, sent in the same moment, get each its own answer.
+
+    A negative value of the feature is what makes a record bad.
+    """
+    assert len(set(expected)) > 100
+
+    def ask(n):
+        if n % 3 == 0:
+            return client.post("/predict", json=records[n] | {feature: -n - 1}).json()
+        if n % 3 == 1:
+            return client.post("/predict", json=records[n]).json()
+        return client.post("/predict_batch", json=records[n:] + records[:n]).json()
+
+    with ThreadPoolExecutor(64) as clients:
+        answers = list(clients.map(ask, range(len(records))))
+    for n, answer in enumerate(answers):
+        refused = {feature: f"{feature} should be greater than or equal to 0, got {-n - 1}"}
+        assert (
+            answer
+            == (
+                {"message": refused},
+                {"prediction": expected[n]},
+                {"predictions": expected[n:] + expected[:n]},
+            )[n % 3]
+        )
+
+
+def keeps_the_order(client, records):
+    """Arrays that are split and joined in batches come out whole."""
+    expected = client.post("/predict_batch", json=records).json()["predictions"]
+    assert len(set(expected)) > 10
+    with ThreadPoolExecutor(8) as clients:
+        answers = clients.map(lambda _: client.post("/predict_batch", json=records), range(24))
+    assert all(answer.json()["predictions"] == expected for answer in answers)
+
+
+def serves_bentomls_client(client, record, prediction):
+    """With a record, and with a list of them."""
+    with bentoml.SyncHTTPClient(str(client.base_url)) as own:
+        assert own.predict(record) == {"prediction": prediction}
+        assert own.predict_batch([record] * 2) == {"predictions": [prediction] * 2}
