@@ -259,6 +259,18 @@ def test_bento_holds_the_record_type_and_serves(clone, model, tmp_path):
     assert answer.headers["x-model-tag"] == str(model.tag)
 
 
+def test_model_that_fails_on_a_legal_category_is_not_saved(clone, model):
+    """It would fail the requests of others, too."""
+    train = (clone / "train.py").read_text()
+    (clone / "strict.py").write_text(train.replace('handle_unknown="ignore"', ""))
+    failed = run("python", "strict.py", cwd=clone, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("The model fails on a legal record: nothing is saved.\n")
+    assert "hydrogen" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert bentoml.models.get("car_price:latest").tag == model.tag
+
+
 BAD_CELLS = [
     ("fuel", "gas", "fuel should be 'petrol'"),
     ("accident_free", "perhaps", "accident_free should be a valid boolean"),

@@ -11,11 +11,12 @@ from typing import Any
 import bentoml
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 from sklearn.base import RegressorMixin
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 from sklearn.model_selection import KFold, cross_val_score
 
-from serving.model import MODEL_FILE, Training
+from serving.model import MODEL_FILE, Training, specimens
 from training.data import Split
 
 
@@ -42,6 +43,15 @@ def evaluate(model: RegressorMixin, data: Split) -> dict[str, float]:
         "cv_rmse_std": cv_rmse.std(),
     }
     return {name: float(value) for name, value in metrics.items()}
+
+
+def predict_legal(model: RegressorMixin, X: pd.DataFrame, labelled: type[BaseModel]) -> None:
+    """Predict a record with each legal category in turn; raise the model's ValueError if it can't.
+
+    In the service it would fail all the requests that happen to be in one batch.
+    """
+    rows = specimens(labelled, X.iloc[0].to_dict())
+    model.predict(as_fitted(model, pd.DataFrame(rows, columns=X.columns)))
 
 
 def seen(X: pd.DataFrame) -> dict[str, Any]:
