@@ -26,7 +26,9 @@ from house import NAME, House
 from report import STYLE, TEST, TRAIN, load_as_trained
 from serving.model import RecordModel, Training
 from serving.regressor import Regressor
-from train import DATA, InvalidData, model_name
+from train import DATA
+from training.command import model_name
+from training.data import InvalidData
 
 ROOT = Path(__file__).parent
 DRIFT = 3  # exit status; Python ends with 1 on an error, argparse with 2
@@ -85,8 +87,8 @@ def read_training(model: bentoml.Model, path: Path) -> pd.DataFrame:
     """Return the training part with the model's predictions; raise as `load_as_trained`."""
     training = Training.model_validate(model.info.metadata)
     X_train = load_as_trained(path, training).X_train
-    frame = pd.DataFrame(X_train, columns=training.feature_names)
-    return frame.assign(prediction=Regressor(model).predict(X_train))
+    rows = list(X_train.itertuples(index=False, name=None))
+    return X_train.assign(prediction=Regressor(model).predict(rows))
 
 
 def align(log: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:

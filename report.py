@@ -10,6 +10,7 @@ from typing import Any
 import bentoml
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from bentoml.exceptions import BentoMLException
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
@@ -20,9 +21,12 @@ from sklearn.inspection import permutation_importance
 from sklearn.metrics import PredictionErrorDisplay, mean_squared_error
 from sklearn.model_selection import LearningCurveDisplay
 
-from house import NAME, House
+from house import NAME, House, LabelledHouse
 from serving.model import RecordModel, Training
-from train import DATA, FOLDS, InvalidData, Split, evaluate, load, model_name, split
+from train import DATA
+from training.command import model_name
+from training.data import InvalidData, Split, load, split
+from training.model import FOLDS, as_fitted, evaluate
 
 ROOT = Path(__file__).parent
 REPEATS = 30  # shuffles of each feature
@@ -49,14 +53,14 @@ def load_as_trained(path: Path, training: Training) -> Split:
             "The model was trained on other data: give that with --data, or run `make train`.\n"
             f"SHA-256 of this file: {sha256}\nof the training data: {training.data_sha256}"
         )
-    return split(load(source.decode("utf-8-sig")))
+    return split(load(source.decode("utf-8-sig"), LabelledHouse))
 
 
 def measure_importance(estimator: RegressorMixin, data: Split) -> np.ndarray:
     """Return what shuffling each feature adds to the error: mean and deviation (n_features, 2)."""
     importance = permutation_importance(
         estimator,
-        data.X_test,
+        as_fitted(estimator, data.X_test),
         data.y_test,
         scoring="neg_root_mean_squared_error",
         n_repeats=REPEATS,
@@ -73,7 +77,13 @@ def draw_predictions(estimator: RegressorMixin, data: Split, kind: str, unit: st
     for axes, part, X, y, colour in parts:
         points = {"color": colour, "alpha": 0.6, "s": 22, "linewidths": 0}
         PredictionErrorDisplay.from_estimator(
-            estimator, X, y, kind=kind, subsample=None, ax=axes, scatter_kwargs=points
+            estimator,
+            as_fitted(estimator, X),
+            y,
+            kind=kind,
+            subsample=None,
+            ax=axes,
+            scatter_kwargs=points,
         )
         axes.set(
             title=f"{part}, {len(y)} rows",
@@ -106,12 +116,13 @@ def draw_learning(estimator: RegressorMixin, data: Split, unit: str) -> Figure:
     axes = figure.subplots()
     if hasattr(estimator, "staged_predict"):
         for part, X, y in zip(("Train", "Test"), data[:2], data[2:], strict=True):
-            errors = [mean_squared_error(y, y_pred) for y_pred in estimator.staged_predict(X)]
+            stages = estimator.staged_predict(as_fitted(estimator, X))
+            errors = [mean_squared_error(y, y_pred) for y_pred in stages]
             axes.plot(range(1, len(errors) + 1), errors, label=part)
         axes.set_xlabel("Boosting stages")
         axes.legend()
     else:
-        X, y = np.concatenate(data[:2]), np.concatenate(data[2:])
+        X, y = as_fitted(estimator, pd.concat(data[:2])), pd.concat(data[2:])
         LearningCurveDisplay.from_estimator(
             estimator, X, y, cv=FOLDS, scoring="neg_mean_squared_error", negate_score=True, ax=axes
         )
@@ -168,6 +179,13 @@ def significant(value: float, digits: int = 3) -> str:
     return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
 
 
+def seen(training: Training, name: str) -> str:
+    """Return the training range of a number in words, or the training values of another feature."""
+    if name in training.training_range:
+        return " to ".join(significant(bound, 6) for bound in training.training_range[name])
+    return ", ".join(map(str, training.training_values[name]))
+
+
 def render(template: str, facts: dict[str, Any]) -> str:
     """Return a template of this repository, filled in."""
     environment = Environment(
@@ -178,7 +196,7 @@ def render(template: str, facts: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["significant"] = significant
+    environment.filters |= {"significant": significant, "seen": seen}
     return environment.get_template(template).render(facts)
 
 

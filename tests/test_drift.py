@@ -1,6 +1,5 @@
 """The comparison of a prediction log with the training data: real logs of a real model."""
 
-import asyncio
 import time
 
 import numpy as np
@@ -10,11 +9,12 @@ from conftest import run
 from matplotlib.image import imread
 
 from drift import BINS, MIN_ROWS, InvalidLog, align, compare, draw, read_log, stability_index
-from house import FEATURES
+from house import FEATURES, LabelledHouse
 from serving.prediction_log import PredictionLog
 from serving.regressor import Regressor
 from serving.settings import Settings
-from train import DATA, load, split
+from train import DATA
+from training.data import load, split
 
 N_ROWS = MIN_ROWS + 100
 STABLE = dict.fromkeys((*FEATURES, "prediction"), "stable")
@@ -22,18 +22,14 @@ STABLE = dict.fromkeys((*FEATURES, "prediction"), "stable")
 
 def log_predictions(folder, model, tag=None, n_rows=N_ROWS, **shifts):
     """Log predictions for houses drawn from the training part, features shifted."""
-    X_train = split(load(DATA.read_text())).X_train
+    X_train = split(load(DATA.read_text(), LabelledHouse)).X_train.to_numpy()
     rows = X_train[np.random.default_rng(0).integers(len(X_train), size=n_rows)]
     for name, shift in shifts.items():
         rows[:, FEATURES.index(name)] += shift
-
-    async def scenario():
-        log = PredictionLog(Settings(prediction_log=str(folder)), FEATURES)
-        predictions = Regressor(model).predict(rows)
-        log.add((time.time(), "id-1", tag or str(model.tag), rows.tolist(), predictions))
-        await log.spool.close()
-
-    asyncio.run(scenario())
+    log = PredictionLog(Settings(prediction_log=str(folder)), FEATURES)
+    predictions = Regressor(model).predict(rows)
+    log.add((time.time(), "id-1", tag or str(model.tag), rows.tolist(), predictions))
+    log.spool.close()
     return folder
 
 

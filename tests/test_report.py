@@ -9,9 +9,11 @@ from conftest import ROOT, run
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 
-from house import FEATURES, House
+from house import FEATURES, House, LabelledHouse
 from report import significant
-from train import DATA, evaluate, load, save, split
+from train import DATA
+from training.data import load, split
+from training.model import evaluate, save
 
 SVG = "data:image/svg+xml;base64,"
 
@@ -79,8 +81,8 @@ def test_page_tells_each_feature_and_its_training_range(page, model):
     """With its meaning and its unit."""
     for name, schema in House.model_json_schema()["properties"].items():
         bounds = model.info.metadata["training_range"][name]
-        row = [name, schema["description"], schema["unit"]]
-        assert [*row, *(significant(bound, 6) for bound in bounds)] in page.rows
+        seen = " to ".join(significant(bound, 6) for bound in bounds)
+        assert [name, schema["description"], schema["unit"], seen] in page.rows
 
 
 def test_pictures_are_in_the_page_and_in_words(page):
@@ -153,9 +155,10 @@ def test_what_is_missing_is_said(model, tmp_path, options, words):
 )
 def test_estimator_without_stages_is_drawn_by_rows(model, tmp_path, estimator):
     """Its learning curve is over the number of rows that it is fitted on."""
-    data = split(load(DATA.read_text()))
+    data = split(load(DATA.read_text(), LabelledHouse))
     estimator.fit(data.X_train, data.y_train)
-    save("unstaged", estimator, data, evaluate(estimator, data), DATA.read_bytes())
+    metrics, target = evaluate(estimator, data), model.info.metadata["target"]
+    save("unstaged", estimator, data.X_train, metrics, target, DATA.read_bytes())
     report(tmp_path, "--name", "unstaged")
     curve = Page(tmp_path / "report" / "index.html").images[-1]
     assert "number of rows" in " ".join(curve["alt"].split())

@@ -13,11 +13,24 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 from sklearn.base import RegressorMixin
-from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+from sklearn.metrics import (
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+    root_mean_squared_error,
+)
 from sklearn.model_selection import KFold, cross_val_score
 
 from serving.model import MODEL_FILE, Training, specimens
 from training.data import Split
+
+FOLDS = KFold(5, shuffle=True, random_state=0)
+SCORES = {
+    "mse": mean_squared_error,
+    "rmse": root_mean_squared_error,
+    "mae": mean_absolute_error,
+    "r2": r2_score,
+}
 
 
 def as_fitted(model: RegressorMixin, X: pd.DataFrame) -> pd.DataFrame | np.ndarray:
@@ -27,21 +40,18 @@ def as_fitted(model: RegressorMixin, X: pd.DataFrame) -> pd.DataFrame | np.ndarr
 
 def evaluate(model: RegressorMixin, data: Split) -> dict[str, float]:
     """Return the scores of a fitted model and, in five folds over all the data, of its like."""
-    X_train, X_test = as_fitted(model, data.X_train), as_fitted(model, data.X_test)
     X, y = as_fitted(model, pd.concat(data[:2])), pd.concat(data[2:])
-    folds = KFold(5, shuffle=True, random_state=0)
-    cv_rmse = -cross_val_score(model, X, y, cv=folds, scoring="neg_root_mean_squared_error")
-    y_pred = model.predict(X_test)
-    test_mse = mean_squared_error(data.y_test, y_pred)
-    metrics = {
-        "train_mse": mean_squared_error(data.y_train, model.predict(X_train)),
-        "test_mse": test_mse,
-        "test_rmse": test_mse**0.5,
-        "test_mae": mean_absolute_error(data.y_test, y_pred),
-        "test_r2": r2_score(data.y_test, y_pred),
-        "cv_rmse": cv_rmse.mean(),
-        "cv_rmse_std": cv_rmse.std(),
+    cv_rmse = -cross_val_score(model, X, y, cv=FOLDS, scoring="neg_root_mean_squared_error")
+    predicted = {
+        "train": (data.y_train, model.predict(as_fitted(model, data.X_train))),
+        "test": (data.y_test, model.predict(as_fitted(model, data.X_test))),
     }
+    metrics = {
+        f"{part}_{name}": score(*predicted[part])
+        for name, score in SCORES.items()
+        for part in predicted
+    }
+    metrics |= {"cv_rmse": cv_rmse.mean(), "cv_rmse_std": cv_rmse.std()}
     return {name: float(value) for name, value in metrics.items()}
 
 
