@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import bentoml
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -26,7 +27,7 @@ def batches(client):
 
 
 def batches_concurrent_requests(client, record):
-    """64 connections that send one record each in the same moment need far fewer batches."""
+    """64 connections that send one record each in the same moment need few batches."""
     body = json.dumps(record).encode()
     head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -34,13 +35,17 @@ def batches_concurrent_requests(client, record):
     count, size = batches(client)
     with ExitStack() as stack:
         connections = [stack.enter_context(socket.create_connection(address)) for _ in range(64)]
+        # In the same moment for the worker, however busy the machine is.
+        (worker,) = psutil.Process(client.server.pid).children()
+        worker.suspend()
         for connection in connections:
             connection.sendall(request)
+        worker.resume()
         answers = [connection.recv(65536) for connection in connections]
     assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
     more, larger = batches(client)
     assert larger - size == 64
-    assert more - count <= 32
+    assert more - count <= 16
 
 
 def answers_each_its_own(client, records, expected, feature):
