@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import accumulate
-from time import time
+from time import perf_counter, time
 from typing import Any
 
 from bentoml._internal.context import server_context
 from bentoml._internal.marshal.dispatcher import Optimizer
+from prometheus_client import Histogram
 
+from serving.metrics import MODEL, QUEUE
 from serving.prediction_log import PredictionLog
 from serving.records import Row
 from serving.refusal import RETRY_AFTER, Refusal
@@ -31,9 +33,11 @@ class Predictor:
         self.thread = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[name]
         self.dispatcher.get_batch_size = len
-        self.dispatcher.optimizer = NoWait(self.dispatcher.max_latency)
+        self.dispatcher.optimizer = NoWait(QUEUE.labels(self.api.route))
+        self.dispatcher.train_optimizer = untrained
         self.dispatcher.max_latency = math.inf  # the edge keeps the time
         self.submit = self.dispatcher(self.predict)
+        self.model_seconds = MODEL.labels(self.api.route)
 
     async def __call__(self, request_id: str, body: bytes) -> tuple[bytes, str]:
         """Return the answer to a body, and the tag of the model; raise `Refusal`."""
@@ -55,15 +59,22 @@ class Predictor:
         rows = [row for request in requests for row in request]
         self.batch_size.observe(len(requests))
         if len(rows) <= MAX_INLINE_ROWS:
-            predictions = self.api.func(self.service, rows)
+            predictions = self.run_model(rows)
         else:
             loop = asyncio.get_running_loop()
-            predictions = await loop.run_in_executor(self.thread, self.api.func, self.service, rows)
+            predictions = await loop.run_in_executor(self.thread, self.run_model, rows)
         ends = accumulate(map(len, requests))
         return [
             predictions[end - len(request) : end]
             for request, end in zip(requests, ends, strict=True)
         ]
+
+    def run_model(self, rows: list[Row]) -> list[float]:
+        """Call the API on the rows of a batch, and take the time."""
+        start = perf_counter()
+        predictions = self.api.func(self.service, rows)
+        self.model_seconds.observe(perf_counter() - start)
+        return predictions
 
     @cached_property
     def service(self) -> Any:
@@ -94,7 +105,14 @@ class NoWait(Optimizer):
     client alone after a burst got half as many answers (benchmarks/README.md, "no learned wait").
     """
 
-    def trigger_refresh(self) -> None:
-        """Learn how long predictions take, and nothing about waiting."""
-        super().trigger_refresh()
-        self.wait = 0
+    def __init__(self, queue_seconds: Histogram) -> None:
+        super().__init__(math.inf)
+        self.queue_seconds = queue_seconds
+
+    def log_outbound(self, n: int, wait: float, duration: float) -> None:
+        """Count how long the first request of a batch has waited, and learn nothing from it."""
+        self.queue_seconds.observe(wait)
+
+
+async def untrained(*_: Any) -> None:
+    """Skip what BentoML learns from the first batches, whose wait it tells as 0."""

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.body import Body, too_large
 from serving.keys import Keys
+from serving.metrics import count_faults
 from serving.prediction_log import PredictionLog
 from serving.refusal import RETRY_AFTER, Refusal
 from serving.settings import Settings
@@ -104,6 +105,7 @@ class Edge:
             else:
                 raise Refusal(405, "Use POST here", {"Allow": "POST"})
         except Refusal as refusal:
+            count_faults(refusal.faults)
             await refuse(refusal, body, reply)
         except (Exception, asyncio.CancelledError) as error:
             if reply.status:

@@ -45,8 +45,10 @@ class TabularService(bentoml.Service):
         from serving import server
         from serving.dispatch import Predictor
         from serving.edge import Edge
+        from serving.metrics import count_worker
         from serving.prediction_log import PredictionLog
 
+        count_worker()
         self.inject_config()
         factory = ServiceAppFactory(self, is_main=is_main)
         app = factory()

@@ -32,6 +32,8 @@ class Training(BaseModel):
     feature_names: list[str]
     training_range: dict[str, tuple[float, float]]  # of each number
     training_values: dict[str, list[str | bool]] = {}  # of each category and boolean
+    # The share of the predictions for the training data that are not over each of some values.
+    prediction_distribution: dict[float, float]
     metrics: dict[str, float]
     data_sha256: str
     model_sha256: str

@@ -20,6 +20,16 @@ Fault = tuple[Place, str]
 MAX_FAULTS = 1000
 SLACK = 100
 
+# What the metrics tell apart of pydantic's errors, of which there are a hundred.
+FAULT_KINDS = ("json", "type", "value", "missing", "unknown", "repeated", "empty", "too_many")
+KIND_OF_ERROR = {
+    "json_invalid": "json",
+    "missing": "missing",
+    "extra_forbidden": "unknown",
+    "too_short": "empty",
+    "too_long": "too_many",
+}
+
 
 class Records(bentoml.IODescriptor):
     """The body of a prediction request: a record, or an array of records."""
@@ -33,17 +43,19 @@ class Records(bentoml.IODescriptor):
         most = cls.most_values + SLACK
         # A comma parts two values, or is in a string: if there are too many, look closer.
         if body.count(b",") > most and commas(body) > most:
-            raise Refusal(400, f"Send at most {cls.most_values} values; the body has many more")
+            words = f"Send at most {cls.most_values} values; the body has many more"
+            raise Refusal(400, words, faults=["too_many"])
         try:
             value = cls.body.validate_json(body)
         except ValidationError as error:
-            raise Refusal(400, explain(error.error_count(), faults(error))) from None
+            words = explain(error.error_count(), faults(error))
+            raise Refusal(400, words, faults=kinds(error)) from None
         records = value if isinstance(value, list) else [value]
         # Of a feature given twice pydantic takes the last. Each one given has a colon: if there are
         # as many colons as features, none is given twice; if there are more, look closer.
         given = sum(len(record.model_fields_set) for record in records)
         if body.count(b":") != given and (repeated := list(repetitions(body))):
-            raise Refusal(400, explain(len(repeated), repeated))
+            raise Refusal(400, explain(len(repeated), repeated), faults=["repeated"])
         return [row(record) for record in records]
 
     @classmethod
@@ -116,6 +128,17 @@ def faults(error: ValidationError) -> Iterator[Fault]:
             got = shorten(json.dumps(fault["input"], default=str))
             reason = f"{reason.replace('Input', name, 1)}, got {got}"
         yield place, reason
+
+
+def kinds(error: ValidationError) -> set[str]:
+    """Return the kinds of the faults, each once."""
+    if error.error_count() > MAX_FAULTS:
+        return {"too_many"}
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    types = {fault["type"] for fault in found}
+    return {
+        KIND_OF_ERROR.get(name, "type" if name.endswith("_type") else "value") for name in types
+    }
 
 
 def repetitions(body: bytes) -> Iterator[Fault]:

@@ -8,6 +8,7 @@ import numpy as np
 import sklearn
 from prometheus_client import Counter
 
+from serving.metrics import describe_model
 from serving.model import Training, read_pickle
 from serving.records import Row
 
@@ -29,6 +30,7 @@ class Regressor:
         self.numeric = [n for n in range(len(self.feature_names)) if n not in self.seen]
         ranges = [training.training_range[self.feature_names[n]] for n in self.numeric]
         self.lowest, self.highest = np.array(ranges).reshape(-1, 2).T
+        self.values = describe_model(str(model.tag), training)
         # The bytes that were checked, not a file that may have changed in between.
         self.estimator = pickle.loads(read_pickle(model, training))  # noqa: S301
         self.takes_frame = hasattr(self.estimator, "feature_names_in_")
@@ -67,4 +69,6 @@ class Regressor:
         # A record holds finite numbers only. One that is too large for the trees' float32 becomes
         # infinite there, and goes the way of all large numbers.
         with sklearn.config_context(assume_finite=True), np.errstate(over="ignore"):
-            return self.estimator.predict(X).tolist()
+            predictions = self.estimator.predict(X).tolist()
+        self.values.observe_all(predictions)
+        return predictions

@@ -75,7 +75,13 @@ def instruments() -> tuple[Any, ...]:
         Gauge(
             "request_in_progress", "HTTP requests now", where, multiprocess_mode="livesum", **name
         ),
-        Gauge("last_request_timestamp_seconds", "Time of the last request", where[1:], **name),
+        Gauge(
+            "last_request_timestamp_seconds",
+            "Time of the last request",
+            where[1:],
+            multiprocess_mode="max",
+            **name,
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from bentoml._internal.marshal.dispatcher import CorkDispatcher
+from prometheus_client import REGISTRY
 
 from serving.dispatch import Predictor
 from serving.records import Predictions
@@ -36,7 +37,9 @@ def predict():
 
 def predictor(predict, max_queue=10):
     """Return a predictor on a dispatcher such as BentoML makes."""
-    api = SimpleNamespace(func=predict, input_spec=Body, output_spec=Body, name="predict")
+    api = SimpleNamespace(
+        func=predict, input_spec=Body, output_spec=Body, name="predict", route="/p"
+    )
     histogram = SimpleNamespace(labels=lambda **_: SimpleNamespace(observe=lambda _: None))
     return Predictor(
         SimpleNamespace(
@@ -89,6 +92,32 @@ def test_prediction_that_was_given_up_is_not_made(predict):
 
     asyncio.run(scenario())
     assert [row for batch in predict.batches for row in batch] == [1, 2, 5, 5]
+
+
+def seconds(name):
+    """Return the sum and the count of a histogram of batches."""
+    return [
+        REGISTRY.get_sample_value(f"batch_{name}_seconds_{part}", {"endpoint": "/p"}) or 0
+        for part in ("sum", "count")
+    ]
+
+
+def test_time_in_the_queue_and_in_the_model_is_told_apart(predict):
+    """Once for each batch: the first waited for nothing, the second for the first."""
+    before = {name: seconds(name) for name in ("queue", "model")}
+
+    async def scenario():
+        busy = predictor(predict)
+        tasks = await submitted(busy, "[1, 2]")
+        tasks += await submitted(busy, "[3, 4]", "[5, 6]")
+        predict.release()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+    for name, (total, count) in before.items():
+        more, batches = seconds(name)
+        assert batches - count == 2
+        assert more - total >= 0.05  # the first batch took as long
 
 
 def test_queue_is_bounded(predict):

@@ -1,8 +1,11 @@
 """Dead workers are replaced, without waiting for BentoML to look for them."""
 
+import socket
+
 import psutil
 import pytest
-from conftest import TUTORIAL, serving, wait_until
+from conftest import TUTORIAL, is_ready, serving, wait_until
+from prometheus_client.parser import text_string_to_metric_families
 
 from house import EXAMPLE
 
@@ -27,6 +30,34 @@ def test_dead_worker_is_replaced_and_reported(env, model, tmp_path):
             assert other in workers(client.server)
             assert len(workers(client.server)) == 2
         assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+
+
+def in_progress(client):
+    """Return how many predictions are in progress, as far as the metrics tell."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "bentoml_service_request_in_progress"
+        and sample.labels["endpoint"] == "/predict"
+    )
+
+
+def test_requests_of_a_dead_worker_are_in_progress_no_more(model, tmp_path):
+    """Although it could not count them out."""
+    log = tmp_path / "log"
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with serving("bentoml", "serve", log=log, REQUEST_TIMEOUT="60") as client:
+        address = (client.base_url.host, client.base_url.port)
+        with socket.create_connection(address) as unfinished:
+            unfinished.sendall(head + b"Content-Length: 9\r\n\r\n")
+            wait_until(lambda: in_progress(client) == 1, log)
+            (worker,) = workers(client.server)
+            worker.kill()
+            worker.wait()
+        wait_until(lambda: is_ready(client), log)
+        assert in_progress(client) == 0
 
 
 def test_end_of_the_service_replaces_no_worker(model, tmp_path):

@@ -15,6 +15,7 @@ from house import EXAMPLE, FEATURES, LabelledHouse
 from train import DATA, fit
 from training.data import InvalidData, split
 from training.data import load as load_csv
+from training.model import LEVELS, distribution
 
 
 def load(text):
@@ -184,6 +185,7 @@ def test_model_store_tells_all_of_the_training(model):
     metadata = model.info.metadata
     assert metadata["feature_names"] == list(FEATURES)
     assert metadata["training_range"]["CHAS"] == [0, 1]
+    assert metadata["prediction_distribution"].keys() > {"6.41", "20.93", "49.84"}
     assert metadata["target"]["name"] == "MEDV"
     assert metadata["data_sha256"] == hashlib.sha256(DATA.read_bytes()).hexdigest()
     pickled = Path(model.path_of("saved_model.pkl")).read_bytes()
@@ -193,6 +195,22 @@ def test_model_store_tells_all_of_the_training(model):
     assert metadata["metrics"]["cv_rmse"] < metadata["metrics"]["test_rmse"] * 1.5
     assert metadata["versions"].keys() >= {"python", "scikit-learn", "bentoml"}
     assert model.info.labels == {"task": "regression", "framework": "scikit-learn"}
+
+
+def test_distribution_is_that_of_the_predictions(data, fitted):
+    """The bounds are their quantiles, but for rounding."""
+    y_pred = fitted.predict(data.X_train)
+    found = distribution(y_pred)
+    assert list(found) == pytest.approx(np.quantile(y_pred, LEVELS), rel=1e-3)
+    assert list(found.values()) == pytest.approx(LEVELS, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("y_pred", "expected"), [([7] * 9, {7: 1}), ([1] * 60 + [2] * 40, {1: 0.6, 1.4: 0.6, 2: 1})]
+)
+def test_distribution_of_few_values_has_few_bounds(y_pred, expected):
+    """Each once."""
+    assert distribution(np.array(y_pred)) == expected
 
 
 def test_bentoml_loads_the_model_too(model):

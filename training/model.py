@@ -24,6 +24,7 @@ from sklearn.model_selection import KFold, cross_val_score
 from serving.model import MODEL_FILE, Training, specimens
 from training.data import Split
 
+LEVELS = (0, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 0.99, 1)  # of quantiles
 FOLDS = KFold(5, shuffle=True, random_state=0)
 SCORES = {
     "mse": mean_squared_error,
@@ -77,6 +78,13 @@ def seen(X: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def distribution(y_pred: np.ndarray) -> dict[float, float]:
+    """Return the share of the predictions that are not over each of their quantiles."""
+    # The quantiles name buckets in the metrics, for which four digits are enough.
+    bounds = sorted({float(f"{value:.4g}") for value in np.quantile(y_pred, LEVELS)})
+    return {bound: float(np.mean(y_pred <= bound)) for bound in bounds}
+
+
 def save(
     name: str,
     model: RegressorMixin,
@@ -93,6 +101,7 @@ def save(
         target=target,
         feature_names=list(X_train),
         **seen(X_train),
+        prediction_distribution=distribution(model.predict(as_fitted(model, X_train))),
         metrics=metrics,
         data_sha256=hashlib.sha256(source).hexdigest(),
         model_sha256=hashlib.sha256(pickled).hexdigest(),

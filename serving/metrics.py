@@ -1,0 +1,89 @@
+"""What Prometheus is told of predictions, model and workers; of requests, telemetry.py tells it."""
+
+import os
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cache
+from math import isfinite
+from pathlib import Path
+
+import psutil
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.utils import floatToGoString
+
+from serving.model import Training
+from serving.records import FAULT_KINDS
+
+# From a prediction on one row (0.3 ms) to what REQUEST_TIMEOUT gives up.
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+FAULTS = Counter("request_faults", "Prediction requests refused for faults of the kind", ["kind"])
+QUEUE = Histogram(
+    "batch_queue_seconds", "Wait of a batch's first request", ["endpoint"], buckets=SECONDS
+)
+MODEL = Histogram(
+    "batch_model_seconds", "Time of the model for a batch", ["endpoint"], buckets=SECONDS
+)
+SERVED = Gauge("served_model_info", "The served model", ["tag"], multiprocess_mode="max")
+EXPECTED = Gauge(
+    "training_prediction_ratio",
+    "Share of the predictions for the training data that are not over le",
+    ["le"],
+    multiprocess_mode="max",
+)
+STARTS = Counter("worker_starts", "Workers that were started, first ones and replacements")
+LIVE = Gauge("live_workers", "Workers that are alive", multiprocess_mode="livesum")
+
+
+class Values(Histogram):
+    """A histogram of predictions, in which those of a batch are counted together.
+
+    One by one, 1000 of them would take as long as the model does.
+    """
+
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Count all values that are finite; one that is not would spoil the sum for ever."""
+        finite = [value for value in values if isfinite(value)]
+        self._sum.inc(sum(finite))
+        tally = Tally(bisect_left(self._upper_bounds, value) for value in finite)
+        for bucket, number in tally.items():
+            self._buckets[bucket].inc(number)
+
+
+def describe_model(tag: str, training: Training) -> Values:
+    """Tell which model is served; return the histogram of its predictions."""
+    SERVED.labels(tag).set(1)
+    for bound, share in training.prediction_distribution.items():
+        EXPECTED.labels(floatToGoString(bound)).set(share)
+    return histogram(tuple(training.prediction_distribution))
+
+
+@cache
+def histogram(bounds: Sequence[float]) -> Values:
+    """Return the histogram of predictions with these upper bounds."""
+    # In no registry, which would take one such name: what is scraped are the workers' files.
+    return Values("prediction_value", "What was predicted", buckets=bounds, registry=None)
+
+
+def count_faults(kinds: Iterable[str]) -> None:
+    """Count a request under each kind of fault that its body has."""
+    for kind in kinds:
+        FAULTS.labels(kind).inc()
+
+
+def count_worker() -> None:
+    """Count this worker in, and out those that died: nobody else does.
+
+    Their requests would be in progress for ever.
+    """
+    for kind in FAULT_KINDS:
+        FAULTS.labels(kind)  # a series that begins at its first fault shows no rate for it
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    for file in Path(folder).glob("gauge_live*.db") if folder else ():
+        if not psutil.pid_exists(int(file.stem.rpartition("_")[2])):
+            with suppress(FileNotFoundError):  # another new worker was faster
+                file.unlink()
+    STARTS.inc()
+    LIVE.set(1)
