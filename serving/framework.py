@@ -45,12 +45,13 @@ class TabularService(bentoml.Service):
         from serving import server
         from serving.dispatch import Predictor
         from serving.edge import Edge
-        from serving.metrics import count_worker
+        from serving.metrics import count_worker, with_memory
         from serving.prediction_log import PredictionLog
 
         count_worker()
         self.inject_config()
         factory = ServiceAppFactory(self, is_main=is_main)
+        factory.metrics = with_memory(factory.metrics)
         app = factory()
         app.router.redirect_slashes = False
         app.router.routes = [route for route in app.routes if route.name not in self.apis]

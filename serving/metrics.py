@@ -1,9 +1,10 @@
 """What Prometheus is told of predictions, model and workers; of requests, telemetry.py tells it."""
 
+import asyncio
 import os
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from math import isfinite
@@ -12,6 +13,8 @@ from pathlib import Path
 import psutil
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.utils import floatToGoString
+from starlette.requests import Request
+from starlette.responses import Response
 
 from serving.model import Training
 from serving.records import FAULT_KINDS
@@ -35,6 +38,11 @@ EXPECTED = Gauge(
 )
 STARTS = Counter("worker_starts", "Workers that were started, first ones and replacements")
 LIVE = Gauge("live_workers", "Workers that are alive", multiprocess_mode="livesum")
+MEMORY = Gauge(
+    "service_memory_bytes",
+    "Resident memory of the supervisor and all workers",
+    multiprocess_mode="livemostrecent",
+)
 
 
 class Values(Histogram):
@@ -87,3 +95,25 @@ def count_worker() -> None:
                 file.unlink()
     STARTS.inc()
     LIVE.set(1)
+
+
+def with_memory(
+    scrape: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """Have the memory measured before each scrape, when only one worker knows of it."""
+
+    async def measure_and_scrape(request: Request) -> Response:
+        await asyncio.to_thread(measure_memory)
+        return await scrape(request)
+
+    return measure_and_scrape
+
+
+def measure_memory() -> None:
+    """Add up the memory of the supervisor and of its children, the workers."""
+    supervisor = psutil.Process().parent() or psutil.Process()
+    total = 0
+    for process in (supervisor, *supervisor.children()):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            total += process.memory_info().rss
+    MEMORY.set(total)
