@@ -2,6 +2,7 @@
 
 import json
 import ssl
+from contextlib import suppress
 
 import httpx2
 import pytest
@@ -12,13 +13,15 @@ from house import EXAMPLE
 
 pytestmark = pytest.mark.docker
 
-HTTP, HTTPS = free_port(), free_port()
+HTTP, HTTPS, PROMETHEUS = free_port(), free_port(), free_port()
 SETTINGS = {
     "COMPOSE_PROJECT_NAME": "house-price-tests",
     "IMAGE": "house_price:test",
     "PUBLISH": f"127.0.0.1:{HTTP}",
     "PUBLISH_TLS": f"127.0.0.1:{HTTPS}",
+    "PUBLISH_PROMETHEUS": f"127.0.0.1:{PROMETHEUS}",
 }
+MONITORED = ["--file", "compose.yaml", "--file", "compose.prometheus.yaml"]
 V2 = run("docker", "compose", "version", check=False).returncode == 0
 
 
@@ -58,7 +61,7 @@ def proxy(image):
             wait_until(lambda: is_ready(client) and all_healthy(), Logs)
             yield client
     finally:
-        compose("down", "--volumes")
+        compose(*MONITORED, "down", "--volumes")
 
 
 def test_proxy_gives_the_tutorials_answer(proxy):
@@ -162,6 +165,20 @@ def test_https_is_switched_on_by_a_certificate(proxy, tmp_path):
     with httpx2.Client(base_url=f"https://127.0.0.1:{HTTPS}", verify=trusting) as client:
         wait_until(lambda: is_ready(client), Logs)
         assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+
+
+def test_prometheus_scrapes_every_replica(proxy):
+    """Past the proxy, and has the rules."""
+    compose(*MONITORED, "up", "--detach", "--build", "--no-deps", "prometheus")
+    with httpx2.Client(base_url=f"http://127.0.0.1:{PROMETHEUS}/api/v1/", timeout=30) as client:
+
+        def served():
+            with suppress(httpx2.TransportError):
+                answer = client.get("query", params={"query": "served_model_info"}).json()
+                return len(answer["data"]["result"]) == 3
+
+        wait_until(served, Logs)
+        assert "NoReplica" in client.get("rules").text
 
 
 def test_rate_of_one_address_is_limited(proxy):

@@ -32,32 +32,40 @@ def test_dead_worker_is_replaced_and_reported(env, model, tmp_path):
         assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
 
 
-def in_progress(client):
-    """Return how many predictions are in progress, as far as the metrics tell."""
+def total(client, name, **labels):
+    """Return the sum of all samples of this name and these labels in the metrics."""
     families = text_string_to_metric_families(client.get("/metrics").text)
+    samples = [sample for family in families for sample in family.samples]
     return sum(
         sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == "bentoml_service_request_in_progress"
-        and sample.labels["endpoint"] == "/predict"
+        for sample in samples
+        if sample.name == name and labels.items() <= sample.labels.items()
     )
 
 
-def test_requests_of_a_dead_worker_are_in_progress_no_more(model, tmp_path):
-    """Although it could not count them out."""
+def test_metrics_of_a_dead_worker_are_what_it_did_and_nothing_that_goes_on(model, tmp_path):
+    """Although it could not count out the request that it was about to read."""
     log = tmp_path / "log"
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with serving("bentoml", "serve", log=log, REQUEST_TIMEOUT="60") as client:
+
+        def in_progress():
+            return total(client, "bentoml_service_request_in_progress", endpoint="/predict")
+
+        for _ in range(5):
+            client.post("/predict", json=EXAMPLE)
         address = (client.base_url.host, client.base_url.port)
         with socket.create_connection(address) as unfinished:
             unfinished.sendall(head + b"Content-Length: 9\r\n\r\n")
-            wait_until(lambda: in_progress(client) == 1, log)
+            wait_until(lambda: in_progress() == 1, log)
             (worker,) = workers(client.server)
             worker.kill()
             worker.wait()
         wait_until(lambda: is_ready(client), log)
-        assert in_progress(client) == 0
+        assert in_progress() == 0
+        assert total(client, "live_workers") == 1
+        assert total(client, "worker_starts_total") == 2
+        assert total(client, "prediction_value_count") == 5 + 2  # each worker makes one to be ready
 
 
 def test_end_of_the_service_replaces_no_worker(model, tmp_path):
