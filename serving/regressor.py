@@ -69,6 +69,6 @@ class Regressor:
         # A record holds finite numbers only. One that is too large for the trees' float32 becomes
         # infinite there, and goes the way of all large numbers.
         with sklearn.config_context(assume_finite=True), np.errstate(over="ignore"):
-            predictions = self.estimator.predict(X).tolist()
-        self.values.observe_all(predictions)
-        return predictions
+            y_pred = self.estimator.predict(X)
+        self.values.observe_all(y_pred)
+        return y_pred.tolist()
