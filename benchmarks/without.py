@@ -36,7 +36,7 @@ def bentomls_http() -> None:
 
 def learn_to_wait() -> None:
     """Let BentoML's dispatcher wait as long as batches waited lately."""
-    dispatch.NoWait = lambda _: Optimizer(60)
+    dispatch.NoWait = lambda max_latency, _: Optimizer(max_latency)
 
 
 def thread_for_one() -> None:

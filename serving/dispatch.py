@@ -33,8 +33,8 @@ class Predictor:
         self.thread = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[name]
         self.dispatcher.get_batch_size = len
-        self.dispatcher.optimizer = NoWait(QUEUE.labels(self.api.route))
-        self.dispatcher.train_optimizer = untrained
+        queue_seconds = QUEUE.labels(self.api.route)
+        self.dispatcher.optimizer = NoWait(self.dispatcher.max_latency, queue_seconds)
         self.dispatcher.max_latency = math.inf  # the edge keeps the time
         self.submit = self.dispatcher(self.predict)
         self.model_seconds = MODEL.labels(self.api.route)
@@ -105,14 +105,17 @@ class NoWait(Optimizer):
     client alone after a burst got half as many answers (benchmarks/README.md, "no learned wait").
     """
 
-    def __init__(self, queue_seconds: Histogram) -> None:
-        super().__init__(math.inf)
+    def __init__(self, max_latency: float, queue_seconds: Histogram) -> None:
+        super().__init__(max_latency)
         self.queue_seconds = queue_seconds
 
     def log_outbound(self, n: int, wait: float, duration: float) -> None:
-        """Count how long the first request of a batch has waited, and learn nothing from it."""
-        self.queue_seconds.observe(wait)
+        """Count how long the first request of a batch has waited, and learn from the batch."""
+        if wait:  # of the first dozen of batches BentoML tells 0
+            self.queue_seconds.observe(wait)
+        super().log_outbound(n, wait, duration)
 
-
-async def untrained(*_: Any) -> None:
-    """Skip what BentoML learns from the first batches, whose wait it tells as 0."""
+    def trigger_refresh(self) -> None:
+        """Learn how long predictions take, and nothing about waiting."""
+        super().trigger_refresh()
+        self.wait = 0

@@ -31,7 +31,8 @@ def predict():
         return [2 * row for row in rows]
 
     predict.batches = batches = []
-    predict.release = (released := threading.Event()).set
+    released = threading.Event()
+    predict.release, predict.hold = released.set, released.clear
     return predict
 
 
@@ -103,18 +104,22 @@ def seconds(name):
 
 
 def test_time_in_the_queue_and_in_the_model_is_told_apart(predict):
-    """Once for each batch: the first waited for nothing, the second for the first."""
-    before = {name: seconds(name) for name in ("queue", "model")}
+    """Once for each batch: what waits for the one before it waits in the queue."""
 
     async def scenario():
         busy = predictor(predict)
+        predict.release()
+        for _ in range(20):
+            await busy("id", "[1, 2]")
+        predict.hold()
+        before = seconds("queue"), seconds("model")
         tasks = await submitted(busy, "[1, 2]")
         tasks += await submitted(busy, "[3, 4]", "[5, 6]")
         predict.release()
         await asyncio.gather(*tasks)
+        return before
 
-    asyncio.run(scenario())
-    for name, (total, count) in before.items():
+    for name, (total, count) in zip(("queue", "model"), asyncio.run(scenario()), strict=True):
         more, batches = seconds(name)
         assert batches - count == 2
         assert more - total >= 0.05  # the first batch took as long

@@ -47,7 +47,6 @@ def test_bentoml_still_looks_latest_up_when_a_bento_is_served():
 
 def test_dispatcher_is_bentomls(factory):
     """With what is set from outside."""
-    assert inspect.iscoroutinefunction(CorkDispatcher.train_optimizer)
     for dispatcher in factory.dispatchers.values():
         assert isinstance(dispatcher, CorkDispatcher)
         assert isinstance(dispatcher.optimizer, Optimizer)
@@ -57,7 +56,7 @@ def test_dispatcher_is_bentomls(factory):
 def test_wait_is_learned_by_bentoml_and_not_here():
     """After batches that waited 100 ms, BentoML's optimizer would wait, ours does not."""
     waits = []
-    for optimizer in (Optimizer(60), NoWait(Histogram("wait", "", registry=None))):
+    for optimizer in (Optimizer(60), NoWait(60, Histogram("wait", "", registry=None))):
         for n in range(10):
             optimizer.log_outbound(n, wait=0.1, duration=0.001 * n)
         optimizer.trigger_refresh()
