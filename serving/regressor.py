@@ -39,7 +39,9 @@ class Regressor:
         """Predict the targets (n_samples,) of rows (n_samples, n_features)."""
         X = self.array(rows)
         self.count_outside(X)
-        return self.estimate(X)
+        y_pred = self.estimate(X)
+        self.values.observe_all(y_pred)
+        return y_pred.tolist()
 
     def check(self, rows: Sequence[Row]) -> None:
         """See that the estimator predicts rows, without counting them."""
@@ -60,7 +62,7 @@ class Regressor:
             if count:
                 OUTSIDE.labels(self.feature_names[index]).inc(count)
 
-    def estimate(self, X: np.ndarray) -> list[float]:
+    def estimate(self, X: np.ndarray) -> np.ndarray:
         """Return what the estimator predicts for features (n_samples, n_features)."""
         if self.takes_frame:
             from pandas import DataFrame  # 84 MB, which other models do without
@@ -69,6 +71,4 @@ class Regressor:
         # A record holds finite numbers only. One that is too large for the trees' float32 becomes
         # infinite there, and goes the way of all large numbers.
         with sklearn.config_context(assume_finite=True), np.errstate(over="ignore"):
-            y_pred = self.estimator.predict(X)
-        self.values.observe_all(y_pred)
-        return y_pred.tolist()
+            return self.estimator.predict(X)

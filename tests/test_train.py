@@ -199,7 +199,7 @@ def test_model_store_tells_all_of_the_training(model):
 
 def test_distribution_is_that_of_the_predictions(data, fitted):
     """The bounds are their quantiles, but for rounding."""
-    y_pred = fitted.predict(data.X_train)
+    y_pred = fitted.predict(data.X_train.to_numpy())
     found = distribution(y_pred)
     assert list(found) == pytest.approx(np.quantile(y_pred, LEVELS), rel=1e-3)
     assert list(found.values()) == pytest.approx(LEVELS, abs=0.01)
