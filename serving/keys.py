@@ -1,5 +1,6 @@
 """API keys: what a request has to bear, if there are any, unless it is a probe."""
 
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from hmac import compare_digest
@@ -9,6 +10,9 @@ from serving.refusal import Refusal
 # Whoever probes a container has no key, and learns nothing but whether it is alive.
 OPEN = frozenset({"/healthz", "/livez", "/readyz"})
 WORDS = "Send the header Authorization: Bearer KEY, where KEY is a valid API key"
+# A browser that opens a page can't send Bearer, but asks for the user and password of Basic.
+# Chromium reads one challenge of a line: it does not ask if Bearer is first, or has no realm.
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="API key", Bearer realm="API key"'}
 
 
 class Keys:
@@ -21,9 +25,21 @@ class Keys:
         """Raise `Refusal` (401) if the path needs a key and the headers bear none that is valid."""
         if not self.digests or path in OPEN:
             return
-        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-        given = sha256(key.strip()).digest()
+        given = sha256(borne(headers.get(b"authorization", b""))).digest()
         # All of them, whichever fits, and each in constant time: how long it takes tells nothing.
         found = [compare_digest(given, digest) for digest in self.digests]
-        if scheme.lower() != b"bearer" or not any(found):
-            raise Refusal(401, WORDS, {"WWW-Authenticate": "Bearer"})
+        if not any(found):
+            raise Refusal(401, WORDS, CHALLENGE)
+
+
+def borne(authorization: bytes) -> bytes:
+    """Return the token of Bearer, or the password of Basic; nothing, which is no key, otherwise."""
+    scheme, _, credentials = authorization.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return credentials.strip()
+    if scheme.lower() == b"basic":
+        try:
+            return b64decode(credentials.strip(), validate=True).partition(b":")[2]
+        except ValueError:
+            return b""
+    return b""

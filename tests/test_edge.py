@@ -12,6 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from serving.body import Body
 from serving.edge import Edge
+from serving.keys import CHALLENGE
 from serving.refusal import Refusal
 from serving.settings import Settings
 
@@ -181,7 +182,7 @@ def test_key_comes_before_everything_else(path):
         assert without.status_code == with_key.status_code
     else:
         assert without.status_code == 401
-        assert without.headers["www-authenticate"] == "Bearer"
+        assert without.headers["www-authenticate"] == CHALLENGE["WWW-Authenticate"]
         assert without.json().keys() == {"message"}
 
 

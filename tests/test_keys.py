@@ -1,10 +1,11 @@
 """API keys: which headers bear one, and which paths need none."""
 
 import json
+from base64 import b64encode
 
 import pytest
 
-from serving.keys import Keys
+from serving.keys import CHALLENGE, Keys
 from serving.refusal import Refusal
 
 FIRST, SECOND = "first-key-of-two", "second/key+of=two"
@@ -16,13 +17,32 @@ def check(authorization, path="/predict", keys=(FIRST, SECOND)):
     Keys(keys).check(path, headers)
 
 
+def basic(credentials):
+    """Return the header that a browser sends for a user and password, such as "me:secret"."""
+    return f"Basic {b64encode(credentials.encode()).decode()}"
+
+
 @pytest.mark.parametrize(
     "authorization",
-    [f"Bearer {FIRST}", f"Bearer {SECOND}", f"bearer {FIRST}", f"Bearer  {FIRST} "],
+    [
+        f"Bearer {FIRST}",
+        f"Bearer {SECOND}",
+        f"bearer {FIRST}",
+        f"Bearer  {FIRST} ",
+        basic(f"me:{FIRST}"),
+        basic(f":{SECOND}"),
+        basic(f"J\u00f6rg:{FIRST}"),
+        basic(f"me:{FIRST}").replace("Basic", "BASIC "),
+    ],
 )
 def test_valid_key_passes(authorization):
-    """Each of them, in any spelling that means it."""
+    """Each of them, in any spelling that means it, as a token or as anybody's password."""
     check(authorization)
+
+
+def test_key_with_a_colon_can_be_a_password():
+    """The first colon ends the name of the user."""
+    check(basic("me:colon:in:the:key"), keys=["colon:in:the:key"])
 
 
 @pytest.mark.parametrize(
@@ -41,15 +61,25 @@ def test_valid_key_passes(authorization):
         f"Bearer {FIRST} {SECOND}",
         "Bearer \xff",
         "Bearer " + "x" * 60_000,
+        "Basic",
+        basic(""),
+        basic(FIRST),
+        basic(f"{FIRST}:"),
+        basic(f"me:{FIRST}x"),
+        basic(f"me:you:{FIRST}"),
+        basic(f"me:{FIRST}") + "=",
+        basic(f"me:{FIRST}").replace("Basic", "Bearer"),
+        "Basic \xff",
+        f"Digest {FIRST}",
     ],
-    ids=range(13),
+    ids=range(23),
 )
 def test_anything_else_is_refused(authorization):
     """401, with what to send."""
     with pytest.raises(Refusal) as caught:
         check(authorization)
     assert caught.value.status == 401
-    assert caught.value.headers == {"WWW-Authenticate": "Bearer"}
+    assert caught.value.headers == CHALLENGE
     assert json.loads(caught.value.body)["message"].startswith("Send the header Authorization:")
 
 
