@@ -7,7 +7,7 @@ import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.types import ASGIApp
 
-from serving.openapi import Description, corrected
+from serving.openapi import Description, describe
 from serving.supervisor import supervise
 
 # BentoML's middleware whose work the edge does: metrics and log for all requests, limits for
@@ -46,12 +46,15 @@ class TabularService(bentoml.Service):
         from serving.dispatch import Predictor
         from serving.edge import Edge
         from serving.metrics import count_worker, with_memory
+        from serving.page import Views
         from serving.prediction_log import PredictionLog
 
         count_worker()
         self.inject_config()
         factory = ServiceAppFactory(self, is_main=is_main)
         factory.metrics = with_memory(factory.metrics)
+        views = Views(self)
+        factory.index_page, factory.openapi_spec_view = views.page, views.document
         app = factory()
         app.router.redirect_slashes = False
         app.router.routes = [route for route in app.routes if route.name not in self.apis]
@@ -90,10 +93,9 @@ class TabularService(bentoml.Service):
     @property
     def openapi_spec(self) -> Description:
         """Describe the API as it is; BentoML's description tells of errors of another shape."""
-        routes = [api.route for api in self.apis.values()]
-        description = inspect.cleandoc(self.inner.__doc__)
-        with_keys = bool(self.inner.settings.keys)
-        return corrected(super().openapi_spec.asdict(), routes, description, with_keys)
+        version = self.bento.tag.version if self.bento else "development"
+        about = inspect.cleandoc(self.inner.__doc__)
+        return describe(self.name, version, about, self.apis, self.inner.settings)
 
 
 def wrapped(edge: ASGIApp, app: Any) -> ASGIApp:

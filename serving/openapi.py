@@ -1,14 +1,46 @@
-"""The API description: what BentoML generates, put right where it does not tell the truth."""
+"""The API description: an OpenAPI document of what is sent, which BentoML's own does not tell."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel, Field, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
-from serving.keys import OPEN
+from serving.keys import OPEN, WORDS
 from serving.model import ModelCard
+from serving.settings import Settings
+
+Json = dict[str, Any]
+
+ABOUT = """
+Every error is a JSON object with one `message`: for invalid records the reason for each field at
+fault, otherwise a sentence that says what to do. Another path is answered with 404, another method
+with 405. Every answer names its request in the header `X-Request-ID`.
+"""
+HEADERS = {
+    "X-Request-ID": "The request in the log: the caller's own ID, if it sent one in this header",
+    "X-Model-Tag": "The model that predicted",
+    "Retry-After": "Seconds to wait before the next try",
+    "WWW-Authenticate": "The ways to send an API key",
+}
+# The meaning of each, the message of an example, which may hold a setting, and a header to look at.
+ERRORS = {
+    "408": ("Too slow", "The request was not complete within {request_timeout:g} s; try again"),
+    "413": ("Too large", "The body is over {max_body_bytes} bytes; send less at a time"),
+    "415": ("Not announced as JSON", "Send the header Content-Type: application/json"),
+    "429": ("Too busy", "Too many predictions at once; try again in a second", "Retry-After"),
+    "431": ("Headers too large", "The request line and headers are over 16384 bytes; send less"),
+    "500": ("Our fault", "Internal error; report it with request ID 1f0c7c4b", "X-Request-ID"),
+    "503": ("Too busy", "Too many predictions are waiting; try again soon", "Retry-After"),
+    "504": ("Too late", "No prediction within {request_timeout:g} s; try again"),
+}
+STATE = {
+    "/livez": "Is the service alive?",
+    "/readyz": "Is it ready to predict?",
+    "/metrics": "Metrics for Prometheus",
+}
+REF = "#/components/schemas/{model}"
 
 
 class Error(BaseModel):
@@ -19,73 +51,109 @@ class Error(BaseModel):
     )
 
 
-ERRORS = {
-    "400": "The body is not JSON, or a record in it is invalid",
-    "408": "The request did not arrive in time: send it again",
-    "413": "The body is too large",
-    "415": "The body is not announced as application/json",
-    "429": "Too many predictions at once: try again after Retry-After seconds",
-    "431": "The headers are too large",
-    "500": "A fault of the service: report it with the request ID",
-    "503": "Too many predictions are waiting: try again after Retry-After seconds",
-    "504": "No prediction in time: try again",
-}
-FOREIGN = ("InvalidArgument", "NotFound", "InternalServerError", "TaskStatusResponse")
-TAG_HEADER = {"description": "The model that predicted", "schema": {"type": "string"}}
-REF = "#/components/schemas/{model}"
+class Untitled(GenerateJsonSchema):
+    """JSON schemas without pydantic's titles: Swagger UI shows them, "Lstat" for LSTAT."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Return False, for every field."""
+        return False
 
 
-def corrected(
-    spec: dict[str, Any], routes: Iterable[str], description: str, with_keys: bool
-) -> "Description":
-    """Return an OpenAPI document with the errors, the model tag and the schemas that are sent.
-
-    BentoML describes errors of its own, no mounted route, and as OpenAPI 3.0.2 what pydantic gave
-    it: JSON schemas as in 3.1.
-    """
-    spec["openapi"] = "3.1.0"
-    info = spec["info"]
-    version = info["version"] if info["version"] != "None" else "development"
-    spec["info"] = {"title": info["title"], "version": version, "description": description}
-    for route in routes:
-        operation = spec["paths"][route]["post"]
-        success = {**operation["responses"][200], "headers": {"X-Model-Tag": TAG_HEADER}}
-        errors = {status: answer(reason, Error) for status, reason in ERRORS.items()}
-        operation["responses"] = {"200": success, **errors}
-    show = {"summary": "The served model", "responses": {"200": answer("The model", ModelCard)}}
-    spec["paths"]["/model"] = {"get": {"operationId": "model", **show}}
-    schemas = spec["components"]["schemas"]
-    for name in FOREIGN:
-        del schemas[name]
-    pairs = [(Error, "serialization"), (ModelCard, "serialization")]
-    schemas |= models_json_schema(pairs, ref_template=REF)[1]["$defs"]
-    if with_keys:
-        add_keys(spec)
-    return Description(spec)
-
-
-def add_keys(spec: dict[str, Any]) -> None:
-    """Tell of the API key that all operations but the probes need."""
-    spec["components"]["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
-    for path in spec["paths"].keys() - OPEN:
-        for operation in spec["paths"][path].values():
-            operation["security"] = [{"ApiKey": []}]
-            operation["responses"]["401"] = answer("The API key is missing or unknown", Error)
-
-
-def answer(description: str, model: type[BaseModel]) -> dict[str, Any]:
-    """Describe an answer whose body is the JSON of a pydantic model."""
-    schema = {"$ref": REF.format(model=model.__name__)}
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-class Description(dict[str, Any]):
+class Description(Json):
     """An OpenAPI document as plain data, for where BentoML expects its own class."""
 
-    def asdict(self) -> dict[str, Any]:
+    def asdict(self) -> Json:
         """Return the document, as the /docs.json view asks for it."""
         return dict(self)
 
 
 # `bentoml build` writes the document into the Bento with `yaml.dump`.
 yaml.add_representer(Description, yaml.representer.SafeRepresenter.represent_dict)
+
+
+def describe(
+    title: str, version: str, description: str, apis: Mapping[str, Any], settings: Settings
+) -> Description:
+    """Return the OpenAPI document of prediction APIs, their model and the state of the service."""
+    bodies, schemas = json_schemas(apis)
+    paths = {
+        api.route: {"post": prediction(api, bodies[name], schemas, settings)}
+        for name, api in apis.items()
+    }
+    card = operation("model", "Model", "Describe the served model", ModelCard)
+    paths["/model"] = {"get": card}
+    for path, summary in STATE.items():
+        paths[path] = {"get": operation(path[1:], "State", summary)}
+    components: Json = {"schemas": schemas}
+    if settings.keys:
+        components["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
+        require_key(paths)
+    return Description(
+        openapi="3.1.0",
+        info={"title": title, "version": version, "description": f"{description}\n{ABOUT}"},
+        servers=[{"url": "."}],
+        paths=paths,
+        components=components,
+    )
+
+
+def json_schemas(apis: Mapping[str, Any]) -> tuple[dict[str, Json], dict[str, Json]]:
+    """Return the schema of each API's body, and those of all models by their names."""
+    types = [(name, "validation", api.input_spec.body) for name, api in apis.items()]
+    models = [*(api.output_spec for api in apis.values()), ModelCard, Error]
+    types += [(model.__name__, "serialization", TypeAdapter(model)) for model in models]
+    used, rest = TypeAdapter.json_schemas(types, ref_template=REF, schema_generator=Untitled)
+    schemas = rest["$defs"]
+    for schema in schemas.values():
+        for field in schema["properties"].values():
+            if "unit" in field:  # of which Swagger UI and Postman show nothing
+                field["description"] += f" ({field['unit']})"
+    return {name: used[name, "validation"] for name in apis}, schemas
+
+
+def prediction(api: Any, body: Json, schemas: Mapping[str, Json], settings: Settings) -> Json:
+    """Describe a prediction API, whose body is a record or an array of records."""
+    record = schemas[body.get("items", body)["$ref"].rpartition("/")[2]]
+    *_, last = record["properties"]
+    fault = {f"3.{last}" if "items" in body else last: f"No {last} provided"}
+    described = operation(api.name, "Prediction", api.doc.rstrip("."), api.output_spec)
+    described["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    responses = described["responses"]
+    responses["200"]["headers"] |= headers("X-Model-Tag")
+    responses["400"] = error("No JSON, or an invalid record", fault)
+    for status, (meaning, message, *named) in ERRORS.items():
+        responses[status] = error(meaning, message.format_map(settings.model_dump()), *named)
+    return described
+
+
+def operation(name: str, tag: str, summary: str, model: type[BaseModel] | None = None) -> Json:
+    """Describe an operation that answers with the JSON of a model, or with plain text."""
+    success = {"description": "Success", "headers": headers("X-Request-ID")}
+    if model:
+        success["content"] = content(model)
+    described = {"operationId": name, "tags": [tag], "summary": summary}
+    return {**described, "responses": {"200": success}}
+
+
+def require_key(paths: Mapping[str, Mapping[str, Json]]) -> None:
+    """Tell of the API key that all operations but the probes need."""
+    for path in paths.keys() - OPEN:
+        for described in paths[path].values():
+            described["security"] = [{"ApiKey": []}]
+            described["responses"]["401"] = error("No valid API key", WORDS, "WWW-Authenticate")
+
+
+def error(meaning: str, message: str | dict[str, str], *named: str) -> Json:
+    """Describe an error, with the message of an example and the headers to look at."""
+    body = content(Error, example={"message": message})
+    return {"description": meaning, "headers": headers(*named), "content": body}
+
+
+def content(model: type[BaseModel], **more: Any) -> Json:
+    """Describe a body that is the JSON of a model."""
+    return {"application/json": {"schema": {"$ref": REF.format(model=model.__name__)}, **more}}
+
+
+def headers(*names: str) -> Json:
+    """Describe headers of an answer."""
+    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}

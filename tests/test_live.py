@@ -231,8 +231,10 @@ def test_bento_serves_the_model_that_it_was_built_with(bento, model, newer_model
     assert newer_model() != model.tag
     with serving("bentoml", "serve", "house_price:latest", log=tmp_path / "log") as client:
         answer = client.post("/predict", json=EXAMPLE)
+        description = client.get("/docs.json").json()
     assert answer.json() == {"prediction": TUTORIAL}
     assert answer.headers["x-model-tag"] == str(model.tag)
+    assert description["info"]["version"] == bento.tag.version
 
 
 def test_worker_that_replaces_a_dead_one_serves_the_same_model(model, newer_model, tmp_path):

@@ -6,10 +6,9 @@ import logging
 
 import pytest
 from conftest import TUTORIAL
-from openapi_spec_validator import OpenAPIV31SpecValidator
 from sklearn.ensemble import GradientBoostingRegressor
 
-from house import EXAMPLE, FEATURES, House
+from house import EXAMPLE, FEATURES
 from service import HousePrice
 
 JSON = {"Content-Type": "application/json"}
@@ -253,38 +252,3 @@ def test_service_that_cannot_predict_does_not_start(model, monkeypatch):
 def test_what_can_be_looked_at(client, path):
     """Health, metrics, Swagger UI, the description of the API, and the model."""
     assert client.get(path).status_code == 200
-
-
-@pytest.fixture
-def description(client):
-    """The description of the API."""
-    return client.get("/docs.json").json()
-
-
-def test_description_is_valid_openapi(description):
-    """So that any client generator takes it."""
-    OpenAPIV31SpecValidator(description).validate()
-
-
-def test_description_derives_from_the_record_type(description):
-    """The features with their bounds, for one house and for many."""
-    body = description["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
-    expected = House.model_json_schema()
-    assert body["schema"]["properties"] == expected["properties"]
-    assert body["schema"]["additionalProperties"] is False
-    assert description["components"]["schemas"]["House"]["properties"] == expected["properties"]
-
-
-def test_description_tells_the_errors_that_are_sent(description):
-    """And none of BentoML's own, which are not."""
-    for path in ("/predict", "/predict_batch"):
-        responses = description["paths"][path]["post"]["responses"]
-        errors = {"400", "408", "413", "415", "429", "431", "500", "503", "504"}
-        assert responses.keys() == {"200"} | errors
-        schema = responses["400"]["content"]["application/json"]["schema"]
-        assert schema == {"$ref": "#/components/schemas/Error"}
-        assert responses["200"]["headers"].keys() == {"X-Model-Tag"}
-    assert "InvalidArgument" not in description["components"]["schemas"]
-    assert "/model" in description["paths"]
-    info = {"title": "house_price", "version": "development"}
-    assert description["info"] == info | {"description": HousePrice.inner.__doc__}
