@@ -41,7 +41,7 @@ class HousesBody(Records):
 @bentoml.service(
     name=NAME,
     service_class=TabularService,
-    http={"port": settings.port},
+    http=settings.http,
     workers=settings.workers,
     image=IMAGE,
     envs=ENVS,

@@ -1,7 +1,7 @@
 """Runtime settings, read from the environment."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from bentoml.exceptions import BentoMLConfigException
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -9,22 +9,34 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings
 
 KEY = re.compile("[!-~]{16,}")
+# As a browser sends it: in lower case, without a path, and without the port if it is the usual one.
+ORIGIN = re.compile(
+    r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9]\d{0,4})?"
+)
 TAG = r"^([a-z0-9._-]+(:[a-z0-9._-]+)?)?$"
 
 
-def split(keys: SecretStr) -> list[str]:
-    """Return the keys of a comma-separated list."""
-    text = keys.get_secret_value()
-    return [key.strip() for key in text.split(",")] if text else []
+def split(text: str) -> list[str]:
+    """Return the parts of a comma-separated list."""
+    return [part.strip() for part in text.split(",")] if text else []
 
 
 def usable(keys: SecretStr) -> SecretStr:
     """Return keys that a header can carry and nobody guesses; raise PydanticCustomError."""
-    for number, key in enumerate(split(keys), 1):
+    for number, key in enumerate(split(keys.get_secret_value()), 1):
         if not KEY.fullmatch(key):
             words = "Key {number} should be 16 or more printable ASCII characters, none a space"
             raise PydanticCustomError("key", words, {"number": number})
     return keys
+
+
+def reachable(origins: str) -> str:
+    """Return origins that a browser may send, or *; raise PydanticCustomError."""
+    for number, origin in enumerate(split(origins), 1):
+        if not ORIGIN.fullmatch(origin) and origins != "*":
+            words = "Origin {number} should be like https://example.com or http://localhost:8080"
+            raise PydanticCustomError("origin", words, {"number": number})
+    return origins
 
 
 class Settings(BaseSettings):
@@ -35,6 +47,9 @@ class Settings(BaseSettings):
     model: str = Field("", pattern=TAG, description="Model to serve, if not the newest")
     api_keys: Annotated[SecretStr, AfterValidator(usable)] = Field(
         SecretStr(""), description="Keys, comma-separated, of which a caller needs one"
+    )
+    cors_origins: Annotated[str, AfterValidator(reachable)] = Field(
+        "", description="Origins, comma-separated, whose web pages may call, or *"
     )
     allow_other_sklearn: bool = Field(
         False, description="Serve a model that another scikit-learn trained"
@@ -61,7 +76,20 @@ class Settings(BaseSettings):
     @property
     def keys(self) -> list[str]:
         """The API keys, one by one."""
-        return split(self.api_keys)
+        return split(self.api_keys.get_secret_value())
+
+    @property
+    def http(self) -> dict[str, Any]:
+        """BentoML's configuration of its HTTP server."""
+        origins = split(self.cors_origins)
+        cors = {
+            "enabled": bool(origins),
+            "access_control_allow_origins": origins,
+            "access_control_allow_methods": ["GET", "POST"],
+            "access_control_allow_headers": ["Authorization", "Content-Type", "X-Request-ID"],
+            "access_control_expose_headers": ["Retry-After", "X-Model-Tag", "X-Request-ID"],
+        }
+        return {"port": self.port, "cors": cors}
 
 
 def load_settings() -> Settings:

@@ -50,6 +50,44 @@ def test_keys_are_split_at_commas():
     assert Settings(api_keys="").keys == []
 
 
+@pytest.mark.parametrize(
+    "origins",
+    ["*", "https://a.example", "http://localhost:8080,http://[::1]:8443", "https://a-b.c:80"],
+)
+def test_origins_are_those_that_a_browser_sends(origins):
+    """Or all of them, with *."""
+    assert Settings(cors_origins=origins).http["cors"]["access_control_allow_origins"] == (
+        origins.split(",")
+    )
+
+
+@pytest.mark.parametrize(
+    ("origins", "wrong"),
+    [
+        ("a.example", 1),
+        ("null", 1),
+        ("https://a.example/", 1),
+        ("https://A.example", 1),
+        ("https://a.example:443", 1),
+        ("http://a.example:80", 1),
+        ("http://a.example:", 1),
+        ("file://a.example", 1),
+        ("https://a.example, ftp://a.example", 2),
+        ("https://a.example,*", 2),
+        ("https://*.example", 1),
+        ("https://a.example,", 2),
+        (" ", 1),
+    ],
+)
+def test_origin_that_no_browser_sends_is_named(monkeypatch, origins, wrong):
+    """For it would never match; and * beside others is not what it seems."""
+    monkeypatch.setenv("CORS_ORIGINS", origins)
+    with pytest.raises(BentoMLConfigException) as caught:
+        load_settings()
+    words = f"Origin {wrong} should be like https://example.com or http://localhost:8080"
+    assert str(caught.value) == f"CORS_ORIGINS={origins}: {words}"
+
+
 def test_keys_are_not_shown():
     """Wherever somebody prints the settings."""
     settings = Settings(api_keys=LONG)
