@@ -8,10 +8,12 @@ from bentoml import Service
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-# A proxy may know this service by another scheme or under a path, which the browser knows best.
+# The browser knows best where this is: a proxy may have changed the scheme or the path.
+# `fetch` takes no relative URL if the page's own was opened with a user and a password in it.
 SCRIPT = """
-fetch("docs.json").then(answer => answer.json()).then(spec => {
-  spec.servers = [{url: new URL(".", location).href.replace(/\\/$/, "")}];
+const here = new URL(".", location).href;
+fetch(here + "docs.json").then(answer => answer.json()).then(spec => {
+  spec.servers = [{url: here.slice(0, -1)}];
   SwaggerUIBundle({spec, dom_id: "#swagger-ui", deepLinking: true});
 });
 """
