@@ -10,9 +10,10 @@ from serving.refusal import Refusal
 # Whoever probes a container has no key, and learns nothing but whether it is alive.
 OPEN = frozenset({"/healthz", "/livez", "/readyz"})
 WORDS = "Send the header Authorization: Bearer KEY, where KEY is a valid API key"
-# A browser that opens a page can't send Bearer, but asks for the user and password of Basic.
+# A browser that opens a page can't send Bearer, but asks its user for the password of Basic.
 # Chromium reads one challenge of a line: it does not ask if Bearer is first, or has no realm.
-CHALLENGE = {"WWW-Authenticate": 'Basic realm="API key", Bearer realm="API key"'}
+BEARER = 'Bearer realm="API key"'
+BASIC = f'Basic realm="API key", {BEARER}'
 
 
 class Keys:
@@ -25,11 +26,14 @@ class Keys:
         """Raise `Refusal` (401) if the path needs a key and the headers bear none that is valid."""
         if not self.digests or path in OPEN:
             return
-        given = sha256(borne(headers.get(b"authorization", b""))).digest()
+        authorization = headers.get(b"authorization", b"")
+        given = sha256(borne(authorization)).digest()
         # All of them, whichever fits, and each in constant time: how long it takes tells nothing.
         found = [compare_digest(given, digest) for digest in self.digests]
         if not any(found):
-            raise Refusal(401, WORDS, CHALLENGE)
+            # To ask for a password would not help a page that has sent a wrong token itself.
+            challenge = BEARER if authorization[:7].lower() == b"bearer " else BASIC
+            raise Refusal(401, WORDS, {"WWW-Authenticate": challenge})
 
 
 def borne(authorization: bytes) -> bytes:

@@ -17,7 +17,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from house import EXAMPLE
 
-KEY = "key:of the tests".replace(" ", "-")
+KEY = "key-of-the-browser-tests"
 FLAGS = [
     "headless",
     "no-sandbox",  # in which root cannot run it
@@ -132,7 +132,7 @@ def test_example_predicts_at_once(browser, live, api, answer):
 
 
 def test_browser_asks_for_the_key(browser, guarded):
-    """It answers Basic, in which a URL can give the key, with which all of the page loads."""
+    """Here a URL answers for its user; with the key all of the page loads, and works."""
     address = f"{guarded.base_url.host}:{guarded.base_url.port}/"
     browser.get(f"http://{address}")
     assert "swagger" not in browser.page_source
@@ -140,16 +140,21 @@ def test_browser_asks_for_the_key(browser, guarded):
     assert '"prediction": 12.2734' in execute(browser, "predict")
 
 
-def test_authorize_sends_the_key(browser, guarded):
-    """As Bearer, which is what another client would send."""
+@pytest.mark.parametrize(
+    ("key", "answer"),
+    [(KEY, '"prediction": 12.2734'), ("wrong", "Send the header Authorization: Bearer KEY")],
+    ids=["valid", "wrong"],
+)
+def test_authorize_sends_the_key(browser, guarded, key, answer):
+    """As Bearer; if it is wrong, the page says so, and the browser does not ask for another."""
     browser.get(f"http://me:{KEY}@{guarded.base_url.host}:{guarded.base_url.port}/")
     click(browser, ".authorize")
-    browser.find_element(By.CSS_SELECTOR, ".auth-container input").send_keys(KEY)
+    browser.find_element(By.CSS_SELECTOR, ".auth-container input").send_keys(key)
     click(browser, ".auth-btn-wrapper .authorize")
     click(browser, ".auth-btn-wrapper .btn-done")
-    assert '"prediction": 12.2734' in execute(browser, "predict")
+    assert answer in execute(browser, "predict")
     (headers,) = [headers for url, headers in requests(browser) if url.endswith("/predict")]
-    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert headers["Authorization"] == f"Bearer {key}"
 
 
 FETCH = """

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from serving.body import Body
 from serving.edge import Edge
-from serving.keys import CHALLENGE
+from serving.keys import BASIC
 from serving.refusal import Refusal
 from serving.settings import Settings
 
@@ -182,7 +182,7 @@ def test_key_comes_before_everything_else(path):
         assert without.status_code == with_key.status_code
     else:
         assert without.status_code == 401
-        assert without.headers["www-authenticate"] == CHALLENGE["WWW-Authenticate"]
+        assert without.headers["www-authenticate"] == BASIC
         assert without.json().keys() == {"message"}
 
 

@@ -5,7 +5,7 @@ from base64 import b64encode
 
 import pytest
 
-from serving.keys import CHALLENGE, Keys
+from serving.keys import BASIC, BEARER, Keys
 from serving.refusal import Refusal
 
 FIRST, SECOND = "first-key-of-two", "second/key+of=two"
@@ -79,7 +79,8 @@ def test_anything_else_is_refused(authorization):
     with pytest.raises(Refusal) as caught:
         check(authorization)
     assert caught.value.status == 401
-    assert caught.value.headers == CHALLENGE
+    challenge = BEARER if authorization and authorization.startswith("Bearer ") else BASIC
+    assert caught.value.headers == {"WWW-Authenticate": challenge}
     assert json.loads(caught.value.body)["message"].startswith("Send the header Authorization:")
 
 
