@@ -10,11 +10,13 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 # The browser knows best where this is: a proxy may have changed the scheme or the path.
 # `fetch` takes no relative URL if the page's own was opened with a user and a password in it.
+# Swagger UI would ask for the one server again in each operation.
 SCRIPT = """
 const here = new URL(".", location).href;
+const plugins = [() => ({components: {OperationServers: () => null}})];
 fetch(here + "docs.json").then(answer => answer.json()).then(spec => {
   spec.servers = [{url: here.slice(0, -1)}];
-  SwaggerUIBundle({spec, dom_id: "#swagger-ui", deepLinking: true});
+  SwaggerUIBundle({spec, plugins, dom_id: "#swagger-ui", deepLinking: true});
 });
 """
 PAGE = """<!DOCTYPE html>
