@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import element_to_be_clickable
 from selenium.webdriver.support.wait import WebDriverWait
+from test_clients import block, here
 
 from house import EXAMPLE
 
@@ -180,6 +182,16 @@ def test_page_of_a_chosen_origin_can_call(browser, guarded, origin):
     status, answer, headers = fetch(browser, guarded, key="wrong")
     assert (status, answer.keys()) == (401, {"message"})
     assert "x-request-id" in headers
+
+
+def test_javascript_of_the_page_about_clients(browser, guarded, origin):
+    """On a web page, with the key that this service wants."""
+    script = here(block("js"), guarded)
+    script = script.replace("headers: {", f'headers: {{"Authorization": "Bearer {KEY}", ')
+    browser.get(origin)
+    wrapped = f"(async console => {{{script}}})({{log: arguments[0]}}).catch(arguments[0])"
+    assert browser.execute_async_script(wrapped) == {"prediction": TUTORIAL}
+    assert json.loads(re.search("// (.*)", script)[1]) == {"prediction": TUTORIAL}
 
 
 def test_page_of_another_origin_cannot(browser, live, guarded, origin, tmp_path):
