@@ -58,6 +58,8 @@ class Views:
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
     async def document(self, request: Request) -> Response:
-        """Send the OpenAPI document, with the address that was asked: Postman needs a whole one."""
-        servers = [{"url": str(request.base_url).rstrip("/")}]
+        """Send the OpenAPI document with the address that was asked: Postman needs a whole one."""
+        _, _, address = str(request.base_url).rstrip("/").partition("://")
+        scheme = request.headers.get("X-Forwarded-Proto", request.url.scheme)
+        servers = [{"url": f"{scheme}://{address}"}]
         return JSONResponse({**self.service.openapi_spec, "servers": servers})

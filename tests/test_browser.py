@@ -7,10 +7,11 @@ import shutil
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
-from conftest import TUTORIAL, serving
+from conftest import STORE, TUTORIAL, serving
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import element_to_be_clickable
@@ -72,8 +73,11 @@ def origin(tmp_path_factory):
 @pytest.fixture(scope="module")
 def guarded(model, origin, tmp_path_factory):
     """A client of `bentoml serve` with an API key, which that page may call."""
-    log = tmp_path_factory.mktemp("guarded") / "log"
-    with serving("bentoml", "serve", log=log, API_KEYS=KEY, CORS_ORIGINS=origin) as client:
+    home = tmp_path_factory.mktemp("guarded")
+    # When a server starts, BentoML empties the folder of its home's metrics, which `live` fills.
+    (home / "models").symlink_to(Path(STORE, "models"))
+    env = {"BENTOML_HOME": str(home), "API_KEYS": KEY, "CORS_ORIGINS": origin}
+    with serving("bentoml", "serve", log=home / "log", **env) as client:
         yield client
 
 

@@ -1,6 +1,8 @@
 """What is relied on of BentoML 1.4.39: each test fails when an upgrade takes it away."""
 
+import asyncio
 import inspect
+from pathlib import Path
 
 import bentoml
 import numpy as np
@@ -38,6 +40,12 @@ def test_bentoml_still_names_the_routes_after_the_apis(factory):
     """So that those of the predictions can be taken out."""
     names = [route.name for route in factory().routes]
     assert {"predict", "predict_batch"} <= set(names)
+
+
+def test_bentomls_page_still_loads_scripts_of_others(factory):
+    """If it does not, ours has become superfluous."""
+    page = asyncio.run(factory.index_page(None))
+    assert "googletagmanager.com" in Path(page.path).read_text()
 
 
 def test_bentoml_still_looks_latest_up_when_a_bento_is_served():

@@ -2,7 +2,6 @@
 
 import json
 
-import bentoml
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -97,7 +96,8 @@ def provoke(client, status, path, monkeypatch):
         monkeypatch.setattr(client.app, "in_progress", 1000)
     if status == "500":
         headers["X-Request-ID"] = "1f0c7c4b"
-        monkeypatch.setattr(bentoml.get_current_service().regressor, "predict", lambda _: 1 / 0)
+        regressor = client.app.predictors[path].service.regressor
+        monkeypatch.setattr(regressor, "predict", lambda _: 1 / 0)
     if status == "503":
         monkeypatch.setattr(client.app.predictors[path], "max_queue", 0)
     if status == "504":
