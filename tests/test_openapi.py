@@ -7,6 +7,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from house import EXAMPLE, House
 from service import HousePrice
+from serving.connection import head_too_large
 
 PREDICTIONS = ("/predict", "/predict_batch")
 
@@ -116,11 +117,18 @@ def test_examples_of_errors_are_what_is_sent(client, monkeypatch, path, status):
     assert all(name in answer.headers for name in described["headers"])
 
 
+def test_examples_of_the_connections_errors_are_what_it_sends(description):
+    """It refuses a head before there is a path."""
+    responses = description["paths"]["/predict"]["post"]["responses"]
+    example = responses["431"]["content"]["application/json"]["example"]
+    assert json.loads(head_too_large().body) == example
+
+
 @pytest.mark.parametrize("path", PREDICTIONS)
 def test_errors_are_all_that_a_prediction_may_end_with(description, path):
     """Each of one schema; a prediction tells of its model."""
     success, *errors = description["paths"][path]["post"]["responses"].items()
-    assert [status for status, _ in errors] == ["400", "413", "415", "429", "500", "503", "504"]
+    assert [int(status) for status, _ in errors] == [400, 408, 413, 415, 429, 431, 500, 503, 504]
     for _, error in errors:
         content = error["content"]["application/json"]
         assert content["schema"] == {"$ref": "#/components/schemas/Error"}
