@@ -1,6 +1,7 @@
 """The supervisor, which BentoML makes with circus: it replaces dead workers, and ends in order."""
 
 import ctypes
+import errno
 import logging
 import os
 import select
@@ -11,9 +12,11 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from bentoml.exceptions import BentoMLException
 from circus import controller
 from circus.exc import ConflictError
 from circus.sighandler import SysHandler
+from circus.sockets import CircusSocket
 from tornado import gen
 
 logger = logging.getLogger("bentoml.serve")
@@ -30,6 +33,18 @@ def supervise() -> None:
     """Take over the signals of circus, which BentoML is about to start."""
     os.environ.pop("BENTOML_CONTAINERIZED", None)  # by which it knows where to replace no worker
     controller.SysHandler = Signals
+    CircusSocket.bind = bind
+
+
+def bind(listener: CircusSocket, address: tuple[str, int]) -> None:
+    """Bind a socket to an address; raise BentoMLException, saying what to do, if it is taken."""
+    try:
+        socket.socket.bind(listener, address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        words = f"Port {address[1]} is in use: end what listens there, or set PORT to another"
+        raise BentoMLException(words) from None
 
 
 class Signals(SysHandler):

@@ -4,7 +4,7 @@ import socket
 
 import psutil
 import pytest
-from conftest import TUTORIAL, is_ready, serving, wait_until
+from conftest import TUTORIAL, is_ready, run, serving, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
 from house import EXAMPLE
@@ -65,7 +65,7 @@ def test_metrics_of_a_dead_worker_are_what_it_did_and_nothing_that_goes_on(model
         assert in_progress() == 0
         assert total(client, "live_workers") == 1
         assert total(client, "worker_starts_total") == 2
-        assert total(client, "prediction_value_count") == 5 + 2  # each worker makes one to be ready
+        assert total(client, "prediction_value_count") == 5  # and not those made to be ready
 
 
 def test_end_of_the_service_replaces_no_worker(model, tmp_path):
@@ -74,3 +74,13 @@ def test_end_of_the_service_replaces_no_worker(model, tmp_path):
         pass
     assert "Worker ended" not in client.log.read_text()
     assert client.server.returncode == 0
+
+
+def test_port_in_use_is_said(model):
+    """And what to do about it, without a traceback."""
+    with socket.create_server(("", 0)) as other:
+        port = other.getsockname()[1]
+        failed = run("bentoml", "serve", check=False, PORT=str(port))
+    assert failed.returncode == 1
+    assert f"Port {port} is in use: end what listens there, or set PORT" in failed.stderr
+    assert "Traceback" not in failed.stderr
