@@ -1,9 +1,10 @@
 """House prices over HTTP: a model from the BentoML model store behind two prediction APIs.
 
-The way of a request: the edge turns away what cannot be a prediction request; `HouseBody` or
-`HousesBody` turns the JSON into rows of feature values, or refuses it naming the faults; BentoML's
-adaptive batching joins the rows of requests that arrive together; the API method predicts them all;
-`Prediction` or `Predictions` writes the answer to each request. `TabularService` ties it together.
+The way of a request: the server reads it, within limits; the edge turns away what cannot be a
+prediction request; `HouseBody` or `HousesBody` turns the JSON into rows of feature values, or
+refuses it naming the faults; BentoML's adaptive batching joins the rows of requests that arrive
+together; the API method predicts them all; `Prediction` or `Predictions` writes the answer to each
+request. `TabularService` ties it together.
 """
 
 import gc
@@ -50,6 +51,7 @@ class HousesBody(Records):
 class HousePrice:
     """Predicts what a house in the Boston area was worth around 1970, in thousands of dollars."""
 
+    # Where `TabularService` looks for them. BentoML makes `self.model` the stored model.
     settings = settings
     model = model
 
@@ -71,7 +73,8 @@ class HousePrice:
         gc.collect()
         gc.freeze()
 
-    # The rows of an API are those of all requests in a batch, and so are the predictions.
+    # The rows of an API are those of all requests in a batch, and so are the predictions. The size
+    # of a batch is the number of its rows.
     @bentoml.api(batchable=True, input_spec=HouseBody, output_spec=Prediction, max_batch_size=100)
     def predict(self, rows: list[Row]) -> list[float]:
         """Predict the price of one house."""

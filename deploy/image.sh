@@ -24,7 +24,7 @@ tag=${TAG:-${bento%:*}:latest}
 base=$(sed -n 's/^FROM \(.*\) AS .*/\1/p' "$(bentoml get "$bento" --output path)/env/docker/Dockerfile")
 docker image inspect "$base" >/dev/null 2>&1 || docker pull --quiet "$base" ||
     fail "There is no base image $base: name another one with BASE_IMAGE, or make one (deploy/base-image.sh)"
-bentoml containerize "$bento" --image-tag "$tag" >/dev/null # which is a docker run without limits
+bentoml containerize "$bento" --image-tag "$tag" >/dev/null # where it advises a docker run without limits
 
 bytes() { docker image inspect --format '{{.Size}}' "$1"; }
 over=$(($(bytes "$tag") - $(bytes "$base")))

@@ -69,11 +69,21 @@ class RotatingFile:
         self.mended = False
 
     def write(self, data: bytes) -> None:
-        """Append all of the data or nothing; raise OSError."""
+        """Append lines, to as many files as they need; raise OSError."""
         if not self.mended:
             self.mend()
-        if self.path.stat().st_size + len(data) > self.max_bytes:
-            self.rotate()
+        while data:
+            room = max(self.max_bytes - self.path.stat().st_size, 0)
+            end = data.rfind(b"\n", 0, room) + 1
+            if not end and room == self.max_bytes:
+                end = data.index(b"\n") + 1  # a line that is larger than a file should be
+            self.append(data[:end])
+            data = data[end:]
+            if data:
+                self.rotate()
+
+    def append(self, data: bytes) -> None:
+        """Append all of the data to the newest file, or nothing; raise OSError."""
         with self.path.open("ab", buffering=0) as file:
             size = file.tell()
             try:

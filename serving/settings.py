@@ -44,7 +44,9 @@ class Settings(BaseSettings):
 
     port: int = Field(3000, ge=1, le=65535, description="TCP port")
     workers: int = Field(1, ge=1, description="Server processes, each with the model loaded")
-    model: str = Field("", pattern=TAG, description="Model to serve, if not the newest")
+    model: str = Field(
+        "", pattern=TAG, description="Model to serve, if not the newest; a Bento has its own"
+    )
     api_keys: Annotated[SecretStr, AfterValidator(usable)] = Field(
         SecretStr(""), description="Keys, comma-separated, of which a caller needs one"
     )

@@ -111,6 +111,14 @@ def test_nothing_else_is_edited(clone):
             assert (clone / folder / path.name).read_bytes() == path.read_bytes()
 
 
+def test_report_and_drift_are_of_cars(clone, model, tmp_path):
+    """Their categories and booleans, too; there is no prediction log to compare."""
+    run("python", "report.py", "--output", tmp_path, "--card", tmp_path / "card.md", cwd=clone)
+    assert "<code>brand</code>" in (tmp_path / "index.html").read_text()
+    failed = run("python", "drift.py", tmp_path, cwd=clone, check=False)
+    assert "predictions-*.jsonl" in failed.stderr
+
+
 def test_data_are_those_of_the_generator(tmp_path):
     """So that whoever wonders where they come from can look."""
     script = shutil.copy(EXAMPLE_FILES / "data/generate.py", tmp_path)

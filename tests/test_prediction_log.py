@@ -42,11 +42,13 @@ def test_sample_takes_its_share(tmp_path):
     assert 800 < len(lines) < 1200
 
 
-def test_files_stay_in_bounds_and_whole(tmp_path):
+@pytest.mark.parametrize("at_once", [1, 7, 500])
+def test_files_stay_in_bounds_and_whole(tmp_path, at_once):
     """The oldest goes, and none holds half a line."""
     file = RotatingFile(tmp_path / "predictions-1.jsonl", 1000)
-    for number in range(500):
-        file.write(b'{"number": %d}\n' % number)
+    lines = [b'{"number": %d}\n' % number for number in range(500)]
+    for start in range(0, 500, at_once):
+        file.write(b"".join(lines[start : start + at_once]))
     files = list(tmp_path.iterdir())
     assert len(files) == FILES
     assert sum(path.stat().st_size for path in files) <= FILES * 1000
@@ -55,6 +57,15 @@ def test_files_stay_in_bounds_and_whole(tmp_path):
     text = "".join(path.read_text() for path in reversed(newest_first))
     numbers = [json.loads(line)["number"] for line in text.splitlines()]
     assert numbers == list(range(500 - len(numbers), 500))
+
+
+def test_line_larger_than_a_file_is_written_all_the_same(tmp_path):
+    """By itself."""
+    file = RotatingFile(tmp_path / "predictions-1.jsonl", 10)
+    file.write(b"1234\n" + b"x" * 20 + b"\n56\n")
+    assert file.path.read_bytes() == b"56\n"
+    assert file.path.with_suffix(".1.jsonl").read_bytes() == b"x" * 20 + b"\n"
+    assert file.path.with_suffix(".2.jsonl").read_bytes() == b"1234\n"
 
 
 def test_half_line_of_a_killed_process_is_cut_off(tmp_path):
