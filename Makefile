@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: serve train report drift test lint bench image
+.PHONY: serve train report drift test lint bench trial image
 
 serve: $(READY)
 	@$(BIN)/python train.py --if-missing
@@ -32,6 +32,10 @@ lint: $(READY)
 bench: $(READY) .venv-bench/ready
 	@$(BIN)/python train.py --if-missing
 	@.venv-bench/bin/python benchmarks/bench.py
+
+trial: $(READY)
+	@$(BIN)/python train.py --if-missing
+	@$(BIN)/python -m trial --minutes $(or $(MINUTES),0)
 
 image: $(READY)
 	@deploy/image.sh

@@ -1,0 +1,54 @@
+"""Run all scenarios one after another, and print what held."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from rich.console import Console
+from tqdm import tqdm
+
+from trial.faults import killed_worker, stopped_service
+from trial.fuzz import fuzzed_records
+from trial.hostile import hostile_requests
+from trial.models import refused_models
+from trial.row import Row, table
+from trial.schema import described_requests
+from trial.service import Home, new_home
+from trial.size import Size
+from trial.slow import slow_clients
+
+Scenario = Callable[[Home, Size], Iterator[Row]]
+SCENARIOS: list[Scenario] = [
+    fuzzed_records,
+    described_requests,
+    hostile_requests,
+    refused_models,
+    slow_clients,
+    killed_worker,
+    stopped_service,
+]
+
+
+def main() -> int:
+    """Return the exit status: 1 if something did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m trial", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=0, help="in all; what is left is soaked")
+    parser.add_argument("--only", help="run the scenario of this name alone")
+    arguments = parser.parse_args()
+    minutes = arguments.minutes
+    end = time.monotonic() + 60 * minutes
+    chosen = [s for s in SCENARIOS if arguments.only in (None, s.__name__)]
+    rows = []
+    with new_home() as home, tqdm(chosen, unit="scenario") as scenarios:
+        for scenario in scenarios:
+            scenarios.set_description(scenario.__name__.replace("_", " "))
+            left = int(end - time.monotonic())
+            rows += scenario(home, replace(Size(), soak_seconds=max(left, Size.soak_seconds)))
+    Console(width=160).print(table(rows))
+    return not all(row.ok for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
