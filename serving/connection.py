@@ -57,6 +57,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self.owner.waiting.pop(self, None)
+        self.owner.aside.pop(self, None)
         self._unset_keepalive_if_required()
         self.late = stop(self.late)
         self.stuck = stop(self.stuck)
@@ -117,6 +118,8 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self.owner.waiting[self] = self.loop.time()
+            if self.scope["state"].get("busy") and not self.cycle.more_body:
+                self.owner.set_aside(self)
 
     def end(self) -> None:
         """Close when all has been read, or else when the client has had time to read the answer."""

@@ -14,7 +14,7 @@ from serving.body import Body, too_large
 from serving.keys import Keys
 from serving.metrics import count_faults
 from serving.prediction_log import PredictionLog
-from serving.refusal import RETRY_AFTER, Refusal
+from serving.refusal import RETRY_AFTER, Busy, Refusal
 from serving.settings import Settings
 from serving.telemetry import AccessLog, RequestMetrics, trace
 
@@ -106,6 +106,7 @@ class Edge:
                 raise Refusal(405, "Use POST here", {"Allow": "POST"})
         except Refusal as refusal:
             count_faults(refusal.faults)
+            scope.setdefault("state", {})["busy"] = isinstance(refusal, Busy)
             await refuse(refusal, body, reply)
         except (Exception, asyncio.CancelledError) as error:
             if reply.status:
@@ -139,13 +140,18 @@ class Edge:
 
     async def admit(self, predictor: Predict, request_id: str, body: bytes) -> tuple[bytes, str]:
         """Predict unless too many predictions are in progress."""
-        if self.in_progress >= self.settings.max_concurrency:
-            raise Refusal(429, "Too many predictions at once; try again in a second", RETRY_AFTER)
+        if not self.places:
+            raise Busy(429, "Too many predictions at once; try again in a second", RETRY_AFTER)
         self.in_progress += 1
         try:
             return await predictor(request_id, body)
         finally:
             self.in_progress -= 1
+
+    @property
+    def places(self) -> int:
+        """Return how many more predictions may be in progress."""
+        return self.settings.max_concurrency - self.in_progress
 
     def late(self, body: Body) -> Refusal:
         """Return the answer to a request that took too long: to be sent, or to be predicted."""

@@ -21,3 +21,7 @@ class Refusal(Exception):
         self.body = json.dumps({"message": message}).encode()
         self.headers = headers or {}
         self.faults = faults  # the kinds, of `FAULT_KINDS`, for the metrics
+
+
+class Busy(Refusal):
+    """The answer to a prediction request for which there is no place."""

@@ -273,6 +273,29 @@ def test_slow_uploads_take_no_place_of_a_prediction(model, tmp_path):
         assert statuses[429] + statuses[408] == 66
 
 
+def test_clients_that_do_not_wait_when_refused_stop_nobody_else(model, tmp_path):
+    """More predictions are answered than refused, although nine of ten clients find no place."""
+    tally = Counter()
+    with serving("bentoml", "serve", log=tmp_path / "log", MAX_CONCURRENCY="4") as client:
+        threads = [threading.Thread(target=hurry, args=(client, tally)) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert tally.keys() == {200, 429}
+    assert tally[200] > tally[429]
+
+
+def hurry(client, tally):
+    """Send requests for two seconds, each as soon as the last is answered; count the answers."""
+    end = time.monotonic() + 2
+    with connect(client) as connection:
+        while time.monotonic() < end:
+            connection.sendall(request())
+            ((status, _, _),) = answers(connection, 1)
+            tally[status] += 1
+
+
 def last_answer(connection):
     """Return the last answer on a connection."""
     return answers(connection)[-1]
