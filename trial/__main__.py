@@ -13,11 +13,13 @@ from trial.faults import killed_worker, stopped_service
 from trial.fuzz import fuzzed_records
 from trial.hostile import hostile_requests
 from trial.models import refused_models
+from trial.overload import cold_start, overload
 from trial.row import Row, table
 from trial.schema import described_requests
 from trial.service import Home, new_home
 from trial.size import Size
 from trial.slow import slow_clients
+from trial.soak import soak
 
 Scenario = Callable[[Home, Size], Iterator[Row]]
 SCENARIOS: list[Scenario] = [
@@ -28,6 +30,9 @@ SCENARIOS: list[Scenario] = [
     slow_clients,
     killed_worker,
     stopped_service,
+    overload,
+    cold_start,
+    soak,
 ]
 
 

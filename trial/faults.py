@@ -73,10 +73,12 @@ async def stop_under_load(service: Service, seconds: float) -> tuple[Counter, fl
 
 
 @asynccontextmanager
-async def busy_clients(service: Service, tally: Counter) -> AsyncIterator[None]:
+async def busy_clients(
+    service: Service, tally: Counter, count: int = CLIENTS
+) -> AsyncIterator[None]:
     """Have clients send requests, half of them over a new connection each."""
     ending = asyncio.Event()
-    clients = [send(service, tally, ending, bool(n % 2)) for n in range(CLIENTS)]
+    clients = [send(service, tally, ending, bool(n % 2)) for n in range(count)]
     tasks = [asyncio.create_task(client) for client in clients]
     try:
         yield

@@ -1,7 +1,6 @@
 """Records from hypothesis: valid ones are predicted as the model does, others are refused."""
 
 import http.client
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any

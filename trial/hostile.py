@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from tqdm import tqdm
 
+from trial.faults import is_last
 from trial.good import good_client
 from trial.oracle import count_predictions, is_legal
 from trial.row import Row
@@ -23,6 +24,7 @@ PIPELINED = 8  # of 16 that may wait
 RAW_SHARE = 0.1  # of all: each has a connection of its own, and many wait for the time limit
 LIMITS = {"REQUEST_TIMEOUT": "0.5", "ACCESS_LOG": "off"}
 BY_DESIGN = {429, 503, 504}
+CLOSED = 0
 
 FEATURE = b'"RM": 5.3'
 BODIES = [
@@ -199,7 +201,7 @@ async def send_bodies(service: Service, count: int, seed: int, tally: Counter, b
             answer = await read_answer(reader)
             tally[verdict(answer, is_legal(body, path))] += 1
             bar.update()
-            if answer is None:
+            if is_last(answer):
                 break
         writer.close()
 
@@ -217,8 +219,9 @@ async def send_raw(service: Service, count: int, seed: int, tally: Counter, bar:
                 while answer := await read_answer(reader):
                     answers.append(answer)
         writer.close()
-        fault = fault_of(sent, answers)
-        tally[fault or answers[-1].status if answers else "no answer"] += 1
+        # A connection may close without: nothing was sent, or the client went on sending, in which
+        # case the kernel throws away what it has not read yet.
+        tally[fault_of(sent, answers) or answers[-1].status if answers else CLOSED] += 1
         bar.update()
 
 

@@ -74,7 +74,7 @@ class Service:
 
     def get(self, path: str) -> str:
         """Return what is at a path."""
-        with urlopen(f"http://{HOST}:{self.port}{path}", timeout=10) as answer:  # noqa: S310
+        with urlopen(f"http://{HOST}:{self.port}{path}", timeout=10) as answer:
             return answer.read().decode()
 
     def is_ready(self) -> bool:

@@ -1,0 +1,100 @@
+"""Ten times the clients that there are places for: the service goes on serving what it can.
+
+An open loop at ten times the rate would need a load generator ten times as fast as the service,
+which two cores don't have. wrk's clients ask again as soon as they are refused, whatever
+Retry-After says, and so are as rude as clients get; those that probe come once a second.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from statistics import median
+
+from trial.faults import busy_clients
+from trial.load import background, load
+from trial.row import Row
+from trial.service import START_SECONDS, Home, Service, launched, serving, wait_until
+from trial.size import Size
+from trial.wire import connect, read_answer, request
+
+PLACES = 64
+TIMES = 10
+LEAST_SHARE = 0.9
+REFUSED_MS = 50
+PROBES = 16
+ROUNDS = 3
+
+
+def overload(home: Home, size: Size) -> Iterator[Row]:
+    """Measure the capacity, offer ten times the clients, and see how it is afterwards."""
+    clients = PLACES * TIMES
+    with serving(home, MAX_CONCURRENCY=str(PLACES)) as service:
+        load(service, PLACES, 1)
+        # In turn, for the rate of a machine changes from one second to the next.
+        rounds = [
+            [load(service, c, size.seconds) for c in (PLACES, clients)] for _ in range(ROUNDS)
+        ]
+        after = load(service, PLACES, 1)
+        with background(service, clients, size.seconds + 1):
+            refusals = asyncio.run(probe(service, size.seconds))
+    capacity, rate = (median(one.rate for one in loads) for loads in zip(*rounds, strict=True))
+    overs = [over for _, over in rounds]
+    least = LEAST_SHARE * capacity
+    target = f">= {LEAST_SHARE:.0%} of the capacity"
+    good, lost = sum(over.good for over in overs), sum(over.other + over.broken for over in overs)
+    figure = f"{rate:.0f}/s of {capacity:.0f}/s, {sum(over.refused for over in overs):,} refused"
+    yield Row(f"{TIMES} times the clients", good, lost, figure, target, rate >= least and not lost)
+    figure = f"{after.rate:.0f}/s, {after.refused} refused"
+    yield Row("first second afterwards", after.good, 0, figure, target, after.rate >= least)
+    yield refusal_row(refusals)
+
+
+def refusal_row(seconds: list[float]) -> Row:
+    """Return how long polite clients waited to be refused."""
+    late = sum(second * 1000 > REFUSED_MS for second in seconds)
+    ordered = sorted(seconds) or [0.0]
+    p50, p99 = (1000 * ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
+    figure = f"p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+    target = f"p99 <= {REFUSED_MS} ms"
+    return Row("time to a refusal", len(seconds), late, figure, target, p99 <= REFUSED_MS)
+
+
+async def probe(service: Service, seconds: float) -> list[float]:
+    """Return how long refusals took, for clients that wait as Retry-After says."""
+    refusals: list[float] = []
+    end = time.monotonic() + seconds
+
+    async def ask(delay: float) -> None:
+        await asyncio.sleep(delay)
+        reader, writer = await connect(service)
+        while time.monotonic() < end:
+            start = time.perf_counter()
+            writer.write(request())
+            answer = await read_answer(reader)
+            if answer and answer.status == 429:
+                refusals.append(time.perf_counter() - start)
+            await asyncio.sleep(1)
+        writer.close()
+
+    await asyncio.gather(*(ask(n / PROBES) for n in range(PROBES)))
+    return refusals
+
+
+def cold_start(home: Home, size: Size) -> Iterator[Row]:
+    """Start under full load: whoever is connected is served."""
+    with launched(home) as service:
+        tally, ready = asyncio.run(start_under_load(service, size.seconds))
+    lost = tally.total() - tally[200]
+    ok = ready and tally[200] > 0 and not lost
+    figure = ", ".join(f"{status}: {times:,}" for status, times in tally.items())
+    yield Row("start under full load", tally.total(), lost, figure, "all served", ok)
+
+
+async def start_under_load(service: Service, seconds: float) -> tuple[Counter, bool]:
+    """Return what clients got that were there before the service."""
+    tally: Counter = Counter()
+    async with busy_clients(service, tally, PLACES):
+        ready = await asyncio.to_thread(wait_until, lambda: tally[200] > 0, START_SECONDS)
+        await asyncio.sleep(seconds)
+    return tally, ready
