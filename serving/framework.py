@@ -42,7 +42,9 @@ class TabularService(bentoml.Service):
         # Not at the top, for these are for workers: the supervisor has to start fast and be small.
         from _bentoml_impl.server.app import ServiceAppFactory
 
-        from serving import server
+        from serving import metrics_files, server
+
+        metrics_files.install()  # before there are any metrics
         from serving.dispatch import Predictor
         from serving.edge import Edge
         from serving.metrics import count_worker, with_memory

@@ -66,7 +66,7 @@ class Server(uvicorn.Server):
             self.aside[connection] = connection.loop.time()
 
     async def on_tick(self, counter: int) -> bool:
-        """Read again from those set aside, as far as there are places; uvicorn calls it at 10 Hz."""
+        """Read again from those set aside, if there are places; uvicorn calls it at 10 Hz."""
         self.let_in(self.edge.places, asyncio.get_running_loop().time() - ASIDE_SECONDS)
         return await super().on_tick(counter)
 
