@@ -9,6 +9,7 @@ from dataclasses import replace
 from rich.console import Console
 from tqdm import tqdm
 
+from trial.disk import full_disk
 from trial.faults import killed_worker, stopped_service
 from trial.fuzz import fuzzed_records
 from trial.hostile import hostile_requests
@@ -30,6 +31,7 @@ SCENARIOS: list[Scenario] = [
     slow_clients,
     killed_worker,
     stopped_service,
+    full_disk,
     overload,
     cold_start,
     soak,
