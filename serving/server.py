@@ -18,8 +18,8 @@ from serving.edge import Edge
 BENTOML_KEEP_ALIVE, BENTOML_SHUTDOWN_TIMEOUT = 5, None
 # In one worker; each takes a file, of which so many others are open at most.
 MAX_CONNECTIONS, OTHER_FILES = 4096, 256
-# As Retry-After says.
-ASIDE_SECONDS = 1
+# Less than Retry-After says, so that nobody who waits as long is set aside.
+ASIDE_SECONDS = 0.8
 
 
 def install(edge: Edge) -> None:
@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
             longest.transport.close()
 
     def set_aside(self, connection: Connection) -> None:
-        """Read no more from a client that was refused a place, until there is one, or for a second.
+        """Read no more from a client that was refused a place, until there is one, or a while.
 
         640 clients for 64 places that asked again at once, whatever Retry-After says, left the
         others 275 answers a second of 4,938: to refuse takes nearly as long as to predict.
