@@ -1,10 +1,26 @@
-"""The trial, with small numbers: each scenario against the real service."""
+"""The trial, with small numbers: each scenario that holds on a busy machine, too."""
 
 import pytest
 
-from trial.__main__ import SCENARIOS
+from trial.disk import full_disk
+from trial.faults import killed_worker
+from trial.fuzz import fuzzed_records
+from trial.hostile import hostile_requests
+from trial.overload import cold_start
+from trial.schema import described_requests
 from trial.service import new_home
 from trial.size import SHORT
+from trial.slow import slow_clients
+
+SCENARIOS = [
+    fuzzed_records,
+    described_requests,
+    hostile_requests,
+    slow_clients,
+    killed_worker,
+    full_disk,
+    cold_start,
+]
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def main() -> int:
     end = time.monotonic() + 60 * minutes
     chosen = [s for s in SCENARIOS if arguments.only in (None, s.__name__)]
     rows = []
-    with new_home() as home, tqdm(chosen, unit="scenario") as scenarios:
+    with new_home() as home, tqdm(chosen, unit="scenario", disable=None) as scenarios:
         for scenario in scenarios:
             scenarios.set_description(scenario.__name__.replace("_", " "))
             left = int(end - time.monotonic())

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import psutil
 
@@ -12,7 +12,7 @@ from serving.settings import Settings
 from trial.row import Row
 from trial.service import Home, Service, serving
 from trial.size import Size
-from trial.wire import Answer, connect, read_answer, request
+from trial.wire import Answer, close, connect, read_answer, request
 
 CLIENTS = 32
 BACK_SECONDS = 5
@@ -101,9 +101,7 @@ async def send(service: Service, tally: Counter, ending: asyncio.Event, keep: bo
             answer = await read_answer(reader)
             tally[answer.status if answer else "no answer"] += 1
             last = not keep or is_last(answer)
-        with suppress(ConnectionError):
-            writer.close()
-            await writer.wait_closed()
+        await close(writer)
 
 
 def is_last(answer: Answer | None) -> bool:

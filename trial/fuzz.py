@@ -2,6 +2,7 @@
 
 import http.client
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -55,8 +56,10 @@ def broken_records(draw: st.DrawFn) -> Any:
 
 def fuzzed_records(home: Home, size: Size) -> Iterator[Row]:
     """Send valid records, arrays of them, and invalid ones."""
-    with serving(home) as service:
-        connection = http.client.HTTPConnection(HOST, service.port, timeout=30)
+    with (
+        serving(home) as service,
+        closing(http.client.HTTPConnection(HOST, service.port, timeout=30)) as connection,
+    ):
         post = partial(ask, connection)
         predicts = partial(is_predicted, home, post)
         refuses = partial(is_refused, post)

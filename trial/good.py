@@ -67,6 +67,7 @@ def main() -> None:
         seconds.append(time.perf_counter() - start)
         if got != [200, {"prediction": prediction}]:
             wrong.append(got)
+    connection.close()
     print(json.dumps(summary(seconds, wrong)))
 
 

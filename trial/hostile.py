@@ -16,7 +16,7 @@ from trial.row import Row
 from trial.service import Home, Service, serving
 from trial.size import Size
 from trial.slow import told
-from trial.wire import EXAMPLE_BODY, Answer, connect, read_answer, request
+from trial.wire import EXAMPLE_BODY, Answer, close, connect, read_answer, request
 
 SEED = 13
 CONNECTIONS = 64
@@ -182,7 +182,7 @@ def row(what: str, tally: Counter) -> Row:
 async def attack(service: Service, count: int, send) -> Counter:  # noqa: ANN001
     """Send so many requests from many connections at once; return how they were answered."""
     tally: Counter = Counter()
-    with tqdm(total=count, unit="request", leave=False) as bar:
+    with tqdm(total=count, unit="request", leave=False, disable=None) as bar:
         clients = [send(service, count // CONNECTIONS, n, tally, bar) for n in range(CONNECTIONS)]
         await asyncio.gather(*clients)
     return tally
@@ -203,7 +203,7 @@ async def send_bodies(service: Service, count: int, seed: int, tally: Counter, b
             bar.update()
             if is_last(answer):
                 break
-        writer.close()
+        await close(writer)
 
 
 async def send_raw(service: Service, count: int, seed: int, tally: Counter, bar: tqdm) -> None:
@@ -218,7 +218,7 @@ async def send_raw(service: Service, count: int, seed: int, tally: Counter, bar:
             async with asyncio.timeout(1.5):
                 while answer := await read_answer(reader):
                     answers.append(answer)
-        writer.close()
+        await close(writer)
         # A connection may close without: nothing was sent, or the client went on sending, in which
         # case the kernel throws away what it has not read yet.
         tally[fault_of(sent, answers) or answers[-1].status if answers else CLOSED] += 1

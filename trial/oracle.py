@@ -62,6 +62,11 @@ def is_legal_value(value: Any, schema: dict[str, Any]) -> bool:
     return math.isfinite(value) and least <= value <= most
 
 
+def path_of(target: str) -> str:
+    """Return the path of a request target, which may be a whole URL."""
+    return unquote(re.sub("^https?://[^/]*", "", target).partition("?")[0])
+
+
 def count_predictions(sent: bytes) -> int:
     """Return how many valid prediction requests h11 finds in what was sent."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
@@ -70,7 +75,7 @@ def count_predictions(sent: bytes) -> int:
     try:
         while not isinstance(event := connection.next_event(), ENDS):
             if isinstance(event, h11.Request):
-                path, body = unquote(event.target.decode().partition("?")[0]), b""
+                path, body = path_of(event.target.decode()), b""
             elif isinstance(event, h11.Data):
                 body += event.data
             elif isinstance(event, h11.EndOfMessage):

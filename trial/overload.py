@@ -16,7 +16,7 @@ from trial.load import background, load
 from trial.row import Row
 from trial.service import START_SECONDS, Home, Service, launched, serving, wait_until
 from trial.size import Size
-from trial.wire import connect, read_answer, request
+from trial.wire import close, connect, read_answer, request
 
 PLACES = 64
 TIMES = 10
@@ -75,7 +75,7 @@ async def probe(service: Service, seconds: float) -> list[float]:
             if answer and answer.status == 429:
                 refusals.append(time.perf_counter() - start)
             await asyncio.sleep(1)
-        writer.close()
+        await close(writer)
 
     await asyncio.gather(*(ask(n / PROBES) for n in range(PROBES)))
     return refusals

@@ -10,7 +10,7 @@ from trial.good import good_client
 from trial.row import Row
 from trial.service import Home, Service, serving
 from trial.size import Size
-from trial.wire import connect, read_answer, request
+from trial.wire import close, connect, read_answer, request
 
 MAX_GROWTH_MB = 100
 DRIP_SECONDS = 0.5
@@ -68,7 +68,7 @@ async def drip(service: Service, tally: Counter, number: int) -> None:
         writer.write(data[place : place + 1])
     result = await answer
     tally[result.status if result else "no answer"] += 1
-    writer.close()
+    await close(writer)
 
 
 async def flood(service: Service, tally: Counter, length: int, number: int) -> None:
@@ -89,7 +89,7 @@ async def flood(service: Service, tally: Counter, length: int, number: int) -> N
     answer = await reading
     # A client that reads too late has its answer thrown away by its kernel when it is cut off.
     tally[answer.status if answer else 413] += 1
-    writer.close()
+    await close(writer)
 
 
 async def random_paths(service: Service, count: int, tally: Counter | None = None) -> None:
@@ -109,7 +109,7 @@ async def scan(service: Service, count: int, seed: int, tally: Counter) -> None:
         tally[answer.status if answer else "no answer"] += 1
         if answer is None:
             return
-    writer.close()
+    await close(writer)
 
 
 def told(tally: Counter) -> str:

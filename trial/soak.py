@@ -20,7 +20,7 @@ def soak(home: Home, size: Size) -> Iterator[Row]:
     loads: list[Load] = []
     sizes: list[float] = []
     with serving(home) as service:
-        for _ in trange(size.soak_seconds // step, unit="step", leave=False):
+        for _ in trange(size.soak_seconds // step, unit="step", leave=False, disable=None):
             loads.append(load(service, CONNECTIONS, step))
             sizes.append(service.memory())
         faults = service.faults()

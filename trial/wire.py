@@ -2,14 +2,13 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from house import EXAMPLE
 from trial.service import HOST, Service
 
 EXAMPLE_BODY = json.dumps(EXAMPLE).encode()
-MAX_LINE = 1 << 16
 
 
 @dataclass
@@ -55,6 +54,13 @@ async def connect(service: Service) -> tuple[asyncio.StreamReader, asyncio.Strea
     return await asyncio.open_connection(HOST, service.port, limit=1 << 20)
 
 
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, whatever is still to be sent."""
+    writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
 async def read_answer(reader: asyncio.StreamReader) -> Answer | None:
     """Return the next answer that is final, or none at the end of the connection."""
     try:
@@ -79,8 +85,3 @@ async def read_chunks(reader: asyncio.StreamReader) -> bytes:
         await reader.readline()
     await reader.readline()
     return body
-
-
-def prediction(answer: Answer) -> Any:
-    """Return what a good answer predicts."""
-    return json.loads(answer.body)["prediction"]
