@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.refusal import Refusal
+from serving.refusal import RETRY_AFTER, Refusal
 
 if TYPE_CHECKING:
     from serving.server import Server
@@ -96,7 +96,7 @@ class Connection(HttpToolsProtocol):
                 raise Refusal(405, "This is no proxy", {"Allow": "GET, HEAD, POST"})
             return
         if len(self.pipeline) >= MAX_PIPELINE and self.to_drop is None:
-            raise Refusal(429, "Wait for answers before you send more requests")
+            raise Refusal(429, "Wait for answers before you send more requests", RETRY_AFTER)
         self.unread = 0
         self.owner.waiting.pop(self, None)
         if self.late:
