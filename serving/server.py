@@ -18,8 +18,8 @@ from serving.edge import Edge
 BENTOML_KEEP_ALIVE, BENTOML_SHUTDOWN_TIMEOUT = 5, None
 # In one worker; each takes a file, of which so many others are open at most.
 MAX_CONNECTIONS, OTHER_FILES = 4096, 256
-# Less than Retry-After says, so that nobody who waits as long is set aside.
-ASIDE_SECONDS = 0.8
+# Until a tick before what Retry-After says, so that nobody who waits as long is set aside.
+ASIDE_SECONDS = 0.9
 
 
 def install(edge: Edge) -> None:
