@@ -91,6 +91,8 @@ class Connection(HttpToolsProtocol):
         """Begin a request, unless its head is too long in all."""
         if self.unread > MAX_HEAD and head_size(self.url, self.headers) > MAX_HEAD:
             raise head_too_large()
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            raise Refusal(400, "Send HTTP/1.1, with one header Host")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise Refusal(405, "This is no proxy", {"Allow": "GET, HEAD, POST"})

@@ -87,6 +87,7 @@ def drip(connection, data, seconds):
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "Send HTTP/1.1"),
         (request("\x01"), 400, "Send HTTP/1.1"),
         (request("/predict", "Content-Length: 1"), 400, "Send HTTP/1.1"),
+        (request("/predict", "Host: y"), 400, "one header Host"),
         (request("/predict", "Transfer-Encoding: chunked"), 400, "Send HTTP/1.1"),
         (CHUNKED + b"x\r\n", 400, "Send HTTP/1.1"),
         (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 405, "This is no proxy"),
