@@ -14,7 +14,7 @@ class Size:
     paths: int = 10_000
     large_bodies: int = 4
     large_bytes: int = 100_000_000
-    seconds: int = 4  # of each load
+    seconds: int = 3  # of each load
     soak_seconds: int = 60
 
 
