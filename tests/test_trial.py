@@ -3,7 +3,6 @@
 import pytest
 
 from trial.disk import full_disk
-from trial.faults import killed_worker
 from trial.fuzz import fuzzed_records
 from trial.hostile import hostile_requests
 from trial.overload import cold_start
@@ -17,7 +16,6 @@ SCENARIOS = [
     described_requests,
     hostile_requests,
     slow_clients,
-    killed_worker,
     full_disk,
     cold_start,
 ]
