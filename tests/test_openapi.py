@@ -76,6 +76,8 @@ def test_features_are_those_of_the_record_type(description):
         description["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         for path in PREDICTIONS
     )
+    for path in PREDICTIONS:
+        assert description["paths"][path]["post"]["requestBody"]["required"] is True
     ref = {"$ref": "#/components/schemas/House"}
     assert one == ref
     assert many == {"type": "array", "items": ref, "minItems": 1, "maxItems": 1000}
