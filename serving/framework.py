@@ -47,19 +47,13 @@ class TabularService(bentoml.Service):
         metrics_files.install()  # before there are any metrics
         from serving.dispatch import Predictor
         from serving.edge import Edge
-        from serving.metrics import count_worker, with_memory
-        from serving.page import Views
+        from serving.metrics import count_worker
         from serving.prediction_log import PredictionLog
 
         count_worker()
         self.inject_config()
         factory = ServiceAppFactory(self, is_main=is_main)
-        factory.metrics = with_memory(factory.metrics)
-        views = Views(self)
-        factory.index_page, factory.openapi_spec_view = views.page, views.document
-        app = factory()
-        app.router.redirect_slashes = False
-        app.router.routes = [route for route in app.routes if route.name not in self.apis]
+        app = self.behind_edge(factory)
         mounted = [route for mount, *_ in self.mount_apps for route in mount.routes]
         settings, model = self.inner.settings, self.inner.model
         log = (
@@ -81,6 +75,19 @@ class TabularService(bentoml.Service):
         )
         server.install(edge)
         return wrapped(edge, app)
+
+    def behind_edge(self, factory: Any) -> Any:
+        """Return BentoML's application, with views of ours and without the prediction APIs."""
+        from serving.metrics import with_memory
+        from serving.page import Views
+
+        views = Views(self)
+        factory.metrics = with_memory(factory.metrics)
+        factory.index_page, factory.openapi_spec_view = views.page, views.document
+        app = factory()
+        app.router.redirect_slashes = False
+        app.router.routes = [route for route in app.routes if route.name not in self.apis]
+        return app
 
     def on_load_bento(self, bento: bentoml.Bento) -> None:
         """Make the models those that the Bento was built with.
