@@ -75,7 +75,7 @@ class Signals(SysHandler):
             return
         workers = {pid for watcher in arbiter.watchers for pid in watcher.processes}
         try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            ended = ended_child()
             await arbiter.manage_watchers()
         except ChildProcessError:  # circus was faster
             return
@@ -98,6 +98,13 @@ class Signals(SysHandler):
             sockets = list(arbiter.sockets.values())
             self.controller.loop.add_callback_from_signal(stop_listening, sockets)
             super().quit()
+
+
+def ended_child() -> Any:
+    """Tell how a child has ended that nobody has waited for; raise ChildProcessError."""
+    if hasattr(os, "waitid"):  # macOS has none
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return None
 
 
 async def stop_listening(sockets: list[socket.socket]) -> None:

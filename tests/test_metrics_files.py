@@ -2,10 +2,28 @@
 
 import fcntl
 import os
+import sys
 
 import pytest
+from conftest import run
 
 from serving.metrics_files import MetricsFile
+
+# Counts in two processes; the kernel may be asked once in each for its ID.
+COUNT = """
+import os
+from unittest.mock import Mock
+os.getpid = Mock(side_effect=os.getpid)
+from serving import metrics_files
+metrics_files.install()
+from prometheus_client import Counter
+counter = Counter("n", "n")
+child = os.fork()
+for _ in range(100):
+    counter.inc()
+assert os.getpid.call_count <= 3, os.getpid.mock_calls
+os._exit(0) if not child else os.waitpid(child, 0)
+"""
 
 
 @pytest.fixture
@@ -44,3 +62,12 @@ def test_metrics_go_on_in_memory_when_a_file_can_not_grow(full_disk):
         file.write_value(name, float(number), 0.0)
     assert [file.read_value(name)[0] for name in names] == list(map(float, range(200)))
     file.close()
+
+
+def test_process_is_asked_once_who_it_is(tmp_path):
+    """And again after a fork: each process has a file of its own."""
+    run(sys.executable, "-c", COUNT, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    files = [MetricsFile(str(path)) for path in tmp_path.glob("counter_*.db")]
+    assert [value for file in files for _, value, *_ in file.read_all_values()] == [100, 100]
+    for file in files:
+        file.close()

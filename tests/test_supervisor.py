@@ -32,6 +32,21 @@ def test_dead_worker_is_replaced_and_reported(env, model, tmp_path):
         assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
 
 
+def test_service_runs_where_the_calls_of_linux_are_missing(model, tmp_path):
+    """As on macOS: it serves, replaces a dead worker, and ends."""
+    gone = {"os": ["posix_fallocate", "memfd_create", "waitid"], "select": ["POLLRDHUP"]}
+    lines = [f"import {module}; del {module}.{name}" for module in gone for name in gone[module]]
+    (tmp_path / "sitecustomize.py").write_text("\n".join(lines))
+    log = tmp_path / "log"
+    with serving("bentoml", "serve", log=log, PYTHONPATH=str(tmp_path)) as client:
+        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        (worker,) = workers(client.server)
+        worker.kill()
+        wait_until(lambda: is_ready(client) and worker not in workers(client.server), log)
+        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+    assert "Traceback" not in log.read_text()
+
+
 def total(client, name, **labels):
     """Return the sum of all samples of this name and these labels in the metrics."""
     families = text_string_to_metric_families(client.get("/metrics").text)
