@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from starlette.types import Message, Receive, Scope
 
-from serving.refusal import RETRY_AFTER, Refusal
+from serving.refusal import RETRY_AFTER, Refusal, too_large
 
 # Bodies that are still arriving may hold the memory of so many of the largest.
 MAX_ARRIVING = 64
@@ -65,6 +65,8 @@ class Body:
 
     async def skip(self) -> bool:
         """Read what is left if it is little, and tell whether that is all of it."""
+        if self.complete:
+            return True
         expects = any(name == b"expect" for name, _ in self.scope["headers"])
         if not expects and not self.fault():
             most = SKIP_BYTES
@@ -82,8 +84,3 @@ class Body:
             return messages.pop() if messages else await self.receive()
 
         return receive
-
-
-def too_large(max_bytes: int) -> Refusal:
-    """Return the answer to a body over the limit."""
-    return Refusal(413, f"The body is over {max_bytes} bytes; send less at a time")

@@ -16,7 +16,6 @@ from prometheus_client import Histogram
 from serving.metrics import MODEL, QUEUE
 from serving.prediction_log import PredictionLog
 from serving.records import Row
-from serving.refusal import RETRY_AFTER, Refusal
 
 # So few rows are predicted on the event loop: to hand them to a thread would take longer.
 MAX_INLINE_ROWS = 1
@@ -25,10 +24,9 @@ MAX_INLINE_ROWS = 1
 class Predictor:
     """One prediction API, as the edge calls it; `factory` is BentoML's `ServiceAppFactory`."""
 
-    def __init__(self, factory: Any, name: str, max_queue: int, log: PredictionLog | None) -> None:
+    def __init__(self, factory: Any, name: str, log: PredictionLog | None) -> None:
         self.factory = factory
         self.api = factory.service.apis[name]
-        self.max_queue = max_queue
         self.log = log
         self.thread = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[name]
@@ -46,8 +44,6 @@ class Predictor:
         # What the edge gave up is still in the queue, and would be predicted for nobody.
         while queue and queue[0].future.done():
             queue.popleft()
-        if len(queue) >= self.max_queue:
-            raise Refusal(503, "Too many predictions are waiting; try again soon", RETRY_AFTER)
         predictions = await self.submit(rows)
         answer = self.api.output_spec.render(predictions)
         if self.log:

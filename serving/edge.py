@@ -5,16 +5,26 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from http import HTTPStatus
+from random import Random
 from time import perf_counter
-from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.body import Body, too_large
+from serving.body import Body
 from serving.keys import Keys
 from serving.metrics import count_faults
 from serving.prediction_log import PredictionLog
-from serving.refusal import RETRY_AFTER, Busy, Refusal
+from serving.refusal import (
+    RETRY_AFTER,
+    Busy,
+    Refusal,
+    fault,
+    no_json,
+    shutting_down,
+    too_large,
+    too_late,
+    too_slow,
+)
 from serving.settings import Settings
 from serving.telemetry import AccessLog, RequestMetrics, trace
 
@@ -25,6 +35,8 @@ Predict = Callable[[str, bytes], Awaitable[tuple[bytes, str]]]
 
 # A caller may name its request, but not so as to forge a line of the log.
 REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
+# Not uuid4(), which asks the kernel each time; apart from `random`, which anybody may seed.
+ids = Random()  # noqa: S311
 
 
 class Edge:
@@ -56,13 +68,10 @@ class Edge:
         self.closing = False  # set by the server
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or the lifespan of the application; refuse a WebSocket."""
+        """Serve one request, or the lifespan of the application; nothing here speaks WebSocket."""
         if scope["type"] == "http":
             await self.serve(scope, receive, send)
-        elif scope["type"] == "websocket":
-            # Nothing here speaks it, and it would pass the keys by.
-            await send({"type": "websocket.close"})
-        else:
+        elif scope["type"] == "lifespan":
             await self.lifespan(scope, receive, send)
 
     async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,7 +120,7 @@ class Edge:
         except (Exception, asyncio.CancelledError) as error:
             if reply.status:
                 raise
-            await refuse(fault(reply.request_id, error), body, reply)
+            await refuse(ended_by(error, reply.request_id), body, reply)
 
     async def pass_on(self, scope: Scope, body: Body, reply: "Reply") -> None:
         """Have BentoML's application answer, once the body is there."""
@@ -141,7 +150,7 @@ class Edge:
     async def admit(self, predictor: Predict, request_id: str, body: bytes) -> tuple[bytes, str]:
         """Predict unless too many predictions are in progress."""
         if not self.places:
-            raise Busy(429, "Too many predictions at once; try again in a second", RETRY_AFTER)
+            raise Busy
         self.in_progress += 1
         try:
             return await predictor(request_id, body)
@@ -155,31 +164,23 @@ class Edge:
 
     def late(self, body: Body) -> Refusal:
         """Return the answer to a request that took too long: to be sent, or to be predicted."""
-        seconds = f"{self.settings.request_timeout:g} s"
-        if body.complete:
-            return Refusal(504, f"No prediction within {seconds}; try again")
-        return Refusal(408, f"The request was not complete within {seconds}; try again")
+        return (too_late if body.complete else too_slow)(self.settings.request_timeout)
 
 
 async def refuse(refusal: Refusal, body: Body, reply: "Reply") -> None:
     """Answer an error, and close if more of the body is to come than is worth reading."""
     headers = refusal.headers
-    if asyncio.current_task().cancelling() or not await body.skip():
+    if "Connection" not in headers and not await body.skip():
         headers = {**headers, "Connection": "close"}
     await reply.send_json(refusal.status, refusal.body, headers)
 
 
-def fault(request_id: str, error: BaseException) -> Refusal:
+def ended_by(error: BaseException, request_id: str) -> Refusal:
     """Return the answer to a request that an exception ended: a fault of ours, or our end."""
     if asyncio.current_task().cancelling():
         return shutting_down()
     logger.error("Request %s failed\n%s", request_id, "".join(trace(error)))
-    return Refusal(500, f"Internal error; report it with request ID {request_id}")
-
-
-def shutting_down() -> Refusal:
-    """Return the answer to what can't be served any more."""
-    return Refusal(503, "Shutting down; try again in a second", RETRY_AFTER)
+    return fault(request_id)
 
 
 class Reply:
@@ -188,7 +189,7 @@ class Reply:
     def __init__(self, scope: Scope, send: Send) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         named = self.headers.get(b"x-request-id", b"")
-        self.request_id = named.decode() if REQUEST_ID.fullmatch(named) else uuid4().hex
+        self.request_id = named.decode() if REQUEST_ID.fullmatch(named) else new_id()
         self.send = send
         self.status = 0
         self.error: Message | None = None
@@ -233,11 +234,16 @@ class Reply:
         raise Refusal(status, HTTPStatus(status).phrase)
 
 
+def new_id() -> str:
+    """Return an ID that no other request has, in any worker."""
+    return f"{ids.getrandbits(128):032x}"
+
+
 def check_headers(headers: Mapping[bytes, bytes], max_body_bytes: int) -> None:
     """Raise `Refusal` if the headers announce no JSON (415) or too much of it (413)."""
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media_type != b"application/json":
-        raise Refusal(415, "Send the header Content-Type: application/json")
+        raise no_json()
     length = headers.get(b"content-length", b"0")
     # int() refuses to read thousands of digits.
     if len(length) > 18 or int(length) > max_body_bytes:

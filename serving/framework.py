@@ -61,10 +61,7 @@ class TabularService(bentoml.Service):
             if settings.prediction_log
             else None
         )
-        predictors = {
-            api.route: Predictor(factory, name, settings.max_concurrency, log)
-            for name, api in self.apis.items()
-        }
+        predictors = {api.route: Predictor(factory, name, log) for name, api in self.apis.items()}
         edge = Edge(
             app,
             predictors,

@@ -9,6 +9,17 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from serving.keys import OPEN, WORDS
 from serving.model import ModelCard
+from serving.refusal import (
+    Busy,
+    Refusal,
+    fault,
+    head_too_large,
+    no_json,
+    shutting_down,
+    too_large,
+    too_late,
+    too_slow,
+)
 from serving.settings import Settings
 
 Json = dict[str, Any]
@@ -23,17 +34,6 @@ HEADERS = {
     "X-Model-Tag": "The model that predicted",
     "Retry-After": "Seconds to wait before the next try",
     "WWW-Authenticate": "The ways to send an API key",
-}
-# The meaning of each, the message of an example, which may hold a setting, and a header to look at.
-ERRORS = {
-    "408": ("Too slow", "The request was not complete within {request_timeout:g} s; try again"),
-    "413": ("Too large", "The body is over {max_body_bytes} bytes; send less at a time"),
-    "415": ("Not announced as JSON", "Send the header Content-Type: application/json"),
-    "429": ("Too busy", "Too many predictions at once; try again in a second", "Retry-After"),
-    "431": ("Headers too large", "The request line and headers are over 16384 bytes; send less"),
-    "500": ("Our fault", "Internal error; report it with request ID 1f0c7c4b", "X-Request-ID"),
-    "503": ("Too busy", "Too many predictions are waiting; try again soon", "Retry-After"),
-    "504": ("Too late", "No prediction within {request_timeout:g} s; try again"),
 }
 STATE = {
     "/livez": "Is the service alive?",
@@ -115,15 +115,30 @@ def prediction(api: Any, body: Json, schemas: Mapping[str, Json], settings: Sett
     """Describe a prediction API, whose body is a record or an array of records."""
     record = schemas[body.get("items", body)["$ref"].rpartition("/")[2]]
     *_, last = record["properties"]
-    fault = {f"3.{last}" if "items" in body else last: f"No {last} provided"}
+    missing = {f"3.{last}" if "items" in body else last: f"No {last} provided"}
     described = operation(api.name, "Prediction", api.doc.rstrip("."), api.output_spec)
     described["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     responses = described["responses"]
     responses["200"]["headers"] |= headers("X-Model-Tag")
-    responses["400"] = error("No JSON, or an invalid record", fault)
-    for status, (meaning, message, *named) in ERRORS.items():
-        responses[status] = error(meaning, message.format_map(settings.model_dump()), *named)
+    invalid = Refusal(400, missing)
+    for meaning, refusal in {"No JSON, or an invalid record": invalid, **errors(settings)}.items():
+        named = [name for name in refusal.headers if name in HEADERS]
+        responses[str(refusal.status)] = error(meaning, refusal.message, *named)
     return described
+
+
+def errors(settings: Settings) -> dict[str, Refusal]:
+    """Return an example of each error that a valid prediction request may end with."""
+    return {
+        "Too slow": too_slow(settings.request_timeout),
+        "Too large": too_large(settings.max_body_bytes),
+        "Not announced as JSON": no_json(),
+        "Too busy": Busy(),
+        "Headers too large": head_too_large(),
+        "Our fault": fault("1f0c7c4b"),
+        "Shutting down": shutting_down(),
+        "Too late": too_late(settings.request_timeout),
+    }
 
 
 def operation(name: str, tag: str, summary: str, model: type[BaseModel] | None = None) -> Json:
@@ -146,7 +161,8 @@ def require_key(paths: Mapping[str, Mapping[str, Json]]) -> None:
 def error(meaning: str, message: str | dict[str, str], *named: str) -> Json:
     """Describe an error, with the message of an example and the headers to look at."""
     body = content(Error, example={"message": message})
-    return {"description": meaning, "headers": headers(*named), "content": body}
+    described = headers("X-Request-ID", *named)
+    return {"description": meaning, "headers": described, "content": body}
 
 
 def content(model: type[BaseModel], **more: Any) -> Json:

@@ -11,7 +11,6 @@ from prometheus_client import REGISTRY
 
 from serving.dispatch import Predictor
 from serving.records import Predictions
-from serving.refusal import Refusal
 
 
 class Body:
@@ -36,7 +35,7 @@ def predict():
     return predict
 
 
-def predictor(predict, max_queue=10):
+def predictor(predict):
     """Return a predictor on a dispatcher such as BentoML makes."""
     api = SimpleNamespace(
         func=predict, input_spec=Body, output_spec=Body, name="predict", route="/p"
@@ -50,7 +49,6 @@ def predictor(predict, max_queue=10):
             _service_instance=SimpleNamespace(model=SimpleNamespace(tag="tag:1")),
         ),
         "predict",
-        max_queue,
         None,
     )
 
@@ -123,21 +121,6 @@ def test_time_in_the_queue_and_in_the_model_is_told_apart(predict):
         more, batches = seconds(name)
         assert batches - count == 2
         assert more - total >= 0.05  # the first batch took as long
-
-
-def test_queue_is_bounded(predict):
-    """503 with Retry-After, at once."""
-
-    async def scenario():
-        busy = predictor(predict, max_queue=1)
-        tasks = await submitted(busy, "[1, 2]", "[3, 3]", "[4, 4]")
-        predict.release()
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    *_, refused = asyncio.run(scenario())
-    assert isinstance(refused, Refusal)
-    assert refused.status == 503
-    assert refused.headers == {"Retry-After": "1"}
 
 
 async def outcomes(predictor, release, *bodies):

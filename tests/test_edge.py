@@ -2,13 +2,13 @@
 
 import asyncio
 import json
+import random
 
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from starlette.websockets import WebSocketDisconnect
 
 from serving.body import Body
 from serving.edge import Edge
@@ -123,6 +123,15 @@ def test_too_large_a_body_is_refused(client, announced):
     assert answer.json()["message"].startswith("The body is over 100 bytes")
 
 
+def test_no_id_is_given_twice(client):
+    """Even if a model seeds the generator that all share."""
+    ids = set()
+    for _ in range(2):
+        random.seed(0)
+        ids.add(client.get("/page").headers["x-request-id"])
+    assert len(ids) == 2
+
+
 def test_refusal_is_answered_as_it_is(client):
     """With its status and its message."""
     answer = client.post("/refuse", headers=JSON)
@@ -184,12 +193,6 @@ def test_key_comes_before_everything_else(path):
         assert without.status_code == 401
         assert without.headers["www-authenticate"] == BASIC
         assert without.json().keys() == {"message"}
-
-
-def test_websocket_is_refused(client):
-    """It would get around the key and the limits."""
-    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/measure"):
-        pass
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PROPFIND"])

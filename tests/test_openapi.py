@@ -7,7 +7,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from house import EXAMPLE, House
 from service import HousePrice
-from serving.connection import head_too_large
+from serving.refusal import head_too_large, shutting_down, too_slow
 
 PREDICTIONS = ("/predict", "/predict_batch")
 
@@ -101,15 +101,13 @@ def provoke(client, status, path, monkeypatch):
         headers["X-Request-ID"] = "1f0c7c4b"
         regressor = client.app.predictors[path].service.regressor
         monkeypatch.setattr(regressor, "predict", lambda _: 1 / 0)
-    if status == "503":
-        monkeypatch.setattr(client.app.predictors[path], "max_queue", 0)
     if status == "504":
         monkeypatch.setattr(client.app.settings, "request_timeout", 1e-9)
     return client.post(path, headers=headers, content=content)
 
 
 @pytest.mark.parametrize("path", PREDICTIONS)
-@pytest.mark.parametrize("status", ["400", "413", "415", "429", "500", "503", "504"])
+@pytest.mark.parametrize("status", ["400", "413", "415", "429", "500", "504"])
 def test_examples_of_errors_are_what_is_sent(client, monkeypatch, path, status):
     """Word for word, with the headers that are described."""
     answer = provoke(client, status, path, monkeypatch)
@@ -119,11 +117,12 @@ def test_examples_of_errors_are_what_is_sent(client, monkeypatch, path, status):
     assert all(name in answer.headers for name in described["headers"])
 
 
-def test_examples_of_the_connections_errors_are_what_it_sends(description):
-    """It refuses a head before there is a path."""
+@pytest.mark.parametrize("refusal", [too_slow(5), head_too_large(), shutting_down()])
+def test_examples_of_errors_that_need_a_connection_are_what_is_sent(description, refusal):
+    """tests/test_server.py provokes them."""
     responses = description["paths"]["/predict"]["post"]["responses"]
-    example = responses["431"]["content"]["application/json"]["example"]
-    assert json.loads(head_too_large().body) == example
+    example = responses[str(refusal.status)]["content"]["application/json"]["example"]
+    assert json.loads(refusal.body) == example
 
 
 @pytest.mark.parametrize("path", PREDICTIONS)
