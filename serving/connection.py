@@ -6,19 +6,16 @@ own, and logs it; it reads all of a body that nobody wants, or resets the connec
 
 import asyncio
 from collections import deque
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.refusal import RETRY_AFTER, Refusal
+from serving.refusal import MAX_HEAD, RETRY_AFTER, Refusal, head_too_large, too_slow
 
 if TYPE_CHECKING:
     from serving.server import Server
 
-# Bytes of the request line and headers; most servers take 8 to 32 KiB.
-MAX_HEAD = 1 << 14
 # Requests that wait for the answers to those before them; a read of uvloop's can hold thousands.
 MAX_PIPELINE = 16
 # A connection that is closed with bytes unread is reset, and the answer can be lost with it: the
@@ -27,7 +24,7 @@ LINGER_BYTES, LINGER_SECONDS = 1 << 20, 2
 # When the service ends, a client that was busy has so much time to send its next request.
 LEAVE_SECONDS = 1
 # Gives what is no request a place among those that are; its body never ends.
-NO_REQUEST = b"GET / HTTP/1.1\r\nContent-Length: 1\r\n\r\n"
+NO_REQUEST = b"GET / HTTP/1.1\r\nHost:\r\nContent-Length: 1\r\n\r\n"
 NO_TRAILERS: deque[tuple[bytes, bytes]] = deque(maxlen=0)
 
 
@@ -37,6 +34,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, owner: "Server", **given: Any) -> None:
         super().__init__(**given)
         self.owner = owner
+        self.access_log = False  # the edge writes one; uvicorn makes lines that nobody reads
         self.unread = 0  # bytes since the parser has last let something out
         self.to_drop: int | None = None  # bytes, once nothing that comes is read any more
         self.ended = False
@@ -46,10 +44,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Wait for a first request."""
         super().connection_made(transport)
-        # What uvicorn answers by, and closes when it has.
-        self.ending = SimpleNamespace(
-            write=transport.write, is_closing=transport.is_closing, close=self.end
-        )
+        self.output = Output(self)
         self.owner.admit(self)
         seconds = LEAVE_SECONDS if self.owner.edge.closing else self.owner.request_timeout
         self.close_at(self.loop.time() + seconds)
@@ -57,10 +52,10 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self.owner.waiting.pop(self, None)
-        self.owner.aside.pop(self, None)
+        stop(self.owner.aside.pop(self, None))
         self._unset_keepalive_if_required()
-        self.late = stop(self.late)
-        self.stuck = stop(self.stuck)
+        stop(self.late)
+        stop(self.stuck)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -91,7 +86,8 @@ class Connection(HttpToolsProtocol):
         """Begin a request, unless its head is too long in all."""
         if self.unread > MAX_HEAD and head_size(self.url, self.headers) > MAX_HEAD:
             raise head_too_large()
-        if sum(name == b"host" for name, _ in self.headers) > 1:
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             raise Refusal(400, "Send HTTP/1.1, with one header Host")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
@@ -102,9 +98,10 @@ class Connection(HttpToolsProtocol):
         self.unread = 0
         self.owner.waiting.pop(self, None)
         if self.late:
-            self.late = stop(self.late)
+            stop(self.late)
+            self.late = None
         super().on_headers_complete()
-        self.cycle.transport = self.ending
+        self.cycle.transport = self.output
         # The list is in the scope now, and must not grow by what comes behind the body.
         self.headers = NO_TRAILERS
 
@@ -126,6 +123,7 @@ class Connection(HttpToolsProtocol):
     def end(self) -> None:
         """Close when all has been read, or else when the client has had time to read the answer."""
         self.ended = True
+        self.output.flush()
         if not self.cycle.more_body:
             self.close()
             return
@@ -137,6 +135,7 @@ class Connection(HttpToolsProtocol):
 
     def close(self) -> None:
         """Close once the client has read its answers, for which it has so much time."""
+        self.output.flush()
         self.transport.close()
         self.stuck = self.loop.call_later(self.owner.request_timeout, self.transport.abort)
 
@@ -148,7 +147,7 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """Go on writing."""
         if not self.transport.is_closing():
-            self.stuck = stop(self.stuck)
+            stop(self.stuck)
         super().resume_writing()
 
     def shutdown(self) -> None:
@@ -174,13 +173,13 @@ class Connection(HttpToolsProtocol):
 
     def refuse_late(self) -> None:
         """Refuse a head that is not complete in time."""
-        seconds = self.owner.request_timeout
-        self.refuse(Refusal(408, f"The request was not complete within {seconds:g} s; try again"))
+        self.refuse(too_slow(self.owner.request_timeout))
 
     def refuse(self, refusal: Refusal) -> None:
         """Have the edge answer what is no request, or the one whose body is at fault, and close."""
         self.to_drop = LINGER_BYTES
-        self.late = stop(self.late)
+        stop(self.late)
+        self.late = None
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not cycle.more_body:
             self.new_parser().feed_data(NO_REQUEST)
@@ -209,17 +208,43 @@ class Connection(HttpToolsProtocol):
         return self.parser
 
 
+class Output:
+    """The transport by which uvicorn answers, in parts: it sends head and body at once.
+
+    Each time takes a system call of the service and another of the client.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.parts: list[bytes] = []
+
+    def write(self, part: bytes) -> None:
+        """Take a part, to be sent in the next turn of the event loop."""
+        if not self.parts:
+            self.connection.loop.call_soon(self.flush)
+        self.parts.append(part)
+
+    def flush(self) -> None:
+        """Send what is there, if anybody is."""
+        if self.parts and not self.is_closing():
+            self.connection.transport.write(b"".join(self.parts))
+        self.parts.clear()
+
+    def is_closing(self) -> bool:
+        """Tell whether the connection is closing."""
+        return self.connection.transport.is_closing()
+
+    def close(self) -> None:
+        """Close when all has been said."""
+        self.connection.end()
+
+
 def head_size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
     """Return the bytes of a head, roughly."""
     return len(url) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
 
 
-def head_too_large() -> Refusal:
-    """Return the answer to a head over the limit."""
-    return Refusal(431, f"The request line and headers are over {MAX_HEAD} bytes; send less")
-
-
 def stop(timer: asyncio.TimerHandle | None) -> None:
-    """Stop a timer, if there is one; return none for its place."""
+    """Stop a timer, if there is one."""
     if timer:
         timer.cancel()

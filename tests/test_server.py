@@ -14,7 +14,7 @@ import pytest
 from conftest import TUTORIAL, serving, wait_until
 
 from house import EXAMPLE
-from serving.connection import MAX_HEAD
+from serving.refusal import MAX_HEAD
 
 BODY = json.dumps(EXAMPLE).encode()
 
@@ -88,6 +88,7 @@ def drip(connection, data, seconds):
         (request("\x01"), 400, "Send HTTP/1.1"),
         (request("/predict", "Content-Length: 1"), 400, "Send HTTP/1.1"),
         (request("/predict", "Host: y"), 400, "one header Host"),
+        (request().replace(b"Host: x\r\n", b""), 400, "one header Host"),
         (request("/predict", "Transfer-Encoding: chunked"), 400, "Send HTTP/1.1"),
         (CHUNKED + b"x\r\n", 400, "Send HTTP/1.1"),
         (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 405, "This is no proxy"),
@@ -275,7 +276,7 @@ def test_slow_uploads_take_no_place_of_a_prediction(model, tmp_path):
 
 
 def test_clients_that_do_not_wait_when_refused_stop_nobody_else(model, tmp_path):
-    """More predictions are answered than refused, although nine of ten clients find no place."""
+    """Nine of ten find no place: they are not refused again for some seconds."""
     tally = Counter()
     with serving("bentoml", "serve", log=tmp_path / "log", MAX_CONCURRENCY="4") as client:
         threads = [threading.Thread(target=hurry, args=(client, tally)) for _ in range(40)]
@@ -285,16 +286,49 @@ def test_clients_that_do_not_wait_when_refused_stop_nobody_else(model, tmp_path)
             thread.join()
     assert tally.keys() == {200, 429}
     assert tally[200] > tally[429]
+    assert tally[429] < 2 * len(threads)
 
 
 def hurry(client, tally):
-    """Send requests for two seconds, each as soon as the last is answered; count the answers."""
-    end = time.monotonic() + 2
+    """Send requests for three seconds, each as soon as the last is answered; count the answers."""
+    end = time.monotonic() + 3
     with connect(client) as connection:
         while time.monotonic() < end:
             connection.sendall(request())
             ((status, _, _),) = answers(connection, 1)
             tally[status] += 1
+
+
+def test_clients_that_have_left_take_no_place(model, tmp_path):
+    """What they have asked for is not read, let alone predicted."""
+    log = tmp_path / "log"
+    with (
+        serving("bentoml", "serve", log=log, MAX_CONCURRENCY="1") as client,
+        ExitStack() as stack,
+    ):
+        rude = [stack.enter_context(connect(client)) for _ in range(50)]
+        for connection in rude:
+            connection.sendall(request())
+        refused = [connection for connection in rude if answers(connection, 1)[0][0] == 429]
+        assert refused
+        for connection in refused:
+            connection.sendall(request("/predict", "X-Request-ID: left"))
+            connection.close()
+        (worker,) = psutil.Process(client.server.pid).children()
+
+        def held():
+            return [c for c in worker.net_connections() if c.status == psutil.CONN_CLOSE_WAIT]
+
+        wait_until(lambda: not held(), log)
+        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+    assert " left\n" not in log.read_text()
+
+
+def test_answer_is_sent_at_once(connection):
+    """Head and body together: the client need not look twice."""
+    for _ in range(20):
+        connection.sendall(request())
+        assert connection.recv(1 << 16).endswith(b"}")
 
 
 def last_answer(connection):

@@ -15,6 +15,7 @@ class Size:
     large_bodies: int = 4
     large_bytes: int = 100_000_000
     seconds: int = 3  # of each load
+    rounds: int = 7  # of capacity and overload in turn
     soak_seconds: int = 60
 
 
@@ -26,5 +27,6 @@ SHORT = Size(
     paths=500,
     large_bodies=2,
     seconds=1,
+    rounds=2,
     soak_seconds=3,
 )
