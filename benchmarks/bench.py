@@ -33,8 +33,9 @@ sys.path.insert(0, str(HERE.parent))
 from house import EXAMPLE, NAME  # noqa: E402
 
 QUICK = bool(os.environ.get("QUICK"))
-ROUNDS, SECONDS, SOAK_MINUTES = (1, 3, 0) if QUICK else (3, 5, 10)
-CONNECTIONS = (64, 16, 1)  # in this order, without a pause: one client right after a burst
+ROUNDS, SECONDS, SOAK_MINUTES = (1, 3, 0) if QUICK else (3, 4, 10)
+# In this order, without a pause: one client right after a burst. "New": one for each request.
+CONNECTIONS = {"64": 64, "16": 16, "1": 1, "64 new": 64}
 PORT = "3999"
 URL = f"http://127.0.0.1:{PORT}"
 PREDICTION = 12.273424794987879
@@ -75,6 +76,7 @@ class Bench:
     def __init__(self, folder: Path, server_cores: list[int], load_cores: list[int]) -> None:
         self.server_cores, self.load_cores = server_cores, load_cores
         self.folder = folder
+        self.variants = variants(folder / "predictions")
         self.bodies("records", [json.dumps(record) for record in records(200)])
         arrays = [json.dumps({"input_series": [list(r.values())]}) for r in records(200)]
         self.bodies("arrays", arrays)
@@ -93,15 +95,15 @@ class Bench:
 
     def run(self) -> Figures:
         """Return all figures."""
-        steps = ROUNDS * (len(SERVERS) + len(variants())) + 4 + SOAK_MINUTES
+        steps = ROUNDS * (len(SERVERS) + len(self.variants)) + 4 + SOAK_MINUTES
         with tqdm(total=steps, unit="step") as bar:
-            rounds: dict[str, list[Figures]] = {name: [] for name in [*SERVERS, *variants()]}
+            rounds: dict[str, list[Figures]] = {name: [] for name in [*SERVERS, *self.variants]}
             for _ in range(ROUNDS):
                 for name, command in SERVERS.items():
                     bar.set_description(name)
                     rounds[name].append(self.throughput(command, {}))
                     bar.update()
-                for name, env in variants().items():
+                for name, env in self.variants.items():
                     bar.set_description(f"without {name}")
                     rounds[name].append(self.throughput(VARIANT, env))
                     bar.update()
@@ -112,7 +114,7 @@ class Bench:
                 "rounds": ROUNDS,
                 "seconds": SECONDS,
                 "servers": {name: summary(rounds[name]) for name in SERVERS},
-                "measures": {name: summary(rounds[name]) for name in variants()},
+                "measures": {name: summary(rounds[name]) for name in self.variants},
             }
             for figure in (self.batch, self.start, self.workers, self.memory):
                 bar.set_description(figure.__name__)
@@ -125,7 +127,10 @@ class Bench:
         bodies = "arrays" if "docs" in command else "records"
         with self.serving(command, **env):
             self.load(64, bodies, 2)
-            return {str(c): self.load(c, bodies, SECONDS) for c in CONNECTIONS}
+            return {
+                name: self.load(count, bodies, SECONDS, close="new" in name)
+                for name, count in CONNECTIONS.items()
+            }
 
     def batch(self, bar: tqdm) -> Figures:
         """Return records/s in /predict_batch of 1000, and of `model.predict` in a loop."""
@@ -194,11 +199,18 @@ class Bench:
             server.terminate()
             server.wait()
 
-    def load(self, connections: int, bodies: str, seconds: int, path: str = "/predict") -> Figures:
+    def load(
+        self,
+        connections: int,
+        bodies: str,
+        seconds: int,
+        path: str = "/predict",
+        close: bool = False,
+    ) -> Figures:
         """Return what wrk measures."""
         wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", "load.lua", URL + path]
         done = subprocess.run(
-            [*wrk, "--", str(self.folder / bodies)],
+            [*wrk, "--", str(self.folder / bodies), *(["close"] if close else [])],
             cwd=HERE,
             preexec_fn=self.pin(self.load_cores),
             capture_output=True,
@@ -212,7 +224,7 @@ class Bench:
         return lambda: os.sched_setaffinity(0, cores)
 
 
-def variants() -> dict[str, dict[str, str]]:
+def variants(folder: Path) -> dict[str, dict[str, str]]:
     """Return our service without each of its measures, as the environment that makes it so."""
     if QUICK:
         return {}
@@ -221,6 +233,7 @@ def variants() -> dict[str, dict[str, str]]:
         **{name: {"WITHOUT": name} for name in names},
         "tracing off": {"BENTOML_CONFIG_OPTIONS": TRACING},
         "(cost of the access log)": {"ACCESS_LOG": "off"},
+        "(with the prediction log)": {"PREDICTION_LOG": str(folder)},
     }
 
 
@@ -265,7 +278,7 @@ def summary(rounds: list[Figures]) -> Figures:
             "p99_ms": median(r[c]["p99_ms"] for r in rounds),
             "failed": sum(r[c]["failed"] for r in rounds),
         }
-        for c in map(str, CONNECTIONS)
+        for c in CONNECTIONS
     }
 
 
@@ -296,7 +309,8 @@ def targets(results: Figures) -> Iterator[tuple[str, float, str]]:
 def report(results: Figures) -> str:
     """Return the tables, in Markdown."""
     ours = results["servers"][OURS]
-    lines = ["| requests/s [range] (p99, ms) | 64 | 16 | 1 | failed |", "|---|---|---|---|---|"]
+    columns = " | ".join(CONNECTIONS)
+    lines = [f"| requests/s [range] (p99, ms) | {columns} | failed |", "|---|---|---|---|---|---|"]
     for name, figures in results["servers"].items():
         failed = sum(f["failed"] for f in figures.values())
         lines.append(f"| {name} | {cells(figures)} | {failed} |")
@@ -305,7 +319,11 @@ def report(results: Figures) -> str:
         met = "" if not target else "met" if meets(value, target) else "**missed**"
         lines.append(f"| {name} | {value:.3g} | {target} | {met} |")
     if results["measures"]:
-        lines += ["", "| without | 64 | 16 | 1 | share of the full rate |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"| without | {columns} | share of the full rate |",
+            "|---|---|---|---|---|---|",
+        ]
     for name, figures in results["measures"].items():
         shares = ", ".join(f"{figures[c]['rate'] / ours[c]['rate']:.2f}" for c in figures)
         lines.append(f"| {name} | {cells(figures)} | {shares} |")
@@ -351,7 +369,8 @@ def chart(results: Figures) -> None:
         places = [place + index / 5 for place in range(len(CONNECTIONS))]
         bars = axes.bar(places, [f["rate"] for f in figures.values()], 0.19, label=name)
         axes.bar_label(bars, fmt="%.0f", fontsize=7)
-    axes.set_xticks([0.3, 1.3, 2.3], [f"{c} connections" for c in CONNECTIONS])
+    ticks = [index + 0.3 for index in range(len(CONNECTIONS))]
+    axes.set_xticks(ticks, [f"{c} connections" for c in CONNECTIONS])
     axes.set_ylabel("requests/s, one server core")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
