@@ -4,7 +4,6 @@ Ends with status 3 if a feature, or the prediction, has drifted; with 1 or 2 on 
 and if the rows are too few to tell, with 0.
 """
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -27,7 +26,7 @@ from report import STYLE, TEST, TRAIN, load_as_trained
 from serving.model import RecordModel, Training
 from serving.regressor import Regressor
 from train import DATA
-from training.command import model_name
+from training.command import arguments
 from training.data import InvalidData
 
 ROOT = Path(__file__).parent
@@ -187,10 +186,8 @@ def draw(training: pd.DataFrame, log: pd.DataFrame, verdicts: pd.Series) -> Figu
 
 def main() -> None:
     """Compare from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__, NAME, DATA)
     parser.add_argument("folder", type=Path, help="PREDICTION_LOG of the service")
-    parser.add_argument("--data", type=Path, default=DATA, help="CSV file (default: %(default)s)")
-    parser.add_argument("--name", type=model_name, default=NAME, help="default: %(default)s")
     parser.add_argument(
         "--output", type=Path, default=ROOT / "drift.png", help="picture (default: %(default)s)"
     )

@@ -1,6 +1,5 @@
 """Report on a trained model: draw how well it predicts, and write its model card."""
 
-import argparse
 import hashlib
 from base64 import b64encode
 from io import BytesIO
@@ -24,7 +23,7 @@ from sklearn.model_selection import LearningCurveDisplay
 from house import NAME, House, LabelledHouse
 from serving.model import RecordModel, Training
 from train import DATA
-from training.command import model_name
+from training.command import arguments
 from training.data import InvalidData, Split, load, split
 from training.model import FOLDS, as_fitted, evaluate
 
@@ -202,9 +201,7 @@ def render(template: str, facts: dict[str, Any]) -> str:
 
 def main() -> None:
     """Report from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATA, help="CSV file (default: %(default)s)")
-    parser.add_argument("--name", type=model_name, default=NAME, help="default: %(default)s")
+    parser = arguments(__doc__, NAME, DATA)
     parser.add_argument(
         "--output", type=Path, default=ROOT / "report", help="folder (default: %(default)s)"
     )

@@ -42,8 +42,8 @@ ids = Random()  # noqa: S311
 class Edge:
     """ASGI application in front of BentoML's: it predicts, and leaves all other paths to that.
 
-    Every request gets an ID and is counted, and logged unless it is a probe; every error gets one
-    shape.
+    Every request gets an ID, is counted, and is logged unless that is not wanted of its path; every
+    error gets one shape.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class Edge:
         app: ASGIApp,
         predictors: Mapping[str, Predict],
         endpoints: Collection[str],
-        probes: Collection[str],
+        unlogged: Collection[str],
         settings: Settings,
         prediction_log: PredictionLog | None,
     ) -> None:
         self.app = app
         self.predictors = predictors
         self.endpoints = endpoints
-        self.probes = probes
+        self.unlogged = unlogged
         self.settings = settings
         self.keys = Keys(settings.keys)
         self.metrics = RequestMetrics(predictors)
@@ -86,20 +86,20 @@ class Edge:
         await self.app(scope, receive, send_after_logs)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request and count it; log it unless it is a probe."""
+        """Answer a request, count it and log it."""
         start = perf_counter()
         path = scope["path"]
         endpoint = path if path in self.endpoints else "unknown"
-        probe = path in self.probes
+        logged = path not in self.unlogged
         body = Body(scope, receive, self.settings.max_body_bytes)
         reply = Reply(scope, send)
-        self.metrics.begin(endpoint, probe)
+        self.metrics.begin(endpoint, logged)
         try:
             await self.answer(scope, body, reply)
         finally:
             seconds = perf_counter() - start
             self.metrics.end(endpoint, reply.status, seconds)
-            if not probe:
+            if logged:
                 self.log.add(scope["method"], path, reply.status, seconds, reply.request_id)
 
     async def answer(self, scope: Scope, body: Body, reply: "Reply") -> None:

@@ -1,4 +1,4 @@
-"""Where BentoML 1.4.39 is stepped around, with dispatch.py, which only workers import."""
+"""Where parts of ours take the place of BentoML 1.4.39's: see what is imported here."""
 
 import inspect
 from typing import Any
@@ -66,7 +66,7 @@ class TabularService(bentoml.Service):
             app,
             predictors,
             endpoints={*predictors, *(route.path for route in [*app.routes, *mounted])},
-            probes=BentoMLContainer.api_server_config.logging.access.skip_paths.get(),
+            unlogged=BentoMLContainer.api_server_config.logging.access.skip_paths.get(),
             settings=settings,
             prediction_log=log,
         )

@@ -5,13 +5,13 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 import bentoml
 from bentoml.exceptions import BentoMLException, NotFound
 from bentoml.models import BentoModel
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -24,13 +24,16 @@ MODEL_FILE = "saved_model.pkl"  # where `bentoml.sklearn.load_model` looks for i
 CONFIG = {"strict": True, "extra": "forbid", "allow_inf_nan": False, "use_enum_values": True}
 
 
+Range = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
 class Training(BaseModel):
     """What training records with a model, as its metadata in the model store."""
 
     trained_at: datetime
     target: dict[str, str]
     feature_names: list[str]
-    training_range: dict[str, tuple[float, float]]  # of each number
+    training_range: dict[str, Range]  # of each number
     training_values: dict[str, list[str | bool]] = {}  # of each category and boolean
     # The share of the predictions for the training data that are not over each of some values.
     prediction_distribution: dict[float, float]

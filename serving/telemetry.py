@@ -48,10 +48,10 @@ class RequestMetrics:
             self.answers(endpoint, 200)
             self.answers(endpoint, 500)
 
-    def begin(self, endpoint: str, probe: bool) -> None:
-        """Count a request in; a probe is no sign that anybody uses the service."""
+    def begin(self, endpoint: str, logged: bool) -> None:
+        """Count a request in; what is not logged is no sign that anybody uses the service."""
         self.in_progress(endpoint).inc()
-        if not probe:
+        if logged:
             self.last.set(time.time())
 
     def end(self, endpoint: str, status: int, seconds: float) -> None:

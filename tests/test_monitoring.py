@@ -13,6 +13,8 @@ import httpx2
 import pytest
 import yaml
 from conftest import ROOT, free_port, run, serving, wait_until
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from house import EXAMPLE
 
@@ -120,6 +122,20 @@ def test_panel_has_data_under_load(query, prometheus):
     """As Grafana would ask for it."""
     query = query.replace("$__rate_interval", "10s").replace("$job", "house_price")
     wait_until(lambda: values(prometheus, query), prometheus.log)
+
+
+def test_dashboard_is_what_grafana_takes():
+    """Its models know all that the dashboard says: what they do not know, they leave out."""
+    taken = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
+    assert paths(DASHBOARD) <= paths(taken)
+
+
+def paths(value, path=()):
+    """Return where each value of a JSON document is."""
+    parts = value.items() if isinstance(value, dict) else []
+    if isinstance(value, list):
+        parts = [("[]", part) for part in value]
+    return {path}.union(*(paths(part, (*path, name)) for name, part in parts))
 
 
 def test_variables_of_the_dashboard_are_those_that_it_asks_for(prometheus):

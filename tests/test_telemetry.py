@@ -110,7 +110,7 @@ def test_requests_are_counted_under_bentomls_names():
     labels = LABELS | {"endpoint": "/p"}
     answered = labels | {"http_response_code": "200"}
     assert REGISTRY.get_sample_value("bentoml_service_request_total", answered) == 0
-    metrics.begin("/p", probe=False)
+    metrics.begin("/p", logged=True)
     assert REGISTRY.get_sample_value("bentoml_service_request_in_progress", labels) == 1
     metrics.end("/p", 200, 0.02)
     assert REGISTRY.get_sample_value("bentoml_service_request_in_progress", labels) == 0
@@ -123,7 +123,7 @@ def test_last_request_is_no_probe():
     """Or else a service that nobody uses would seem to be in use."""
     last = "bentoml_service_last_request_timestamp_seconds"
     metrics = RequestMetrics([])
-    metrics.begin("/p", probe=False)
+    metrics.begin("/p", logged=True)
     before = REGISTRY.get_sample_value(last, LABELS)
-    metrics.begin("/livez", probe=True)
+    metrics.begin("/livez", logged=False)
     assert REGISTRY.get_sample_value(last, LABELS) == before > 0

@@ -34,13 +34,12 @@ def model_name(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def parse(description: str, name: str, data: Path) -> argparse.Namespace:
-    """Return the options of the command line."""
+def arguments(description: str, name: str, data: Path) -> argparse.ArgumentParser:
+    """Return a parser of what every command takes: the data, and the name of the model."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, default=data, help="CSV file (default: %(default)s)")
     parser.add_argument("--name", type=model_name, default=name, help="default: %(default)s")
-    parser.add_argument("--if-missing", action="store_true", help="only if there is no model yet")
-    return parser.parse_args()
+    return parser
 
 
 def read(path: Path, labelled: type[BaseModel]) -> tuple[bytes, Split]:
@@ -57,7 +56,9 @@ def main(description: str, fit: Fit, labelled: type[BaseModel], name: str, data:
 
     The last field of `labelled` is the target, and those before it are the features.
     """
-    options = parse(description, name, data)
+    parser = arguments(description, name, data)
+    parser.add_argument("--if-missing", action="store_true", help="only if there is no model yet")
+    options = parser.parse_args()
     if options.if_missing and is_trained(options.name):
         return
     source, parts = read(options.data, labelled)
