@@ -23,6 +23,8 @@ MAX_PIPELINE = 16
 LINGER_BYTES, LINGER_SECONDS = 1 << 20, 2
 # When the service ends, a client that was busy has so much time to send its next request.
 LEAVE_SECONDS = 1
+# An application that goes on without a pause has to learn when the client reads too slowly.
+MAX_PARTS = 16
 # Gives what is no request a place among those that are; its body never ends.
 NO_REQUEST = b"GET / HTTP/1.1\r\nHost:\r\nContent-Length: 1\r\n\r\n"
 NO_TRAILERS: deque[tuple[bytes, bytes]] = deque(maxlen=0)
@@ -38,28 +40,27 @@ class Connection(HttpToolsProtocol):
         self.unread = 0  # bytes since the parser has last let something out
         self.to_drop: int | None = None  # bytes, once nothing that comes is read any more
         self.ended = False
-        self.late: asyncio.TimerHandle | None = None  # for a head
-        self.stuck: asyncio.TimerHandle | None = None  # with answers that the client does not read
+        self.head_timer: asyncio.TimerHandle | None = None
+        # For answers that the client does not read.
+        self.write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Wait for a first request."""
         super().connection_made(transport)
         self.output = Output(self)
         self.owner.admit(self)
-        seconds = LEAVE_SECONDS if self.owner.edge.closing else self.owner.request_timeout
-        self.close_at(self.loop.time() + seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self.owner.waiting.pop(self, None)
         stop(self.owner.aside.pop(self, None))
         self._unset_keepalive_if_required()
-        stop(self.late)
-        stop(self.stuck)
+        stop(self.head_timer)
+        stop(self.write_timer)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read requests; refuse what is none (400), too long (431) or too slow (408)."""
+        """Read requests; have what is none, or has too long a head, refused."""
         if self.to_drop is not None:
             self.to_drop -= len(data)
             if self.to_drop < 0:
@@ -77,8 +78,8 @@ class Connection(HttpToolsProtocol):
         else:
             if self.unread > MAX_HEAD:
                 self.refuse(head_too_large())
-            elif self in self.owner.waiting and not self.late:
-                self.late = self.loop.call_later(self.owner.request_timeout, self.refuse_late)
+            elif self in self.owner.waiting and not self.head_timer:
+                self.head_timer = self.loop.call_later(self.owner.request_timeout, self.refuse_late)
         if self.owner.edge.closing and self.cycle:
             self.cycle.keep_alive = False
 
@@ -97,9 +98,9 @@ class Connection(HttpToolsProtocol):
             raise Refusal(429, "Wait for answers before you send more requests", RETRY_AFTER)
         self.unread = 0
         self.owner.waiting.pop(self, None)
-        if self.late:
-            stop(self.late)
-            self.late = None
+        if self.head_timer:
+            stop(self.head_timer)
+            self.head_timer = None
         super().on_headers_complete()
         self.cycle.transport = self.output
         # The list is in the scope now, and must not grow by what comes behind the body.
@@ -117,8 +118,17 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self.owner.waiting[self] = self.loop.time()
-            if self.scope["state"].get("busy") and not self.cycle.more_body:
+            if self.cycle.scope["state"].get("busy"):
                 self.owner.set_aside(self)
+
+    def eof_received(self) -> bool:
+        """Answer a client that has ended its side behind a whole request; close otherwise."""
+        self.output.flush()
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        cycle.keep_alive = False
+        return True
 
     def end(self) -> None:
         """Close when all has been read, or else when the client has had time to read the answer."""
@@ -137,17 +147,17 @@ class Connection(HttpToolsProtocol):
         """Close once the client has read its answers, for which it has so much time."""
         self.output.flush()
         self.transport.close()
-        self.stuck = self.loop.call_later(self.owner.request_timeout, self.transport.abort)
+        self.write_timer = self.loop.call_later(self.owner.request_timeout, self.transport.abort)
 
     def pause_writing(self) -> None:
         """Wait until the client reads its answers, for so much time."""
         super().pause_writing()
-        self.stuck = self.loop.call_later(self.owner.request_timeout, self.transport.abort)
+        self.write_timer = self.loop.call_later(self.owner.request_timeout, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Go on writing."""
         if not self.transport.is_closing():
-            stop(self.stuck)
+            stop(self.write_timer)
         super().resume_writing()
 
     def shutdown(self) -> None:
@@ -157,10 +167,16 @@ class Connection(HttpToolsProtocol):
         would be closed, and would lose it.
         """
         since = self.owner.waiting.get(self)
-        if since and not self.late:
+        if since and not self.head_timer:
             self.close_at(since + LEAVE_SECONDS)
         elif self.cycle:
             self.cycle.keep_alive = False
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long for a request."""
+        self.owner.waiting.pop(self, None)  # for the order
+        self.owner.waiting[self] = now = self.loop.time()
+        self.close_at(now + seconds)
 
     def close_at(self, when: float) -> None:
         """Close unless something arrives before."""
@@ -178,8 +194,8 @@ class Connection(HttpToolsProtocol):
     def refuse(self, refusal: Refusal) -> None:
         """Have the edge answer what is no request, or the one whose body is at fault, and close."""
         self.to_drop = LINGER_BYTES
-        stop(self.late)
-        self.late = None
+        stop(self.head_timer)
+        self.head_timer = None
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not cycle.more_body:
             self.new_parser().feed_data(NO_REQUEST)
@@ -211,7 +227,7 @@ class Connection(HttpToolsProtocol):
 class Output:
     """The transport by which uvicorn answers, in parts: it sends head and body at once.
 
-    Each time takes a system call of the service and another of the client.
+    To send them apart would cost the service, and the client, a system call more.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -223,6 +239,8 @@ class Output:
         if not self.parts:
             self.connection.loop.call_soon(self.flush)
         self.parts.append(part)
+        if len(self.parts) == MAX_PARTS:
+            self.flush()
 
     def flush(self) -> None:
         """Send what is there, if anybody is."""

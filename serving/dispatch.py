@@ -16,6 +16,7 @@ from prometheus_client import Histogram
 from serving.metrics import MODEL, QUEUE
 from serving.prediction_log import PredictionLog
 from serving.records import Row
+from serving.refusal import Busy
 
 # So few rows are predicted on the event loop: to hand them to a thread would take longer.
 MAX_INLINE_ROWS = 1
@@ -24,9 +25,10 @@ MAX_INLINE_ROWS = 1
 class Predictor:
     """One prediction API, as the edge calls it; `factory` is BentoML's `ServiceAppFactory`."""
 
-    def __init__(self, factory: Any, name: str, log: PredictionLog | None) -> None:
+    def __init__(self, factory: Any, name: str, max_queue: int, log: PredictionLog | None) -> None:
         self.factory = factory
         self.api = factory.service.apis[name]
+        self.max_queue = max_queue
         self.log = log
         self.thread = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[name]
@@ -44,6 +46,8 @@ class Predictor:
         # What the edge gave up is still in the queue, and would be predicted for nobody.
         while queue and queue[0].future.done():
             queue.popleft()
+        if len(queue) >= self.max_queue:  # when the model hangs
+            raise Busy
         predictions = await self.submit(rows)
         answer = self.api.output_spec.render(predictions)
         if self.log:

@@ -18,8 +18,8 @@ from serving.refusal import (
     RETRY_AFTER,
     Busy,
     Refusal,
-    fault,
-    no_json,
+    internal_error,
+    not_json,
     shutting_down,
     too_large,
     too_late,
@@ -115,7 +115,9 @@ class Edge:
                 raise Refusal(405, "Use POST here", {"Allow": "POST"})
         except Refusal as refusal:
             count_faults(refusal.faults)
-            scope.setdefault("state", {})["busy"] = isinstance(refusal, Busy)
+            # A proxy sends for others over the connection, who were not refused.
+            busy = isinstance(refusal, Busy) and b"x-forwarded-for" not in reply.headers
+            scope.setdefault("state", {})["busy"] = busy
             await refuse(refusal, body, reply)
         except (Exception, asyncio.CancelledError) as error:
             if reply.status:
@@ -128,7 +130,7 @@ class Edge:
             async with asyncio.timeout(self.settings.request_timeout):
                 receive = body.replay(await body.read())
         except TimeoutError:
-            raise self.late(body) from None
+            raise self.timed_out(body) from None
         if self.closing and scope["path"] == "/readyz":
             raise shutting_down()
         await self.app(scope, receive, reply)
@@ -144,7 +146,7 @@ class Edge:
             # BentoML's dispatcher turns the cancellation by the deadline into an error of its own.
             if not deadline.expired():
                 raise
-            raise self.late(body) from None
+            raise self.timed_out(body) from None
         await reply.send_json(200, answer, {"X-Model-Tag": tag})
 
     async def admit(self, predictor: Predict, request_id: str, body: bytes) -> tuple[bytes, str]:
@@ -162,7 +164,7 @@ class Edge:
         """Return how many more predictions may be in progress."""
         return self.settings.max_concurrency - self.in_progress
 
-    def late(self, body: Body) -> Refusal:
+    def timed_out(self, body: Body) -> Refusal:
         """Return the answer to a request that took too long: to be sent, or to be predicted."""
         return (too_late if body.complete else too_slow)(self.settings.request_timeout)
 
@@ -180,7 +182,7 @@ def ended_by(error: BaseException, request_id: str) -> Refusal:
     if asyncio.current_task().cancelling():
         return shutting_down()
     logger.error("Request %s failed\n%s", request_id, "".join(trace(error)))
-    return fault(request_id)
+    return internal_error(request_id)
 
 
 class Reply:
@@ -243,7 +245,7 @@ def check_headers(headers: Mapping[bytes, bytes], max_body_bytes: int) -> None:
     """Raise `Refusal` if the headers announce no JSON (415) or too much of it (413)."""
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media_type != b"application/json":
-        raise no_json()
+        raise not_json()
     length = headers.get(b"content-length", b"0")
     # int() refuses to read thousands of digits.
     if len(length) > 18 or int(length) > max_body_bytes:

@@ -42,9 +42,10 @@ class TabularService(bentoml.Service):
         # Not at the top, for these are for workers: the supervisor has to start fast and be small.
         from _bentoml_impl.server.app import ServiceAppFactory
 
-        from serving import metrics_files, server
+        from serving import metrics_files
 
         metrics_files.install()  # before there are any metrics
+        from serving import server
         from serving.dispatch import Predictor
         from serving.edge import Edge
         from serving.metrics import count_worker
@@ -61,7 +62,10 @@ class TabularService(bentoml.Service):
             if settings.prediction_log
             else None
         )
-        predictors = {api.route: Predictor(factory, name, log) for name, api in self.apis.items()}
+        predictors = {
+            api.route: Predictor(factory, name, settings.max_concurrency, log)
+            for name, api in self.apis.items()
+        }
         edge = Edge(
             app,
             predictors,

@@ -1,7 +1,8 @@
 """The files that hold the metrics: mapped memory, which must not outgrow the disk.
 
 The Prometheus client maps sparse files. On a full disk the first write to a page of one ends the
-process with SIGBUS, and its successor likewise, without a word.
+process with SIGBUS, and its successor likewise, without a word. It also asks the kernel which
+process it is in each time that it counts something.
 """
 
 import logging

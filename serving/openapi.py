@@ -12,9 +12,9 @@ from serving.model import ModelCard
 from serving.refusal import (
     Busy,
     Refusal,
-    fault,
     head_too_large,
-    no_json,
+    internal_error,
+    not_json,
     shutting_down,
     too_large,
     too_late,
@@ -128,14 +128,14 @@ def prediction(api: Any, body: Json, schemas: Mapping[str, Json], settings: Sett
 
 
 def errors(settings: Settings) -> dict[str, Refusal]:
-    """Return an example of each error that a valid prediction request may end with."""
+    """Return an example of each error that a prediction request may end with, besides 400."""
     return {
         "Too slow": too_slow(settings.request_timeout),
         "Too large": too_large(settings.max_body_bytes),
-        "Not announced as JSON": no_json(),
+        "Not announced as JSON": not_json(),
         "Too busy": Busy(),
         "Headers too large": head_too_large(),
-        "Our fault": fault("1f0c7c4b"),
+        "Our fault": internal_error("1f0c7c4b"),
         "Shutting down": shutting_down(),
         "Too late": too_late(settings.request_timeout),
     }

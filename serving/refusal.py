@@ -53,12 +53,12 @@ def head_too_large() -> Refusal:
     return Refusal(431, f"The request line and headers are over {MAX_HEAD} bytes; send less")
 
 
-def no_json() -> Refusal:
+def not_json() -> Refusal:
     """Return the answer to a body that is not announced as JSON."""
     return Refusal(415, "Send the header Content-Type: application/json")
 
 
-def fault(request_id: str) -> Refusal:
+def internal_error(request_id: str) -> Refusal:
     """Return the answer to a request that failed through no fault of its own."""
     return Refusal(500, f"Internal error; report it with request ID {request_id}")
 

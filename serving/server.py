@@ -1,10 +1,12 @@
-"""The server: uvicorn's, with settings of ours, and an end that loses no request.
+"""The server: uvicorn's, with settings of ours, an eye on crowds, and an end that loses no request.
 
-BentoML takes uvicorn's time limits from its command line only, which is fixed in an image, and on
-SIGTERM closes idle connections at once, and so those of busy clients in the midst of a request.
+BentoML takes uvicorn's time limits from its command line only, which is fixed in an image. uvicorn
+lets new clients wait behind those that are connected, and reads from all of them as fast as they
+send. On SIGTERM it closes idle connections at once, and so those of clients about to ask again.
 """
 
 import asyncio
+import os
 import resource
 import select
 import socket
@@ -30,7 +32,7 @@ LISTENERS = 32
 ASIDE_SECONDS = 0.8, 1
 # Who has not waited so long is set aside again, so many times in all.
 MOST_TIMES_ASIDE = 4
-GONE = getattr(select, "POLLRDHUP", 0)  # of Linux: the client has closed the connection
+GONE = getattr(select, "POLLRDHUP", 0)  # of Linux: the client has closed, at least its side
 
 
 def install(edge: Edge) -> None:
@@ -57,7 +59,7 @@ class Server(uvicorn.Server):
         self.waiting: dict[Connection, float] = {}
         # Those that were refused a place, longest first, and what lets them in again.
         self.aside: dict[Connection, asyncio.TimerHandle] = {}
-        self.refused = False  # somebody, since the last tick
+        self.refused = False  # anybody who was set aside, since the last tick
 
     async def serve(self, sockets: list[socket.socket]) -> None:
         """Serve, with several listeners to each socket."""
@@ -65,11 +67,12 @@ class Server(uvicorn.Server):
 
     def admit(self, connection: Connection) -> None:
         """Take a connection in; if there are too many, close the one that has waited longest."""
-        self.waiting[connection] = connection.loop.time()
+        seconds = LEAVE_SECONDS if self.edge.closing else self.request_timeout
+        connection.wait(seconds)
         if len(self.server_state.connections) > self.max_connections:
             longest = next(iter(self.waiting))
             del self.waiting[longest]
-            longest.transport.close()
+            longest.close()
 
     def set_aside(self, connection: Connection) -> None:
         """Read no more from a client that was refused a place, until there is one, or a while.
@@ -80,6 +83,7 @@ class Server(uvicorn.Server):
         self.refused = True
         if not self.edge.closing:
             connection.flow.pause_reading()
+            connection._unset_keepalive_if_required()
             self.keep_aside(connection, MOST_TIMES_ASIDE)
 
     def keep_aside(self, connection: Connection, times: int) -> None:
@@ -101,6 +105,7 @@ class Server(uvicorn.Server):
             connection.transport.abort()
         else:
             connection.flow.resume_reading()
+            connection.wait(self.config.timeout_keep_alive)
 
     async def on_tick(self, counter: int) -> bool:
         """Let as many in as there are places, if lately there were; uvicorn calls it at 10 Hz."""
@@ -130,6 +135,8 @@ class Server(uvicorn.Server):
 
 def arrived(connection: Connection) -> int:
     """Return what has arrived that nobody has read: data (`POLLIN`), or the end (`GONE`, too)."""
+    if connection.transport.is_closing():
+        return GONE
     poll = select.poll()
     poll.register(connection.transport.get_extra_info("socket"), select.POLLIN | GONE)
     return sum(events for _, events in poll.poll(0))
@@ -137,7 +144,8 @@ def arrived(connection: Connection) -> int:
 
 def duplicates(listener: socket.socket) -> list[socket.socket]:
     """Return what else it takes to accept so many connections at once."""
-    return [listener.dup() for _ in range(LISTENERS - 1)]
+    # Not with its method `dup`, which makes all of them block, in other workers too.
+    return [socket.socket(fileno=os.dup(listener.fileno())) for _ in range(LISTENERS - 1)]
 
 
 def is_listening(listener: socket.socket) -> bool:

@@ -84,6 +84,14 @@ def serving(*command, log, cwd=ROOT, **env):
         server.wait(timeout=30)
 
 
+def no_linux(folder):
+    """Return the environment of a Python that lacks calls which only Linux has."""
+    gone = {"os": ["posix_fallocate", "memfd_create", "waitid"], "select": ["POLLRDHUP"]}
+    lines = [f"import {module}; del {module}.{name}" for module in gone for name in gone[module]]
+    (folder / "sitecustomize.py").write_text("\n".join(lines))
+    return {"PYTHONPATH": str(folder)}
+
+
 def is_ready(client):
     """Tell whether /readyz answers 200."""
     with suppress(httpx2.TransportError):

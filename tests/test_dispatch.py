@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from serving.dispatch import Predictor
 from serving.records import Predictions
+from serving.refusal import Busy
 
 
 class Body:
@@ -35,7 +36,7 @@ def predict():
     return predict
 
 
-def predictor(predict):
+def predictor(predict, max_queue=10):
     """Return a predictor on a dispatcher such as BentoML makes."""
     api = SimpleNamespace(
         func=predict, input_spec=Body, output_spec=Body, name="predict", route="/p"
@@ -49,6 +50,7 @@ def predictor(predict):
             _service_instance=SimpleNamespace(model=SimpleNamespace(tag="tag:1")),
         ),
         "predict",
+        max_queue,
         None,
     )
 
@@ -121,6 +123,19 @@ def test_time_in_the_queue_and_in_the_model_is_told_apart(predict):
         more, batches = seconds(name)
         assert batches - count == 2
         assert more - total >= 0.05  # the first batch took as long
+
+
+def test_queue_is_bounded(predict):
+    """429, at once: a model that hangs would collect requests without end."""
+
+    async def scenario():
+        busy = predictor(predict, max_queue=1)
+        tasks = await submitted(busy, "[1, 2]", "[3, 3]", "[4, 4]")
+        predict.release()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    *_, refused = asyncio.run(scenario())
+    assert isinstance(refused, Busy)
 
 
 async def outcomes(predictor, release, *bodies):

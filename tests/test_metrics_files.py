@@ -22,7 +22,22 @@ child = os.fork()
 for _ in range(100):
     counter.inc()
 assert os.getpid.call_count <= 3, os.getpid.mock_calls
-os._exit(0) if not child else os.waitpid(child, 0)
+if not child:
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert not status
+"""
+
+
+# Makes a worker's application, and tells whose files its metrics are in.
+SERVE = """
+from service import HousePrice
+HousePrice.to_asgi()
+from prometheus_client import REGISTRY
+for metric in REGISTRY._collector_to_names:
+    for value in vars(metric).values():
+        if hasattr(value, "_file"):
+            print(type(value._file).__name__)
 """
 
 
@@ -71,3 +86,10 @@ def test_process_is_asked_once_who_it_is(tmp_path):
     assert [value for file in files for _, value, *_ in file.read_all_values()] == [100, 100]
     for file in files:
         file.close()
+
+
+def test_all_metrics_of_a_worker_are_in_such_files(model, tmp_path):
+    """Two kinds of files, of one name, would not know of each other's values."""
+    out = run(sys.executable, "-c", SERVE, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).stdout.split()
+    assert len(out) > 3
+    assert {*out} == {"MetricsFile"}

@@ -7,7 +7,6 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from house import EXAMPLE, House
 from service import HousePrice
-from serving.refusal import head_too_large, shutting_down, too_slow
 
 PREDICTIONS = ("/predict", "/predict_batch")
 
@@ -109,20 +108,12 @@ def provoke(client, status, path, monkeypatch):
 @pytest.mark.parametrize("path", PREDICTIONS)
 @pytest.mark.parametrize("status", ["400", "413", "415", "429", "500", "504"])
 def test_examples_of_errors_are_what_is_sent(client, monkeypatch, path, status):
-    """Word for word, with the headers that are described."""
+    """Word for word, with the headers that are described; tests/test_server.py has the others."""
     answer = provoke(client, status, path, monkeypatch)
     assert str(answer.status_code) == status
     described = client.get("/docs.json").json()["paths"][path]["post"]["responses"][status]
     assert described["content"]["application/json"]["example"] == answer.json()
     assert all(name in answer.headers for name in described["headers"])
-
-
-@pytest.mark.parametrize("refusal", [too_slow(5), head_too_large(), shutting_down()])
-def test_examples_of_errors_that_need_a_connection_are_what_is_sent(description, refusal):
-    """tests/test_server.py provokes them."""
-    responses = description["paths"]["/predict"]["post"]["responses"]
-    example = responses[str(refusal.status)]["content"]["application/json"]["example"]
-    assert json.loads(refusal.body) == example
 
 
 @pytest.mark.parametrize("path", PREDICTIONS)

@@ -1,20 +1,22 @@
 """The server, on the wire: slow, hostile and unusual connections, and the end of the service."""
 
 import json
+import os
 import re
 import signal
 import socket
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
 import pytest
-from conftest import TUTORIAL, serving, wait_until
+from conftest import TUTORIAL, no_linux, serving, wait_until
 
 from house import EXAMPLE
 from serving.refusal import MAX_HEAD
+from serving.server import duplicates
 
 BODY = json.dumps(EXAMPLE).encode()
 
@@ -116,6 +118,9 @@ def test_what_is_no_whole_request_is_refused_and_ends_the_connection(
     ((given, headers, body),) = answers(connection)
     assert given == status
     assert words in body["message"]
+    if status not in (400, 405):
+        described = hasty.get("/docs.json").json()["paths"]["/predict"]["post"]["responses"]
+        assert described[str(status)]["content"]["application/json"]["example"] == body
     assert headers["connection"] == "close"
     assert len(headers["x-request-id"]) == 32
 
@@ -299,29 +304,70 @@ def hurry(client, tally):
             tally[status] += 1
 
 
-def test_clients_that_have_left_take_no_place(model, tmp_path):
-    """What they have asked for is not read, let alone predicted."""
-    log = tmp_path / "log"
+@contextmanager
+def refusing(folder, **env):
+    """Run a service that has refused many connections; yield a client, and them."""
+    limits = {"MAX_CONCURRENCY": "1", "KEEP_ALIVE": "1", **env}
     with (
-        serving("bentoml", "serve", log=log, MAX_CONCURRENCY="1") as client,
+        serving("bentoml", "serve", log=folder / "log", **limits) as client,
         ExitStack() as stack,
     ):
-        rude = [stack.enter_context(connect(client)) for _ in range(50)]
-        for connection in rude:
+        connections = [stack.enter_context(connect(client)) for _ in range(50)]
+        for connection in connections:
             connection.sendall(request())
-        refused = [connection for connection in rude if answers(connection, 1)[0][0] == 429]
+        refused = [found for found in connections if answers(found, 1)[0][0] == 429]
         assert refused
-        for connection in refused:
-            connection.sendall(request("/predict", "X-Request-ID: left"))
+        yield client, refused
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["goes on", "ends"])
+@pytest.mark.parametrize("linux", [True, False], ids=["on Linux", "elsewhere"])
+def test_who_asks_again_too_early_is_answered_late_but_answered(model, tmp_path, ends, linux):
+    """Though idle connections are closed sooner, and though the service ends."""
+    with refusing(tmp_path, **({} if linux else no_linux(tmp_path))) as (client, connections):
+        for connection in connections:
+            connection.sendall(request())
+        if ends:
+            client.server.send_signal(signal.SIGTERM)
+        statuses = Counter(answers(connection, 1)[0][0] for connection in connections)
+    assert statuses.keys() <= {200, 429}
+    assert statuses[200]
+
+
+def test_clients_that_have_left_take_no_place(model, tmp_path):
+    """What they have asked for is not read, let alone predicted."""
+    with refusing(tmp_path) as (client, connections):
+        for connection in connections:
+            connection.sendall(request("/predict", "X-Request-ID: early"))
             connection.close()
         (worker,) = psutil.Process(client.server.pid).children()
 
         def held():
             return [c for c in worker.net_connections() if c.status == psutil.CONN_CLOSE_WAIT]
 
-        wait_until(lambda: not held(), log)
+        wait_until(lambda: not held(), client.log)
         assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
-    assert " left\n" not in log.read_text()
+        assert " early\n" not in client.log.read_text()
+
+
+@pytest.mark.parametrize("sent", [request(), request() * 3, request("/nowhere"), request("/model")])
+def test_client_that_ends_its_side_is_answered(connection, sent):
+    """As `nc -N` does, which sends no more, but reads on."""
+    connection.sendall(sent)
+    connection.shutdown(socket.SHUT_WR)
+    assert len(answers(connection)) == sent.count(b"HTTP/1.1")
+
+
+def test_more_listeners_leave_the_others_as_they_are():
+    """A listener of another worker that blocks would stop its event loop."""
+    with socket.create_server(("127.0.0.1", 0)) as supervisor:
+        supervisor.setblocking(False)
+        with socket.socket(fileno=os.dup(supervisor.fileno())) as worker:
+            copies = duplicates(worker)
+            assert not os.get_blocking(supervisor.fileno())
+        assert len({copy.getsockname() for copy in copies}) == 1
+        for copy in copies:
+            copy.close()
 
 
 def test_answer_is_sent_at_once(connection):

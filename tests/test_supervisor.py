@@ -4,7 +4,7 @@ import socket
 
 import psutil
 import pytest
-from conftest import TUTORIAL, is_ready, run, serving, wait_until
+from conftest import TUTORIAL, is_ready, no_linux, run, serving, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
 from house import EXAMPLE
@@ -34,11 +34,8 @@ def test_dead_worker_is_replaced_and_reported(env, model, tmp_path):
 
 def test_service_runs_where_the_calls_of_linux_are_missing(model, tmp_path):
     """As on macOS: it serves, replaces a dead worker, and ends."""
-    gone = {"os": ["posix_fallocate", "memfd_create", "waitid"], "select": ["POLLRDHUP"]}
-    lines = [f"import {module}; del {module}.{name}" for module in gone for name in gone[module]]
-    (tmp_path / "sitecustomize.py").write_text("\n".join(lines))
     log = tmp_path / "log"
-    with serving("bentoml", "serve", log=log, PYTHONPATH=str(tmp_path)) as client:
+    with serving("bentoml", "serve", log=log, **no_linux(tmp_path)) as client:
         assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
         (worker,) = workers(client.server)
         worker.kill()
