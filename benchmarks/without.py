@@ -46,6 +46,11 @@ def learn_to_wait() -> None:
     dispatch.NoWait = lambda max_latency, _: Optimizer(max_latency)
 
 
+def queue_for_one() -> None:
+    """Let a request that is alone pass through BentoML's queue."""
+    dispatch.Predictor.is_alone = lambda _: False
+
+
 def thread_for_one() -> None:
     """Hand single rows to a thread too."""
     dispatch.MAX_INLINE_ROWS = 0
@@ -85,6 +90,7 @@ def no_metrics() -> None:
 MEASURES = {
     "the edge before BentoML's HTTP layers": bentomls_http,
     "batches that go at once": learn_to_wait,
+    "no queue for one alone": queue_for_one,
     "one row on the event loop": thread_for_one,
     "more rows in a thread": no_thread,
     "garbage frozen": collect_garbage,

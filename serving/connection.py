@@ -23,8 +23,6 @@ MAX_PIPELINE = 16
 LINGER_BYTES, LINGER_SECONDS = 1 << 20, 2
 # When the service ends, a client that was busy has so much time to send its next request.
 LEAVE_SECONDS = 1
-# An application that goes on without a pause has to learn when the client reads too slowly.
-MAX_PARTS = 16
 # Gives what is no request a place among those that are; its body never ends.
 NO_REQUEST = b"GET / HTTP/1.1\r\nHost:\r\nContent-Length: 1\r\n\r\n"
 NO_TRAILERS: deque[tuple[bytes, bytes]] = deque(maxlen=0)
@@ -113,6 +111,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, if it has not come already and there is to be one."""
+        self.output.flush()
         if self.ended:
             return
         super().on_response_complete()
@@ -225,28 +224,27 @@ class Connection(HttpToolsProtocol):
 
 
 class Output:
-    """The transport by which uvicorn answers, in parts: it sends head and body at once.
+    """The transport by which uvicorn answers: a head waits for what follows it.
 
     To send them apart would cost the service, and the client, a system call more.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.parts: list[bytes] = []
+        self.head = b""
 
     def write(self, part: bytes) -> None:
-        """Take a part, to be sent in the next turn of the event loop."""
-        if not self.parts:
-            self.connection.loop.call_soon(self.flush)
-        self.parts.append(part)
-        if len(self.parts) == MAX_PARTS:
-            self.flush()
+        """Send a part of the answer, or keep it if it is a head."""
+        if part.startswith(b"HTTP/1.1 ") and not part.startswith(b"HTTP/1.1 1"):  # 100 Continue
+            self.head += part
+        else:
+            self.connection.transport.write(self.head + part)
+            self.head = b""
 
     def flush(self) -> None:
-        """Send what is there, if anybody is."""
-        if self.parts and not self.is_closing():
-            self.connection.transport.write(b"".join(self.parts))
-        self.parts.clear()
+        """Send a head that nothing follows."""
+        if self.head and not self.is_closing():
+            self.write(b"")
 
     def is_closing(self) -> bool:
         """Tell whether the connection is closing."""

@@ -30,6 +30,7 @@ class Predictor:
         self.api = factory.service.apis[name]
         self.max_queue = max_queue
         self.log = log
+        self.present = 0  # requests
         self.thread = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[name]
         self.dispatcher.get_batch_size = len
@@ -48,11 +49,28 @@ class Predictor:
             queue.popleft()
         if len(queue) >= self.max_queue:  # when the model hangs
             raise Busy
-        predictions = await self.submit(rows)
+        predictions = await self.predict_soon(rows)
         answer = self.api.output_spec.render(predictions)
         if self.log:
             self.log.add((time(), request_id, self.tag, rows, predictions))
         return answer, self.tag
+
+    async def predict_soon(self, rows: list[Row]) -> list[float]:
+        """Predict rows: in a batch with those of other requests, or at once if there are none."""
+        self.present += 1
+        try:
+            if len(rows) <= MAX_INLINE_ROWS and self.is_alone():
+                await asyncio.sleep(0)  # lets in who has arrived in the same turn of the event loop
+                if self.is_alone():
+                    (predictions,) = await self.predict([rows])
+                    return predictions
+            return await self.submit(rows)
+        finally:
+            self.present -= 1
+
+    def is_alone(self) -> bool:
+        """Tell whether a request has nobody to wait for, not even a batch that was given up."""
+        return self.present == 1 and not self.dispatcher._sema.is_locked()
 
     async def predict(self, requests: Sequence[list[Row]]) -> list[list[float]]:
         """Predict the rows of several requests together; return the predictions of each."""

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+from bisect import bisect_left
+from collections import Counter as Counts
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
+from math import isfinite
 from pathlib import Path
 
-import numpy as np
 import psutil
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.utils import floatToGoString
@@ -46,16 +48,16 @@ MEMORY = Gauge(
 class Values(Histogram):
     """A histogram of predictions, in which those of a batch are counted together.
 
-    1000 of them take 0.04 ms so, and 4 ms one by one.
+    1000 of them take 0.2 ms so, and 4 ms one by one.
     """
 
-    def observe_all(self, values: np.ndarray) -> None:
+    def observe_all(self, values: Sequence[float]) -> None:
         """Count all values that are finite; one that is not would spoil the sum for ever."""
-        finite = values[np.isfinite(values)]
-        self._sum.inc(float(finite.sum()))
-        numbers = np.bincount(np.searchsorted(self._upper_bounds, finite))
-        for bucket in numbers.nonzero()[0]:
-            self._buckets[bucket].inc(float(numbers[bucket]))
+        finite = [value for value in values if isfinite(value)]
+        self._sum.inc(sum(finite))
+        buckets = Counts(bisect_left(self._upper_bounds, value) for value in finite)
+        for bucket, count in buckets.items():
+            self._buckets[bucket].inc(count)
 
 
 def describe_model(tag: str, training: Training) -> Values:

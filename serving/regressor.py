@@ -39,9 +39,9 @@ class Regressor:
         """Predict the targets (n_samples,) of rows (n_samples, n_features)."""
         X = self.array(rows)
         self.count_outside(X)
-        y_pred = self.estimate(X)
-        self.values.observe_all(y_pred)
-        return y_pred.tolist()
+        predictions = self.estimate(X).tolist()
+        self.values.observe_all(predictions)
+        return predictions
 
     def check(self, rows: Sequence[Row]) -> None:
         """See that the estimator predicts rows, without counting them."""

@@ -78,6 +78,25 @@ def test_requests_that_wait_together_are_predicted_together(predict):
     assert len(predict.batches) < 4
 
 
+def test_record_that_is_alone_waits_for_no_queue(predict):
+    """And those that come in the same turn of the event loop are predicted together."""
+
+    async def scenario():
+        busy = predictor(predict)
+        predict.release()
+        queued, busy.submit = busy.submit, None
+        alone = await busy("id", "[1]")
+        busy.submit = queued
+        for _ in range(20):  # while BentoML's dispatcher learns, it joins none
+            await busy("id", "[2, 2]")
+        predict.batches.clear()
+        await asyncio.gather(*(busy("id", f"[{n}]") for n in range(3)))
+        return alone
+
+    assert asyncio.run(scenario()) == ("[2]", "tag:1")
+    assert list(map(sorted, predict.batches)) == [[0, 1, 2]]
+
+
 def test_prediction_that_was_given_up_is_not_made(predict):
     """Under overload those that nobody waits for would push out those that somebody does."""
 

@@ -1,9 +1,9 @@
 """Metrics of the predictions, the model and the workers: what is counted, and under what."""
 
+import math
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from prometheus_client import REGISTRY, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -32,7 +32,7 @@ def test_values_are_counted_together_as_one_by_one(values):
     """In the same buckets, which hold their upper bound, and with the same sum."""
     together = Values("values_together", "", buckets=BOUNDS, registry=None)
     singly = Histogram("values_singly", "", buckets=BOUNDS, registry=None)
-    together.observe_all(np.array(values))
+    together.observe_all(values)
     for value in values:
         singly.observe(value)
     assert samples(together) == pytest.approx(samples(singly))
@@ -41,7 +41,7 @@ def test_values_are_counted_together_as_one_by_one(values):
 def test_values_that_are_not_finite_are_not_counted():
     """One would be in the sum for ever."""
     values = Values("finite_values", "", buckets=BOUNDS, registry=None)
-    values.observe_all(np.array([np.nan, np.inf, -np.inf, 15.0]))
+    values.observe_all([math.nan, math.inf, -math.inf, 15.0])
     assert (samples(values)["sum"], samples(values)["count"]) == (15, 1)
 
 

@@ -377,6 +377,15 @@ def test_answer_is_sent_at_once(connection):
         assert connection.recv(1 << 16).endswith(b"}")
 
 
+def test_head_without_a_body_is_sent(connection):
+    """Nothing follows it that it could wait for."""
+    connection.sendall(request("/livez", method="HEAD", body=b"") + request())
+    with connection.makefile("rb") as stream:
+        assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+        assert b"\r\n" in iter(stream.readline, b"")
+        assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+
+
 def last_answer(connection):
     """Return the last answer on a connection."""
     return answers(connection)[-1]

@@ -35,17 +35,14 @@ def overload(home: Home, size: Size) -> Iterator[Row]:
         rounds = [[load(service, *step) for step in steps] for _ in range(size.rounds)]
         with background(service, clients, size.seconds + 1):
             refusals = asyncio.run(probe(service, size.seconds))
-    loads = list(zip(*rounds, strict=True))
-    capacity, rate, then = (median(one.rate for one in each) for each in loads)
-    _, overs, afters = loads
-    least = LEAST_SHARE * capacity
+    before, over, after = zip(*rounds, strict=True)
     target = f">= {LEAST_SHARE:.0%} of the capacity"
-    good, lost = sum(over.good for over in overs), sum(over.other + over.broken for over in overs)
-    figure = f"{rate:.0f}/s of {capacity:.0f}/s, {sum(over.refused for over in overs):,} refused"
-    yield Row(f"{TIMES} times the clients", good, lost, figure, target, rate >= least and not lost)
-    good, refused = sum(after.good for after in afters), sum(after.refused for after in afters)
-    figure = f"{then:.0f}/s, {refused:,} refused"
-    yield Row("first second afterwards", good, 0, figure, target, then >= least)
+    for what, loads in ((f"{TIMES} times the clients", over), ("first second afterwards", after)):
+        good, refused = sum(one.good for one in loads), sum(one.refused for one in loads)
+        lost = sum(one.other + one.broken for one in loads)
+        share = median(one.rate / full.rate for one, full in zip(loads, before, strict=True))
+        figure = f"{share:.0%} of {median(full.rate for full in before):.0f}/s, {refused:,} refused"
+        yield Row(what, good + lost, lost, figure, target, share >= LEAST_SHARE and not lost)
     yield refusal_row(refusals)
 
 
