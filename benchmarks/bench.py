@@ -1,7 +1,7 @@
 """Measure our service beside others, in interleaved rounds, on one core each.
 
 Prints every figure beside its target, and writes results.json, chart.png and the tables of the
-README. `QUICK=1` takes two minutes instead of thirty and writes nothing: one short round, no soak,
+README. `QUICK=1` takes two minutes instead of 35 and writes nothing: one short round, no soak,
 and nothing about single measures.
 """
 
