@@ -5,12 +5,11 @@ import os
 import re
 import shlex
 import shutil
-import time
-from contextlib import contextmanager
 
 import httpx2
 import pytest
 from conftest import PRIVATE_INDEX, ROOT, TUTORIAL, is_ready, run, wait_until
+from containers import container
 from load import Load, kill_worker
 
 from house import EXAMPLE
@@ -19,36 +18,6 @@ pytestmark = pytest.mark.docker
 
 MAX_MB_OVER_BASE = 430
 IMAGE = "house_price:test"
-
-
-class ContainerLog:
-    """What a container has logged."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def read_text(self):
-        """Return it, as a file's."""
-        done = run("docker", "logs", self.name)
-        return done.stdout + done.stderr
-
-
-@contextmanager
-def container(command):
-    """Run a `docker run` command in the background, on a free port; yield a client when ready."""
-    # Without --rm, for its log and its exit status are wanted.
-    command = command.replace(" --rm", "").replace(" -p 3000:3000", " -p 127.0.0.1::3000")
-    start = time.perf_counter()
-    name = run(*shlex.split(command.replace("docker run", "docker run --detach"))).stdout.strip()
-    try:
-        port = run("docker", "port", name, "3000").stdout.rpartition(":")[2].strip()
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            client.container, client.log = name, ContainerLog(name)
-            wait_until(lambda: is_ready(client), client.log)
-            client.seconds_to_ready = time.perf_counter() - start
-            yield client
-    finally:
-        run("docker", "rm", "--force", name)
 
 
 def inside(script, image=IMAGE):

@@ -11,8 +11,9 @@ from pathlib import Path
 import bentoml
 import contract
 import pytest
-from conftest import ROOT, run, serving
+from conftest import PRIVATE_INDEX, ROOT, run, serving
 from console import SERVERS, gives, sessions
+from containers import container
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 PAGE = (ROOT / "docs/your-own-model.md").read_text()
@@ -263,6 +264,21 @@ def test_bento_holds_the_record_type_and_serves(clone, model, tmp_path):
     assert files == {"service.py", "car.py"} | ours
     with serving("bentoml", "serve", str(bento.tag), log=tmp_path / "log") as client:
         answer = client.post("/predict", json=CAR)
+    assert answer.status_code == 200
+    assert answer.headers["x-model-tag"] == str(model.tag)
+
+
+@pytest.mark.docker
+def test_image_answers(engine, clone, model):
+    """With the packages of the houses' image."""
+    tag = {"TAG": "car_price:test", "UV_DEFAULT_INDEX": PRIVATE_INDEX}
+    told = run("make", "image", cwd=clone, timeout=900, **tag).stdout
+    (command,) = re.findall(r"^ +(docker run .*)$", told, re.MULTILINE)
+    try:
+        with container(command) as client:
+            answer = client.post("/predict", json=CAR)
+    finally:
+        run("docker", "rmi", "--force", "car_price:test")
     assert answer.status_code == 200
     assert answer.headers["x-model-tag"] == str(model.tag)
 
