@@ -3,8 +3,8 @@
 The way of a request: the server reads it, within limits; the edge turns away what cannot be a
 prediction request; `HouseBody` or `HousesBody` turns the JSON into rows of feature values, or
 refuses it naming the faults; BentoML's adaptive batching joins the rows of requests that arrive
-together; the API method predicts them all; `Prediction` or `Predictions` writes the answer to each
-request. `TabularService` ties it together.
+together, while a record that is alone goes ahead; the API method predicts them all; `Prediction` or
+`Predictions` writes the answer to each request. `TabularService` ties it together.
 """
 
 import gc

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 KEY_OVERHEAD = 32  # of a value in the file: two doubles, the length of its key, padding
 
 
+@cache  # a second kind of values would not know of what the first has in the same files
 def install() -> None:
     """Have the Prometheus client use our files, and not ask the kernel for each value whose."""
     if hasattr(os, "posix_fallocate"):  # macOS has none
