@@ -42,7 +42,8 @@ def main() -> int:
     """Return the exit status: 1 if something did not hold."""
     parser = argparse.ArgumentParser(prog="python -m trial", description=__doc__)
     parser.add_argument("--minutes", type=float, default=0, help="in all; what is left is soaked")
-    parser.add_argument("--only", help="run the scenario of this name alone")
+    names = [scenario.__name__ for scenario in SCENARIOS]
+    parser.add_argument("--only", choices=names, help="run this scenario alone")
     arguments = parser.parse_args()
     minutes = arguments.minutes
     end = time.monotonic() + 60 * minutes
