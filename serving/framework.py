@@ -8,7 +8,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.types import ASGIApp
 
 from serving.openapi import Description, describe
-from serving.supervisor import supervise
+from serving.supervisor import separate_metrics, supervise
 
 # BentoML's middleware whose work the edge does: metrics and log for all requests, limits for
 # predictions.
@@ -29,6 +29,7 @@ class TabularService(bentoml.Service):
     def __attrs_post_init__(self) -> None:
         """Have BentoML prepare its supervisor, too, before it starts it."""
         super().__attrs_post_init__()
+        separate_metrics()
         self.inner.supervise = bentoml.on_deployment(supervise)
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:

@@ -5,13 +5,17 @@ import errno
 import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import psutil
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLException
 from circus import controller
 from circus.exc import ConflictError
@@ -29,8 +33,26 @@ SO_ATTACH_FILTER = 26  # of Linux; Python does not name it
 NO_SYN = [(0x30, 0, 0, 13), (0x45, 0, 1, 2), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)]
 
 
+def separate_metrics() -> None:
+    """Have BentoML keep the metrics of this server's workers apart from those of other servers.
+
+    Its folder is one for all servers of a BENTOML_HOME, and each of them empties it at its start.
+    """
+    folder = Path(BentoMLContainer.bentoml_home.get(), "metrics", str(os.getpid()))
+    BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
+
+
+def clear_metrics() -> None:
+    """Remove the metrics of servers that have ended."""
+    own = Path(BentoMLContainer.prometheus_multiproc_dir.get())
+    for folder in own.parent.glob("[0-9]*"):
+        if not psutil.pid_exists(int(folder.name)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def supervise() -> None:
     """Take over the signals of circus, which BentoML is about to start."""
+    clear_metrics()
     os.environ.pop("BENTOML_CONTAINERIZED", None)  # by which it knows where to replace no worker
     controller.SysHandler = Signals
     CircusSocket.bind = bind

@@ -1,6 +1,8 @@
 """Dead workers are replaced, without waiting for BentoML to look for them."""
 
+import os
 import socket
+from pathlib import Path
 
 import psutil
 import pytest
@@ -78,6 +80,21 @@ def test_metrics_of_a_dead_worker_are_what_it_did_and_nothing_that_goes_on(model
         assert total(client, "live_workers") == 1
         assert total(client, "worker_starts_total") == 2
         assert total(client, "prediction_value_count") == 5  # and not those made to be ready
+
+
+def test_metrics_are_those_of_one_server(model, tmp_path):
+    """Though another one uses the same model store; what it leaves there, the next one removes."""
+    folders = Path(os.environ["BENTOML_HOME"], "metrics")
+    with serving("bentoml", "serve", log=tmp_path / "first") as first:
+        first.post("/predict", json=EXAMPLE)
+        with serving("bentoml", "serve", log=tmp_path / "second") as second:
+            assert total(first, "prediction_value_count") == 1
+            assert total(second, "prediction_value_count") == 0
+        assert Path(folders, str(second.server.pid)).exists()
+        with serving("bentoml", "serve", log=tmp_path / "third") as third:
+            assert {first.server.pid, third.server.pid} <= {int(f.name) for f in folders.iterdir()}
+            assert not Path(folders, str(second.server.pid)).exists()
+            assert total(first, "prediction_value_count") == 1
 
 
 def test_end_of_the_service_replaces_no_worker(model, tmp_path):

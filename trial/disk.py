@@ -12,7 +12,7 @@ from trial.service import Home, serving
 from trial.size import Size
 
 CLIENTS = 16
-METRICS = "prometheus_multiproc_dir"  # of BentoML, in its home
+METRICS = "metrics"  # in BENTOML_HOME
 TARGET = "predictions go on"
 
 
