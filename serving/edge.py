@@ -106,6 +106,8 @@ class Edge:
         """Answer a request; what goes wrong before the answer has begun ends here."""
         predictor = self.predictors.get(scope["path"])
         try:
+            if fault := body.fault():
+                raise fault
             self.keys.check(scope["path"], reply.headers)
             if predictor is None:
                 await self.pass_on(scope, body, reply)

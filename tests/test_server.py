@@ -125,6 +125,25 @@ def test_what_is_no_whole_request_is_refused_and_ends_the_connection(
     assert len(headers["x-request-id"]) == 32
 
 
+def test_what_is_no_request_is_told_why_although_it_bears_no_key(model, tmp_path):
+    """The key may be in what nobody could read."""
+    key = "0123456789abcdef"
+    refused = {
+        b"hello\r\n\r\n": 400,
+        b"POST /predict HTTP/1.1\r\nHo": 408,
+        request("/" + "x" * MAX_HEAD, f"Authorization: Bearer {key}"): 431,
+        request("/predict", "Host: y", f"Authorization: Bearer {key}"): 400,
+        request(): 401,
+    }
+    limits = {"REQUEST_TIMEOUT": "0.5", "API_KEYS": key}
+    with serving("bentoml", "serve", log=tmp_path / "log", **limits) as client:
+        for sent, status in refused.items():
+            with connect(client) as connection:
+                connection.sendall(sent)
+                ((given, *_),) = answers(connection, 1)
+            assert given == status
+
+
 def test_refusals_are_counted_and_logged_once(hasty):
     """As requests to no known path, and without a word from uvicorn."""
 
