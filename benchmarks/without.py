@@ -58,7 +58,7 @@ def thread_for_one() -> None:
 
 def no_thread() -> None:
     """Predict batches of any size on the event loop."""
-    dispatch.MAX_INLINE_ROWS = 10**6
+    dispatch.MAX_INLINE_ROWS = dispatch.MAX_INLINE_SECONDS = 10**6
 
 
 def collect_garbage() -> None:

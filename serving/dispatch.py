@@ -18,8 +18,9 @@ from serving.prediction_log import PredictionLog
 from serving.records import Row
 from serving.refusal import Busy
 
-# So few rows are predicted on the event loop: to hand them to a thread would take longer.
-MAX_INLINE_ROWS = 1
+# So few rows are predicted on the event loop, for to hand them to a thread would take longer; but
+# not if the model has just taken so long for as few: all else waits meanwhile.
+MAX_INLINE_ROWS, MAX_INLINE_SECONDS = 1, 0.005
 
 
 class Predictor:
@@ -31,6 +32,7 @@ class Predictor:
         self.max_queue = max_queue
         self.log = log
         self.present = 0  # requests
+        self.inline_seconds = math.inf  # what the model took last for a batch that small
         self.thread = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[name]
         self.dispatcher.get_batch_size = len
@@ -59,7 +61,7 @@ class Predictor:
         """Predict rows: in a batch with those of other requests, or at once if there are none."""
         self.present += 1
         try:
-            if len(rows) <= MAX_INLINE_ROWS and self.is_alone():
+            if self.is_brief(rows) and self.is_alone():
                 await asyncio.sleep(0)  # lets in who has arrived in the same turn of the event loop
                 if self.is_alone():
                     (predictions,) = await self.predict([rows])
@@ -72,11 +74,15 @@ class Predictor:
         """Tell whether a request has nobody to wait for, not even a batch that was given up."""
         return self.present == 1 and not self.dispatcher._sema.is_locked()
 
+    def is_brief(self, rows: list[Row]) -> bool:
+        """Tell whether the model predicts rows in less time than a thread is worth."""
+        return len(rows) <= MAX_INLINE_ROWS and self.inline_seconds <= MAX_INLINE_SECONDS
+
     async def predict(self, requests: Sequence[list[Row]]) -> list[list[float]]:
         """Predict the rows of several requests together; return the predictions of each."""
         rows = [row for request in requests for row in request]
         self.batch_size.observe(len(requests))
-        if len(rows) <= MAX_INLINE_ROWS:
+        if self.is_brief(rows):
             predictions = self.run_model(rows)
         else:
             loop = asyncio.get_running_loop()
@@ -91,7 +97,10 @@ class Predictor:
         """Call the API on the rows of a batch, and take the time."""
         start = perf_counter()
         predictions = self.api.func(self.service, rows)
-        self.model_seconds.observe(perf_counter() - start)
+        seconds = perf_counter() - start
+        self.model_seconds.observe(seconds)
+        if len(rows) <= MAX_INLINE_ROWS:
+            self.inline_seconds = seconds
         return predictions
 
     @cached_property

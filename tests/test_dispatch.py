@@ -84,6 +84,7 @@ def test_record_that_is_alone_waits_for_no_queue(predict):
     async def scenario():
         busy = predictor(predict)
         predict.release()
+        await busy("id", "[1]")  # how long does the model take?
         queued, busy.submit = busy.submit, None
         alone = await busy("id", "[1]")
         busy.submit = queued
@@ -95,6 +96,23 @@ def test_record_that_is_alone_waits_for_no_queue(predict):
 
     assert asyncio.run(scenario()) == ("[2]", "tag:1")
     assert list(map(sorted, predict.batches)) == [[0, 1, 2]]
+
+
+def test_slow_model_holds_nobody_up(predict):
+    """The event loop goes on while it predicts a record that is alone, the first one and others."""
+
+    async def scenario():
+        busy = predictor(predict)
+        for _ in range(2):
+            predict.hold()
+            (task,) = await submitted(busy, "[1]")
+            assert not task.done()
+            await asyncio.sleep(0.01)
+            predict.release()
+            await task
+
+    asyncio.run(scenario())
+    assert predict.batches == [[1], [1]]
 
 
 def test_prediction_that_was_given_up_is_not_made(predict):
