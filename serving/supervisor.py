@@ -73,11 +73,13 @@ class Signals(SysHandler):
     """What the supervisor does at a signal.
 
     When a worker has died: replace it at once. BentoML looks for dead ones every 10 s, and in a
-    container it replaces none: those that are left go on, and nobody learns of it.
+    container it replaces none: those that are left go on, and nobody learns of it. One that ended
+    itself could not start; if none is left, neither could another, so that the service ends.
 
-    When told to end: end the workers, and stop to listen as soon as nobody waits to be accepted.
-    circus closes its socket last of all, which resets whoever has connected since the workers
-    stopped to accept. When told again: kill the workers, while circus would go on to wait.
+    When told to end, or when its terminal ends: end the workers, and stop to listen as soon as
+    nobody waits to be accepted. circus closes its socket last of all, which resets whoever has
+    connected since the workers stopped to accept. When told again: kill the workers, while circus
+    would go on to wait.
     """
 
     told = False
@@ -85,6 +87,8 @@ class Signals(SysHandler):
     def __init__(self, controller: Any) -> None:
         super().__init__(controller)
         signal.signal(signal.SIGCHLD, self.look)
+        if self._old[signal.SIGHUP] is signal.SIG_IGN:  # by nohup
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def look(self, *_: Any) -> None:
         """Look after the workers."""
@@ -93,11 +97,14 @@ class Signals(SysHandler):
     async def replace(self) -> None:
         """Replace the workers that have died, unless the service is ending."""
         arbiter = self.controller.arbiter
-        if arbiter._stopping:
+        if self.told or arbiter._stopping:
             return
-        workers = {pid for watcher in arbiter.watchers for pid in watcher.processes}
+        workers = self.workers()
         try:
             ended = ended_child()
+            if ended and ended.si_pid in workers and has_failed(ended):
+                self.give_up()
+                return
             await arbiter.manage_watchers()
         except ChildProcessError:  # circus was faster
             return
@@ -107,6 +114,23 @@ class Signals(SysHandler):
         if ended and ended.si_pid in workers:
             how = "signal" if ended.si_code != os.CLD_EXITED else "exit status"
             logger.error("Worker ended by %s %d; it is replaced", how, ended.si_status)
+
+    def workers(self) -> set[int]:
+        """Return the processes that circus has started."""
+        return {pid for watcher in self.controller.arbiter.watchers for pid in watcher.processes}
+
+    def give_up(self) -> None:
+        """Leave to BentoML's next look a worker that could not start; end if there is no other."""
+        arbiter = self.controller.arbiter
+        arbiter.reap_processes()
+        logger.error("Worker could not start")
+        if not self.workers():
+            arbiter._exception = BentoMLException("No worker can start: the log says why")
+            self.quit()
+
+    def handle_hup(self) -> None:
+        """End the service; circus would replace its workers."""
+        self.quit()
 
     def quit(self) -> None:
         """End the service."""
@@ -127,6 +151,11 @@ def ended_child() -> Any:
     if hasattr(os, "waitid"):  # macOS has none
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     return None
+
+
+def has_failed(ended: Any) -> bool:
+    """Tell whether a process has ended itself, with an error."""
+    return ended.si_code == os.CLD_EXITED and ended.si_status != 0
 
 
 async def stop_listening(sockets: list[socket.socket]) -> None:

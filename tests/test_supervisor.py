@@ -1,12 +1,15 @@
 """Dead workers are replaced, without waiting for BentoML to look for them."""
 
 import os
+import shutil
+import signal
 import socket
+import time
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import TUTORIAL, is_ready, no_linux, run, serving, wait_until
+from conftest import ROOT, TUTORIAL, free_port, is_ready, no_linux, run, serving, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
 from house import EXAMPLE
@@ -32,6 +35,48 @@ def test_dead_worker_is_replaced_and_reported(env, model, tmp_path):
             assert other in workers(client.server)
             assert len(workers(client.server)) == 2
         assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_service_that_cannot_start_ends(workers, model, tmp_path):
+    """And says so, instead of trying again for ever."""
+    for name in ("house.py", "serving"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    source = (ROOT / "service.py").read_text()
+    (tmp_path / "service.py").write_text(source.replace("        gc.freeze()", "        1 / 0"))
+    env = {"WORKERS": workers, "PORT": str(free_port())}
+    failed = run("bentoml", "serve", check=False, cwd=tmp_path, **env)
+    assert failed.returncode == 1
+    assert "ZeroDivisionError" in failed.stdout
+    assert failed.stdout.count("Worker could not start") == int(workers)
+    assert failed.stderr.endswith("No worker can start: the log says why\n")
+
+
+def test_worker_that_cannot_start_leaves_the_others_alone(model, tmp_path):
+    """Its model has gone since the first ones have started."""
+    store = tmp_path / "store"
+    shutil.copytree(Path(os.environ["BENTOML_HOME"], "models"), store / "models")
+    log = tmp_path / "log"
+    with serving("bentoml", "serve", log=log, WORKERS="2", BENTOML_HOME=str(store)) as client:
+        dead, other = workers(client.server)
+        shutil.rmtree(store / "models" / "house_price")
+        dead.kill()
+        wait_until(lambda: "Worker could not start" in log.read_text(), log)
+        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        assert other.is_running()
+    assert client.server.returncode == 0
+
+
+@pytest.mark.parametrize(("wrapper", "survives"), [([], False), (["nohup"], True)], ids=str)
+def test_service_ends_with_its_terminal(wrapper, survives, model, tmp_path):
+    """Or else its port would stay taken; unless it was started to stay."""
+    with serving(*wrapper, "bentoml", "serve", log=tmp_path / "log") as client:
+        client.server.send_signal(signal.SIGHUP)
+        if survives:
+            time.sleep(1)
+            assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        else:
+            assert client.server.wait(timeout=10) == 0
 
 
 def test_service_runs_where_the_calls_of_linux_are_missing(model, tmp_path):
