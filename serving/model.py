@@ -22,7 +22,8 @@ MODEL_FILE = "saved_model.pkl"  # where `bentoml.sklearn.load_model` looks for i
 
 # What is relied on of each record: nothing converted, nothing unknown, finite, categories as text.
 CONFIG = {"strict": True, "extra": "forbid", "allow_inf_nan": False, "use_enum_values": True}
-
+# Of the prediction log, beside the features.
+LOG_COLUMNS = ("timestamp", "request_id", "model_tag", "prediction")
 
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -94,17 +95,28 @@ def described(record_type: type[BaseModel]) -> dict[str, dict[str, Any]]:
     }
 
 
-def check_record_type(record_type: type[BaseModel]) -> None:
-    """Raise BentoMLException unless all that is valid can be made a number or a category."""
+def check_record_type(record_type: type[BaseModel], target: str = "") -> None:
+    """Raise BentoMLException unless all that is valid, but for a target, can be predicted."""
     if not CONFIG.items() <= record_type.model_config.items():
         words = ", ".join(f"{name}={value!r}" for name, value in CONFIG.items())
         raise BentoMLException(f"{record_type.__name__} needs model_config = ConfigDict({words})")
     for name, schema in described(record_type).items():
-        bounded = {"minimum", "maximum"} <= schema.keys() or "enum" in schema
-        if schema.get("type") == "integer" and not bounded:
-            raise BentoMLException(
-                f"{record_type.__name__}.{name} needs ge and le: no float holds every integer"
-            )
+        if name != target and (fault := fault_of(name, schema)):
+            raise BentoMLException(f"{record_type.__name__}.{name} {fault}")
+
+
+def fault_of(name: str, schema: dict[str, Any]) -> str | None:
+    """Return why a feature can't be one, if so."""
+    kind, bounds = schema.get("type"), {"minimum", "maximum"}
+    if name in LOG_COLUMNS:
+        return "is named as a column of the prediction log: choose another name"
+    if "enum" in schema or "const" in schema:
+        return None
+    if kind not in ("number", "integer", "boolean"):
+        return "has to be a float, an int, a bool, or one of the strings of a Literal or an Enum"
+    if kind == "integer" and not bounds <= schema.keys():
+        return "needs ge and le: no float holds every integer"
+    return None
 
 
 def specimens(record_type: type[BaseModel], example: dict[str, Any]) -> list[tuple[Any, ...]]:

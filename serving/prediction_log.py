@@ -10,6 +10,7 @@ from bentoml._internal.context import server_context
 from prometheus_client import Counter
 from pydantic_core import to_json
 
+from serving.model import LOG_COLUMNS
 from serving.records import Row
 from serving.settings import Settings
 from serving.spool import Spool
@@ -33,7 +34,7 @@ class PredictionLog:
 
     def __init__(self, settings: Settings, feature_names: Iterable[str]) -> None:
         self.sample = settings.prediction_log_sample
-        self.columns = ("timestamp", "request_id", "model_tag", *feature_names, "prediction")
+        self.columns = (*LOG_COLUMNS[:-1], *feature_names, LOG_COLUMNS[-1])
         name = f"predictions-{server_context.worker_index or 1}.jsonl"
         size = settings.prediction_log_mb * 1_000_000 // FILES // settings.workers
         self.file = RotatingFile(Path(settings.prediction_log, name), size)

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from house import EXAMPLE, FEATURES, House
-from serving.model import CONFIG, MODEL_FILE, RecordModel, described, specimens
+from serving.model import CONFIG, MODEL_FILE, RecordModel, check_record_type, described, specimens
 from serving.records import row
 from serving.regressor import Regressor
 from training.model import save
@@ -87,6 +87,29 @@ def test_integer_without_bounds_is_refused(model, bounds):
 
     with pytest.raises(BentoMLException, match=r"Loose\.RAD needs ge and le"):
         RecordModel("house_price:latest", Loose).resolve()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("district", str, "has to be a float, an int, a bool, or one of the strings"),
+        ("rooms", float | None, "has to be a float"),
+        ("rooms", list[float], "has to be a float"),
+        ("timestamp", float, "choose another name"),
+        ("prediction", bool, "choose another name"),
+    ],
+)
+def test_feature_that_can_not_be_one_is_refused(name, kind, words):
+    """Free text, a gap, and what would be lost in the prediction log."""
+    record_type = create_model("Odd", __base__=House, **{name: kind})
+    with pytest.raises(BentoMLException, match=rf"Odd\.{name} .*{words}"):
+        check_record_type(record_type)
+
+
+def test_target_may_be_any_number():
+    """It is not sent."""
+    labelled = create_model("Labelled", __base__=House, prediction=int)
+    check_record_type(labelled, "prediction")
 
 
 def test_missing_model_is_refused(model):

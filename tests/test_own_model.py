@@ -116,6 +116,9 @@ def test_report_and_drift_are_of_cars(clone, model, tmp_path):
     """Their categories and booleans, too; there is no prediction log to compare."""
     run("python", "report.py", "--output", tmp_path, "--card", tmp_path / "card.md", cwd=clone)
     assert "<code>brand</code>" in (tmp_path / "index.html").read_text()
+    card = (tmp_path / "card.md").read_text()
+    assert "are made up" in card
+    assert not re.search("house|boston|census", card, re.IGNORECASE)
     failed = run("python", "drift.py", tmp_path, cwd=clone, check=False)
     assert "predictions-*.jsonl" in failed.stderr
 
@@ -283,14 +286,46 @@ def test_image_answers(engine, clone, model):
     assert answer.headers["x-model-tag"] == str(model.tag)
 
 
-def test_model_that_fails_on_a_legal_category_is_not_saved(clone, model):
-    """It would fail the requests of others, too."""
-    train = (clone / "train.py").read_text()
-    (clone / "strict.py").write_text(train.replace('handle_unknown="ignore"', ""))
-    failed = run("python", "strict.py", cwd=clone, check=False)
+UNSERVABLE = {
+    "strict encoder": (
+        'handle_unknown="ignore"',
+        "",
+        ["legal record", "handle_unknown", "hydrogen"],
+    ),
+    "function of train.py": (
+        'remainder="passthrough"',
+        "remainder=FunctionTransformer(logs)",
+        ["needs logs, which the service does not find"],
+    ),
+    "lambda": (
+        'remainder="passthrough"',
+        "remainder=FunctionTransformer(lambda X: X)",
+        ["lambda", "define it in a module of its own"],
+    ),
+    "record type": ("fit, LabelledCar", "fit, Vague", ["Vague.owners needs ge and le"]),
+}
+MORE = """
+from sklearn.preprocessing import FunctionTransformer
+
+def logs(X):
+    return X
+
+class Vague(LabelledCar):
+    owners: int
+
+"""
+
+
+@pytest.mark.parametrize(("old", "new", "words"), UNSERVABLE.values(), ids=UNSERVABLE)
+def test_model_that_could_not_be_served_is_not_saved(clone, model, old, new, words):
+    """It would fail the requests of others, or the start of the service."""
+    train = (clone / "train.py").read_text().replace(old, new)
+    (clone / "bad.py").write_text(train.replace("def fit", MORE + "def fit"))
+    failed = run("python", "bad.py", cwd=clone, check=False)
     assert failed.returncode == 1
-    assert failed.stderr.startswith("The model fails on a legal record: nothing is saved.\n")
-    assert "hydrogen" in failed.stderr
+    assert failed.stderr.startswith("Nothing is saved. ")
+    for word in words:
+        assert word in failed.stderr
     assert "Traceback" not in failed.stderr
     assert bentoml.models.get("car_price:latest").tag == model.tag
 

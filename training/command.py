@@ -7,13 +7,14 @@ from pathlib import Path
 
 import bentoml
 import pandas as pd
-from bentoml.exceptions import NotFound
+from bentoml.exceptions import BentoMLException, NotFound
 from pydantic import BaseModel
 from sklearn.base import RegressorMixin
 from sklearn.dummy import DummyRegressor
 
+from serving.model import check_record_type
 from training.data import InvalidData, Split, load, split
-from training.model import evaluate, predict_legal, save
+from training.model import Unservable, evaluate, predict_legal, save
 
 Fit = Callable[[pd.DataFrame, pd.Series], RegressorMixin]
 
@@ -61,16 +62,23 @@ def main(description: str, fit: Fit, labelled: type[BaseModel], name: str, data:
     options = parser.parse_args()
     if options.if_missing and is_trained(options.name):
         return
-    source, parts = read(options.data, labelled)
-    model = fit(parts.X_train, parts.y_train)
     try:
-        predict_legal(model, parts.X_train, labelled)
-    except ValueError as error:
-        raise SystemExit(f"The model fails on a legal record: nothing is saved.\n{error}") from None
+        train(fit, labelled, options.name, options.data)
+    except (BentoMLException, Unservable) as error:
+        raise SystemExit(f"Nothing is saved. {error}") from None
+
+
+def train(fit: Fit, labelled: type[BaseModel], name: str, data: Path) -> None:
+    """Save a model of the data; raise BentoMLException or `Unservable` if it can't be served."""
+    *_, target = labelled.model_fields
+    check_record_type(labelled, target)
+    source, parts = read(data, labelled)
+    model = fit(parts.X_train, parts.y_train)
+    predict_legal(model, parts.X_train, labelled)
     metrics = evaluate(model, parts)
     dummy = evaluate(DummyRegressor().fit(parts.X_train, parts.y_train), parts)
     table = pd.DataFrame({"model": metrics, "always the mean": dummy})
     print(table.to_string(float_format="{:.4f}".format))
-    schema = labelled.model_json_schema()["properties"][parts.y_train.name]
-    target = {"name": parts.y_train.name, **{key: schema[key] for key in ("description", "unit")}}
-    print(f"Saved {save(options.name, model, parts.X_train, metrics, target, source).tag}")
+    schema = labelled.model_json_schema()["properties"][target]
+    about = {"name": target, "description": schema["description"], "unit": schema["unit"]}
+    print(f"Saved {save(name, model, parts.X_train, metrics, about, source).tag}")

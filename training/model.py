@@ -1,6 +1,7 @@
 """The fitted model: how good it is, and what is saved of it in the BentoML model store."""
 
 import hashlib
+import io
 import pickle
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -34,6 +35,10 @@ SCORES = {
 }
 
 
+class Unservable(Exception):
+    """The service could not serve the model; the message says why."""
+
+
 def as_fitted(model: RegressorMixin, X: pd.DataFrame) -> pd.DataFrame | np.ndarray:
     """Return features as what the model was fitted on: a DataFrame, or else an array."""
     return X if hasattr(model, "feature_names_in_") else X.to_numpy()
@@ -57,12 +62,18 @@ def evaluate(model: RegressorMixin, data: Split) -> dict[str, float]:
 
 
 def predict_legal(model: RegressorMixin, X: pd.DataFrame, labelled: type[BaseModel]) -> None:
-    """Predict a record with each legal category in turn; raise the model's ValueError if it can't.
+    """Predict a record with each legal category in turn; raise `Unservable` if the model can't.
 
     In the service it would fail all the requests that happen to be in one batch.
     """
     rows = specimens(labelled, X.iloc[0].to_dict())
-    model.predict(as_fitted(model, pd.DataFrame(rows, columns=X.columns)))
+    try:
+        model.predict(as_fitted(model, pd.DataFrame(rows, columns=X.columns)))
+    except ValueError as error:
+        raise Unservable(
+            "The model fails on a legal record. If that is for a category that the data lack, its "
+            f'encoder needs handle_unknown="ignore", or the like.\n{error}'
+        ) from error
 
 
 def seen(X: pd.DataFrame) -> dict[str, Any]:
@@ -85,6 +96,29 @@ def distribution(y_pred: np.ndarray) -> dict[float, float]:
     return {bound: float(np.mean(y_pred <= bound)) for bound in bounds}
 
 
+class Portable(pickle.Unpickler):
+    """Unpickles what the service can unpickle, too."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle names; raise `Unservable` if the service has no such thing."""
+        if module == "__main__":
+            raise Unservable(
+                f"The model needs {name}, which the service does not find in train.py: define it "
+                "in a module of its own, and name that in bentofile.yaml, too"
+            )
+        return super().find_class(module, name)
+
+
+def to_pickle(model: RegressorMixin) -> bytes:
+    """Pickle a model; raise `Unservable` if that can't be, or the service could not unpickle it."""
+    try:
+        pickled = pickle.dumps(model)
+    except (pickle.PicklingError, AttributeError) as error:  # of a lambda, of a local function
+        raise Unservable(f"{error}: define it in a module of its own") from error
+    Portable(io.BytesIO(pickled)).load()
+    return pickled
+
+
 def save(
     name: str,
     model: RegressorMixin,
@@ -93,8 +127,11 @@ def save(
     target: dict[str, str],
     source: bytes,
 ) -> bentoml.Model:
-    """Save a fitted model, with all that is to be known of its training, to the model store."""
-    pickled = pickle.dumps(model)
+    """Save a fitted model, with all that is to be known of its training, to the model store.
+
+    Raise `Unservable` as `to_pickle` does.
+    """
+    pickled = to_pickle(model)
     packages = ("bentoml", "scikit-learn", "numpy", "pandas")
     training = Training(
         trained_at=datetime.now(UTC),
