@@ -60,6 +60,7 @@ class Views:
     async def document(self, request: Request) -> Response:
         """Send the OpenAPI document with the address that was asked: Postman needs a whole one."""
         _, _, address = str(request.base_url).rstrip("/").partition("://")
-        scheme = request.headers.get("X-Forwarded-Proto", request.url.scheme)
+        schemes = request.headers.get("X-Forwarded-Proto", request.url.scheme)
+        scheme = schemes.partition(",")[0]  # each proxy may add one
         servers = [{"url": f"{scheme}://{address}"}]
         return JSONResponse({**self.service.openapi_spec, "servers": servers})

@@ -73,11 +73,11 @@ class RotatingFile:
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
         self.max_bytes = max_bytes
-        self.mended = False
+        self.mended = False  # is it as this process, or one before it, was to leave it?
 
     def write(self, data: bytes) -> None:
         """Append lines, to as many files as they need; raise OSError."""
-        if not self.mended:
+        if not self.mended or not self.path.exists():  # for others may take it away
             self.mend()
         while data:
             room = max(self.max_bytes - self.path.stat().st_size, 0)

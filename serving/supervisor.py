@@ -1,5 +1,6 @@
 """The supervisor, which BentoML makes with circus: it replaces dead workers, and ends in order."""
 
+import atexit
 import ctypes
 import errno
 import logging
@@ -9,12 +10,13 @@ import shutil
 import signal
 import socket
 import struct
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import psutil
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLException
 from circus import controller
@@ -38,21 +40,14 @@ def separate_metrics() -> None:
 
     Its folder is one for all servers of a BENTOML_HOME, and each of them empties it at its start.
     """
-    folder = Path(BentoMLContainer.bentoml_home.get(), "metrics", str(os.getpid()))
+    folder = Path(tempfile.gettempdir(), f"bentoml-metrics-{uuid4().hex}")
     BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
 
 
-def clear_metrics() -> None:
-    """Remove the metrics of servers that have ended."""
-    own = Path(BentoMLContainer.prometheus_multiproc_dir.get())
-    for folder in own.parent.glob("[0-9]*"):
-        if not psutil.pid_exists(int(folder.name)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def supervise() -> None:
-    """Take over the signals of circus, which BentoML is about to start."""
-    clear_metrics()
+    """Take over from circus, which BentoML is about to start, what it does at signals."""
+    metrics = BentoMLContainer.prometheus_multiproc_dir.get()
+    atexit.register(shutil.rmtree, metrics, ignore_errors=True)
     os.environ.pop("BENTOML_CONTAINERIZED", None)  # by which it knows where to replace no worker
     controller.SysHandler = Signals
     CircusSocket.bind = bind

@@ -48,6 +48,7 @@ def test_page_may_contact_nobody_else(client):
     [
         ({"Host": "houses.example:8080"}, "http://houses.example:8080"),
         ({"Host": "houses.example", "X-Forwarded-Proto": "https"}, "https://houses.example"),
+        ({"Host": "houses.example", "X-Forwarded-Proto": "https, http"}, "https://houses.example"),
         ({"Host": '"<['}, None),
     ],
     ids=str,

@@ -76,6 +76,15 @@ def test_half_line_of_a_killed_process_is_cut_off(tmp_path):
     assert path.read_bytes() == b'{"number": 1}\n{"number": 2}\n'
 
 
+def test_file_that_was_taken_away_is_begun_anew(tmp_path):
+    """As whoever ships logs does; nothing is lost."""
+    file = RotatingFile(tmp_path / "predictions-1.jsonl", 1000)
+    file.write(b"1\n")
+    file.path.unlink()
+    file.write(b"2\n")
+    assert file.path.read_bytes() == b"2\n"
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 64 KiB."""

@@ -128,18 +128,17 @@ def test_metrics_of_a_dead_worker_are_what_it_did_and_nothing_that_goes_on(model
 
 
 def test_metrics_are_those_of_one_server(model, tmp_path):
-    """Though another one uses the same model store; what it leaves there, the next one removes."""
-    folders = Path(os.environ["BENTOML_HOME"], "metrics")
-    with serving("bentoml", "serve", log=tmp_path / "first") as first:
+    """Though another one uses the same model store; and they go when it ends."""
+    first_log, second_log = tmp_path / "first", tmp_path / "second"
+    (folder := tmp_path / "metrics").mkdir()
+    with serving("bentoml", "serve", log=first_log, TMPDIR=str(folder)) as first:
         first.post("/predict", json=EXAMPLE)
-        with serving("bentoml", "serve", log=tmp_path / "second") as second:
+        with serving("bentoml", "serve", log=second_log, TMPDIR=str(folder)) as second:
             assert total(first, "prediction_value_count") == 1
             assert total(second, "prediction_value_count") == 0
-        assert Path(folders, str(second.server.pid)).exists()
-        with serving("bentoml", "serve", log=tmp_path / "third") as third:
-            assert {first.server.pid, third.server.pid} <= {int(f.name) for f in folders.iterdir()}
-            assert not Path(folders, str(second.server.pid)).exists()
-            assert total(first, "prediction_value_count") == 1
+            assert len([*folder.glob("bentoml-metrics-*")]) == 2
+        assert total(first, "prediction_value_count") == 1
+    assert not [*folder.glob("bentoml-metrics-*")]
 
 
 def test_end_of_the_service_replaces_no_worker(model, tmp_path):

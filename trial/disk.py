@@ -12,7 +12,6 @@ from trial.service import Home, serving
 from trial.size import Size
 
 CLIENTS = 16
-METRICS = "metrics"  # in BENTOML_HOME
 TARGET = "predictions go on"
 
 
@@ -23,14 +22,17 @@ def full_disk(home: Home, size: Size) -> Iterator[Row]:
         return
     with (
         small_disk(home.folder / "logs", 64) as logs,
-        small_disk(home.folder / METRICS, 1000) as metrics,
+        small_disk(home.folder / "metrics", 1000) as metrics,
         (logs / "log").open("wb") as log,
-        serving(home, log, PREDICTION_LOG=str(logs)) as service,
+        serving(home, log, PREDICTION_LOG=str(logs), TMPDIR=str(metrics)) as service,
     ):
         yield row("both logs", load(service, CLIENTS, size.seconds))
         fill(metrics)
         yield row("metrics, later", load(service, CLIENTS, size.seconds))
-    with small_disk(home.folder / METRICS, 32), serving(home) as service:
+    with (
+        small_disk(home.folder / "metrics", 32) as metrics,
+        serving(home, TMPDIR=str(metrics)) as service,
+    ):
         yield row("metrics, from the start", load(service, CLIENTS, size.seconds))
 
 
