@@ -170,7 +170,7 @@ def card_app(reference: RecordModel) -> Starlette:
 
     @cache
     def card() -> dict[str, Any]:
-        model = reference.resolve()
+        model = bentoml.get_current_service().model  # what is in the store may be another by now
         features = described(reference.record_type)
         card = ModelCard(**model.info.metadata, tag=str(model.tag), features=features)
         return card.model_dump(mode="json")

@@ -63,6 +63,7 @@ def test_worker_that_cannot_start_leaves_the_others_alone(model, tmp_path):
         dead.kill()
         wait_until(lambda: "Worker could not start" in log.read_text(), log)
         assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        assert client.get("/model").json()["tag"] == str(model.tag)
         assert other.is_running()
     assert client.server.returncode == 0
 
