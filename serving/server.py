@@ -21,7 +21,7 @@ from serving.edge import Edge
 
 # What BentoML gives uvicorn if its command line says nothing.
 BENTOML_KEEP_ALIVE, BENTOML_SHUTDOWN_TIMEOUT = 5, None
-# In one worker; each takes a file, of which so many others are open at most.
+# In one worker; each takes a file, of which it has so many others open at most.
 MAX_CONNECTIONS, OTHER_FILES = 4096, 256
 # libuv accepts one connection of a listener in a turn of the event loop (its pull request 3696),
 # which takes 10 ms at full load: clients with a connection for each request got half as many
@@ -93,14 +93,15 @@ class Server(uvicorn.Server):
             self.keep_aside(connection, MOST_TIMES_ASIDE)
 
     def keep_aside(self, connection: Connection, times: int) -> None:
-        """Let a client in once it has waited as long as it should, or so many times too short."""
-        if times and (times == MOST_TIMES_ASIDE or arrived(connection) == select.POLLIN):
-            self.aside[connection] = connection.loop.call_later(
-                uniform(*ASIDE_SECONDS),  # noqa: S311
-                self.keep_aside,
-                connection,
-                times - 1,
-            )
+        """Keep a client aside for a while, and again if it has asked in the meantime."""
+        seconds = uniform(*ASIDE_SECONDS)  # noqa: S311
+        look = connection.loop.call_later(seconds, self.look_at, connection, times - 1)
+        self.aside[connection] = look
+
+    def look_at(self, connection: Connection, times: int) -> None:
+        """Let a client in that has waited as long as it should, or so many times too short."""
+        if times and arrived(connection) == select.POLLIN:
+            self.keep_aside(connection, times)
         else:
             self.let_in(connection)
 
@@ -167,4 +168,4 @@ def allow_files(wanted: int) -> int:
         most = min(most, hard)
     if soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most - OTHER_FILES
+    return max(most - OTHER_FILES, most // 2)

@@ -377,6 +377,15 @@ def test_client_that_ends_its_side_is_answered(connection, sent):
     assert len(answers(connection)) == sent.count(b"HTTP/1.1")
 
 
+def test_few_files_are_enough(model, tmp_path):
+    """For as many connections as there may be then."""
+    few = "ulimit -n 256; exec bentoml serve"
+    with serving("bash", "-c", few, log=tmp_path / "log") as client, ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(connect(client))
+        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+
+
 def test_more_listeners_leave_the_others_as_they_are():
     """A listener of another worker that blocks would stop its event loop."""
     with socket.create_server(("127.0.0.1", 0)) as supervisor:
