@@ -18,6 +18,7 @@ from serving.refusal import (
     RETRY_AFTER,
     Busy,
     Refusal,
+    encoded,
     internal_error,
     not_json,
     shutting_down,
@@ -244,10 +245,12 @@ def new_id() -> str:
 
 
 def check_headers(headers: Mapping[bytes, bytes], max_body_bytes: int) -> None:
-    """Raise `Refusal` if the headers announce no JSON (415) or too much of it (413)."""
+    """Raise `Refusal` if the headers announce no plain JSON (415) or too much of it (413)."""
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media_type != b"application/json":
         raise not_json()
+    if b"content-encoding" in headers:
+        raise encoded()
     length = headers.get(b"content-length", b"0")
     # int() refuses to read thousands of digits.
     if len(length) > 18 or int(length) > max_body_bytes:

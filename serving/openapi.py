@@ -106,7 +106,7 @@ def json_schemas(apis: Mapping[str, Any]) -> tuple[dict[str, Json], dict[str, Js
     schemas = rest["$defs"]
     for schema in schemas.values():
         for field in schema.get("properties", {}).values():  # an Enum has none
-            if "unit" in field:  # of which Swagger UI and Postman show nothing
+            if field.get("unit"):  # of which Swagger UI and Postman show nothing
                 field["description"] += f" ({field['unit']})"
     return {name: used[name, "validation"] for name in apis}, schemas
 

@@ -30,6 +30,14 @@ KIND_OF_ERROR = {
     "too_long": "too_many",
 }
 
+# What to do about a body that is no record, or no array of 1 to so many.
+WHOLE = {
+    "model_type": "Send one record, as a JSON object",
+    "list_type": "Send records, as a JSON array",
+    "too_short": "Send at least {min_length} record",
+    "too_long": "Send at most {max_length} records, not {actual_length}",
+}
+
 
 class Records(bentoml.IODescriptor):
     """The body of a prediction request: a record, or an array of records."""
@@ -119,7 +127,9 @@ def faults(error: ValidationError) -> Iterator[Fault]:
         name = str(place[-1]) if place else "The body"
         if place and isinstance(place[-1], int):
             name = f"Record {name}"
-        if kind == "missing":
+        if not place and kind in WHOLE:
+            reason = WHOLE[kind].format_map(fault.get("ctx", {}))
+        elif kind == "missing":
             reason = f"No {name} provided"
         elif kind == "extra_forbidden":
             name = shorten(name)

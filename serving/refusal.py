@@ -58,6 +58,11 @@ def not_json() -> Refusal:
     return Refusal(415, "Send the header Content-Type: application/json")
 
 
+def encoded() -> Refusal:
+    """Return the answer to a body that is compressed, or the like."""
+    return Refusal(415, "Send the body as it is, without the header Content-Encoding")
+
+
 def internal_error(request_id: str) -> Refusal:
     """Return the answer to a request that failed through no fault of its own."""
     return Refusal(500, f"Internal error; report it with request ID {request_id}")

@@ -114,6 +114,13 @@ def test_anything_else_is_not(client, headers):
     assert answer.json() == {"message": "Send the header Content-Type: application/json"}
 
 
+def test_body_that_is_compressed_is_refused_as_such(client):
+    """415: it is not looked into."""
+    answer = client.post("/measure", headers=JSON | {"Content-Encoding": "gzip"}, content="{}")
+    assert answer.status_code == 415
+    assert "without the header Content-Encoding" in answer.json()["message"]
+
+
 @pytest.mark.parametrize("announced", [True, False])
 def test_too_large_a_body_is_refused(client, announced):
     """413, whether or not Content-Length tells; a body of the limit passes."""

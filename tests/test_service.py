@@ -103,11 +103,8 @@ BAD_RECORDS = {
         raw("RM", '6, "RM": 7, "AGE": 1, "AGE": 2'),
         {"RM": "RM is given 2 times", "AGE": "AGE is given 3 times"},
     ),
-    "array": (
-        [EXAMPLE],
-        'The body should be an object, got [{"CRIM": 15.02, "ZN": 0.0, "INDUS": ...',
-    ),
-    "number": (7, "The body should be an object, got 7"),
+    "array": ([EXAMPLE], "Send one record, as a JSON object"),
+    "number": (7, "Send one record, as a JSON object"),
 }
 
 
@@ -154,9 +151,9 @@ def test_body_that_is_not_json_is_refused(client, path, body):
 
 
 BAD_BATCHES = {
-    "empty": ([], "List should have at least 1 item"),
-    "too long": ([EXAMPLE] * 1001, "List should have at most 1000 items"),
-    "one record": (EXAMPLE, "The body should be a valid array"),
+    "empty": ([], "Send at least 1 record"),
+    "too long": ([EXAMPLE] * 1001, "Send at most 1000 records, not 1001"),
+    "one record": (EXAMPLE, "Send records, as a JSON array"),
 }
 
 
