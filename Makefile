@@ -20,7 +20,7 @@ report: $(READY)
 	@$(BIN)/python report.py
 
 drift: $(READY)
-	@$(BIN)/python drift.py $(LOG)
+	@$(BIN)/python drift.py $(or $(LOG),$(error Say where the prediction log is: make drift LOG=FOLDER))
 
 test: $(READY)
 	@$(BIN)/python -m pytest

@@ -72,7 +72,7 @@ def read_log(folder: Path, tag: str, columns: list[str]) -> tuple[pd.DataFrame, 
         except (ValueError, TypeError, LookupError):
             raise InvalidLog(f"{place} is damaged: remove it") from None
     if not rows:
-        others = f", only {in_words(tags)}" if tags else ""
+        others = f", only {in_words(tags)}; restart the service for the newest" if tags else ""
         raise InvalidLog(f"The log in {folder} has no rows of the newest model, {tag}{others}")
     return pd.DataFrame(rows, columns=columns), tags
 

@@ -1,6 +1,9 @@
 """Runtime settings, read from the environment."""
 
 import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from bentoml.exceptions import BentoMLConfigException
@@ -39,6 +42,16 @@ def reachable(origins: str) -> str:
     return origins
 
 
+def folder(path: str) -> str:
+    """Return the path of a folder, which need not be there yet; raise PydanticCustomError."""
+    if not path:
+        return path
+    expanded = Path(path).expanduser()
+    if expanded.exists() and not expanded.is_dir():
+        raise PydanticCustomError("folder", "Input should be a folder")
+    return str(expanded)
+
+
 class Settings(BaseSettings):
     """Each setting is the environment variable of its name in capitals."""
 
@@ -48,7 +61,8 @@ class Settings(BaseSettings):
         "", pattern=TAG, description="Model to serve, if not the newest; a Bento has its own"
     )
     api_keys: Annotated[SecretStr, AfterValidator(usable)] = Field(
-        SecretStr(""), description="Keys, comma-separated, of which a caller needs one"
+        SecretStr(""),
+        description="Keys of 16 characters or more, comma-separated, of which a caller needs one",
     )
     cors_origins: Annotated[str, AfterValidator(reachable)] = Field(
         "", description="Origins, comma-separated, whose web pages may call, or *"
@@ -69,7 +83,9 @@ class Settings(BaseSettings):
         8, gt=0, description="Seconds for the requests in progress when the service is stopped"
     )
     access_log: Literal["text", "json", "off"] = Field("text", description="text, json or off")
-    prediction_log: str = Field("", description="Folder for the prediction log; none without")
+    prediction_log: Annotated[str, AfterValidator(folder)] = Field(
+        "", description="Folder for the prediction log; none without"
+    )
     prediction_log_sample: float = Field(
         1, ge=0, le=1, description="Share of the requests that it takes"
     )
@@ -101,6 +117,15 @@ def load_settings() -> Settings:
     except ValidationError as error:
         faults = (f"{told(fault)}: {fault['msg']}" for fault in error.errors())
         raise BentoMLConfigException("; ".join(faults)) from None
+
+
+def misspelled(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each variable that is no setting, but nearly one, and the setting."""
+    settings = [name.upper() for name in Settings.model_fields]
+    for name in variables:
+        for meant in get_close_matches(name.upper(), settings, n=1, cutoff=0.9):
+            if name.upper() != meant:
+                yield name, meant
 
 
 def told(fault: ErrorDetails) -> str:

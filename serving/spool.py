@@ -58,7 +58,8 @@ class Spool:
         except OSError as error:
             self.lost.inc(len(items))
             if not self.failing:
-                logger.warning("%s: dropped and counted until it works again", error)
+                counter = f"{self.lost._name}_total"
+                logger.warning("%s; until it works again, %s counts what is lost", error, counter)
             self.failing = True
 
     def close(self) -> None:

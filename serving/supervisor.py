@@ -25,6 +25,8 @@ from circus.sighandler import SysHandler
 from circus.sockets import CircusSocket
 from tornado import gen
 
+from serving.settings import misspelled
+
 logger = logging.getLogger("bentoml.serve")
 
 RETRY_SECONDS = 0.1
@@ -46,6 +48,8 @@ def separate_metrics() -> None:
 
 def supervise() -> None:
     """Take over from circus, which BentoML is about to start, what it does at signals."""
+    for name, meant in misspelled(os.environ):
+        logger.warning("%s is no setting: is %s meant?", name, meant)
     metrics = BentoMLContainer.prometheus_multiproc_dir.get()
     atexit.register(shutil.rmtree, metrics, ignore_errors=True)
     os.environ.pop("BENTOML_CONTAINERIZED", None)  # by which it knows where to replace no worker

@@ -4,7 +4,7 @@ import pytest
 from bentoml.exceptions import BentoMLConfigException
 from conftest import run
 
-from serving.settings import Settings, load_settings
+from serving.settings import Settings, load_settings, misspelled
 
 LONG = "a-key-of-17-signs"
 
@@ -17,6 +17,23 @@ def test_wrong_settings_are_named_without_a_traceback():
     assert "WORKERS=0: Input should be greater than or equal to 1" in failed.stderr
     assert "MODEL=a b: String should match pattern" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_log_that_is_no_folder_is_refused(monkeypatch, tmp_path):
+    """Or each line would be lost; the folder itself need not be there, nor be spelled out."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PREDICTION_LOG", str(tmp_path / "file"))
+    with pytest.raises(BentoMLConfigException, match=r"PREDICTION_LOG=.*file: .* be a folder"):
+        load_settings()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Settings(prediction_log="~/new").prediction_log == str(tmp_path / "new")
+    assert Settings(prediction_log="").prediction_log == ""
+
+
+def test_misspelled_setting_is_told():
+    """Above all one without which there are no keys; other variables mean something else."""
+    variables = ["API_KEY", "WORKER", "workers", "PORT", "PATH", "OPENAI_API_KEY", "MODEL_TAG"]
+    assert list(misspelled(variables)) == [("API_KEY", "API_KEYS"), ("WORKER", "WORKERS")]
 
 
 @pytest.mark.parametrize(
