@@ -73,7 +73,7 @@ class Signals(SysHandler):
 
     When a worker has died: replace it at once. BentoML looks for dead ones every 10 s, and in a
     container it replaces none: those that are left go on, and nobody learns of it. One that ended
-    itself could not start; if none is left, neither could another, so that the service ends.
+    itself, with an error, could not start, and nor could the next one: if none is left, end.
 
     When told to end, or when its terminal ends: end the workers, and stop to listen as soon as
     nobody waits to be accepted. circus closes its socket last of all, which resets whoever has
@@ -102,7 +102,7 @@ class Signals(SysHandler):
         try:
             ended = ended_child()
             if ended and ended.si_pid in workers and has_failed(ended):
-                self.give_up()
+                self.give_up(ended.si_status)
                 return
             await arbiter.manage_watchers()
         except ChildProcessError:  # circus was faster
@@ -118,11 +118,11 @@ class Signals(SysHandler):
         """Return the processes that circus has started."""
         return {pid for watcher in self.controller.arbiter.watchers for pid in watcher.processes}
 
-    def give_up(self) -> None:
+    def give_up(self, status: int) -> None:
         """Leave to BentoML's next look a worker that could not start; end if there is no other."""
         arbiter = self.controller.arbiter
         arbiter.reap_processes()
-        logger.error("Worker could not start")
+        logger.error("Worker ended by exit status %d", status)
         if not self.workers():
             arbiter._exception = BentoMLException("No worker can start: the log says why")
             self.quit()

@@ -48,7 +48,7 @@ def test_service_that_cannot_start_ends(workers, model, tmp_path):
     failed = run("bentoml", "serve", check=False, cwd=tmp_path, **env)
     assert failed.returncode == 1
     assert "ZeroDivisionError" in failed.stdout
-    assert failed.stdout.count("Worker could not start") == int(workers)
+    assert failed.stdout.count("Worker ended by exit status 3\n") == int(workers)
     assert failed.stderr.endswith("No worker can start: the log says why\n")
 
 
@@ -61,7 +61,7 @@ def test_worker_that_cannot_start_leaves_the_others_alone(model, tmp_path):
         dead, other = workers(client.server)
         shutil.rmtree(store / "models" / "house_price")
         dead.kill()
-        wait_until(lambda: "Worker could not start" in log.read_text(), log)
+        wait_until(lambda: "Worker ended by exit status 3\n" in log.read_text(), log)
         assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
         assert client.get("/model").json()["tag"] == str(model.tag)
         assert other.is_running()
