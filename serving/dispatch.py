@@ -128,9 +128,8 @@ class Predictor:
 class NoWait(Optimizer):
     """Lets a batch go once the one before is done, for which BentoML looks every ms.
 
-    BentoML's waits for as long as batches waited lately, and learns that anew every 5 s at most: a
-    client alone after a burst got half as many answers ("batches that go at once" in
-    benchmarks/README.md).
+    BentoML's waits for as long as batches waited lately, and learns that anew every 5 s at most:
+    after a burst the few who are left would wait for others who do not come.
     """
 
     def __init__(self, max_latency: float, queue_seconds: Histogram) -> None:
