@@ -27,9 +27,9 @@ MAX_CONNECTIONS, OTHER_FILES = 4096, 256
 # which takes 10 ms at full load: clients with a connection for each request got half as many
 # answers. To look at all of these costs a new connection 0.05 ms.
 LISTENERS = 32
-# At most what Retry-After says, so that nobody who waits as long is set aside; at random, for those
-# who came together would come together again.
-ASIDE_SECONDS = 0.8, 1
+# Less than Retry-After says, so that nobody who waits as long is set aside again, though the look
+# may be late; at random, for those who came together would come together again.
+ASIDE_SECONDS = 0.7, 0.9
 # Who has not waited so long is set aside again, so many times in all.
 MOST_TIMES_ASIDE = 4
 GONE = getattr(select, "POLLRDHUP", 0)  # of Linux: the client has closed, at least its side
