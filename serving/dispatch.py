@@ -75,7 +75,7 @@ class Predictor:
         return self.present == 1 and not self.dispatcher._sema.is_locked()
 
     def is_brief(self, rows: list[Row]) -> bool:
-        """Tell whether the model predicts rows in less time than a thread is worth."""
+        """Tell whether the event loop may wait while the model predicts rows."""
         return len(rows) <= MAX_INLINE_ROWS and self.inline_seconds <= MAX_INLINE_SECONDS
 
     async def predict(self, requests: Sequence[list[Row]]) -> list[list[float]]:

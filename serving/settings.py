@@ -46,8 +46,12 @@ def folder(path: str) -> str:
     """Return the path of a folder, which need not be there yet; raise PydanticCustomError."""
     if not path:
         return path
-    expanded = Path(path).expanduser()
-    if expanded.exists() and not expanded.is_dir():
+    try:
+        expanded = Path(path).expanduser()
+        usable = expanded.is_dir() or not expanded.exists()
+    except (OSError, RuntimeError):  # of a name too long, of an unknown user
+        usable = False
+    if not usable:
         raise PydanticCustomError("folder", "Input should be a folder")
     return str(expanded)
 

@@ -44,14 +44,13 @@ def separate_metrics() -> None:
     """
     folder = Path(tempfile.gettempdir(), f"bentoml-metrics-{uuid4().hex}")
     BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def supervise() -> None:
     """Take over from circus, which BentoML is about to start, what it does at signals."""
     for name, meant in misspelled(os.environ):
         logger.warning("%s is no setting: is %s meant?", name, meant)
-    metrics = BentoMLContainer.prometheus_multiproc_dir.get()
-    atexit.register(shutil.rmtree, metrics, ignore_errors=True)
     os.environ.pop("BENTOML_CONTAINERIZED", None)  # by which it knows where to replace no worker
     controller.SysHandler = Signals
     CircusSocket.bind = bind
@@ -129,7 +128,8 @@ class Signals(SysHandler):
 
     def handle_hup(self) -> None:
         """End the service; circus would replace its workers."""
-        self.quit()
+        if not self.told:  # a shell tells it twice
+            self.quit()
 
     def quit(self) -> None:
         """End the service."""

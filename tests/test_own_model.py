@@ -300,7 +300,7 @@ UNSERVABLE = {
     "lambda": (
         'remainder="passthrough"',
         "remainder=FunctionTransformer(lambda X: X)",
-        ["lambda", "define it in a module of its own"],
+        ["lambda", "a function has to have a name"],
     ),
     "record type": ("fit, LabelledCar", "fit, Vague", ["Vague.owners needs ge and le"]),
 }

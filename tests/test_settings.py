@@ -22,9 +22,10 @@ def test_wrong_settings_are_named_without_a_traceback():
 def test_log_that_is_no_folder_is_refused(monkeypatch, tmp_path):
     """Or each line would be lost; the folder itself need not be there, nor be spelled out."""
     (tmp_path / "file").touch()
-    monkeypatch.setenv("PREDICTION_LOG", str(tmp_path / "file"))
-    with pytest.raises(BentoMLConfigException, match=r"PREDICTION_LOG=.*file: .* be a folder"):
-        load_settings()
+    for path in (str(tmp_path / "file"), "~nobody-here/log", "x" * 1000):
+        monkeypatch.setenv("PREDICTION_LOG", path)
+        with pytest.raises(BentoMLConfigException, match=f"PREDICTION_LOG={path}: .* be a folder"):
+            load_settings()
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Settings(prediction_log="~/new").prediction_log == str(tmp_path / "new")
     assert Settings(prediction_log="").prediction_log == ""

@@ -48,7 +48,7 @@ def test_service_that_cannot_start_ends(workers, model, tmp_path):
     failed = run("bentoml", "serve", check=False, cwd=tmp_path, **env)
     assert failed.returncode == 1
     assert "ZeroDivisionError" in failed.stdout
-    assert failed.stdout.count("Worker ended by exit status 3\n") == int(workers)
+    assert "Worker ended by exit status 3\n" in failed.stdout
     assert failed.stderr.endswith("No worker can start: the log says why\n")
 
 
@@ -72,7 +72,8 @@ def test_worker_that_cannot_start_leaves_the_others_alone(model, tmp_path):
 def test_service_ends_with_its_terminal(wrapper, survives, model, tmp_path):
     """Or else its port would stay taken; unless it was started to stay."""
     with serving(*wrapper, "bentoml", "serve", log=tmp_path / "log") as client:
-        client.server.send_signal(signal.SIGHUP)
+        for _ in range(2):  # as a shell does
+            client.server.send_signal(signal.SIGHUP)
         if survives:
             time.sleep(1)
             assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}

@@ -113,8 +113,9 @@ def to_pickle(model: RegressorMixin) -> bytes:
     """Pickle a model; raise `Unservable` if that can't be, or the service could not unpickle it."""
     try:
         pickled = pickle.dumps(model)
-    except (pickle.PicklingError, AttributeError) as error:  # of a lambda, of a local function
-        raise Unservable(f"{error}: define it in a module of its own") from error
+    except (pickle.PicklingError, AttributeError, TypeError) as error:  # of a lambda, a lock, ...
+        words = "a function has to have a name, and a module of its own"
+        raise Unservable(f"{error}: {words}") from error
     Portable(io.BytesIO(pickled)).load()
     return pickled
 
