@@ -170,7 +170,8 @@ def card_app(reference: RecordModel) -> Starlette:
 
     @cache
     def card() -> dict[str, Any]:
-        model = bentoml.get_current_service().model  # what is in the store may be another by now
+        # What the Service's attribute gives, too, and keeps: the store may have lost it by now.
+        model = reference.__get__(reference, type(reference))
         features = described(reference.record_type)
         card = ModelCard(**model.info.metadata, tag=str(model.tag), features=features)
         return card.model_dump(mode="json")
