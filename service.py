@@ -15,7 +15,7 @@ import bentoml
 from pydantic import Field, TypeAdapter
 
 from house import EXAMPLE, FEATURES, NAME, House
-from serving.framework import TabularService
+from serving._bentoml.service import TabularService
 from serving.image import ENVS, IMAGE
 from serving.model import RecordModel, card_app, specimens
 from serving.records import Prediction, Predictions, Records, Row

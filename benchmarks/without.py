@@ -11,17 +11,19 @@ from prometheus_client import Histogram
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving import metrics_files
+from serving._bentoml import metrics_files
 
 measure = os.environ.get("WITHOUT", "")
 if measure == "process ID asked for once":
     metrics_files.process_id = os.getpid
 metrics_files.install()  # before there are any metrics
 
-from serving import connection, dispatch, framework, server  # noqa: E402
-from serving.metrics import Values  # noqa: E402
+from serving._bentoml import batching as dispatch  # noqa: E402
+from serving._bentoml import connection, server  # noqa: E402
+from serving._bentoml import service as framework  # noqa: E402
+from serving.observability.metrics import Values  # noqa: E402
+from serving.observability.telemetry import RequestMetrics  # noqa: E402
 from serving.records import Prediction, Records, Row  # noqa: E402
-from serving.telemetry import RequestMetrics  # noqa: E402
 
 
 def bentomls_http() -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import bentoml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from serving.refusal import Refusal
+from serving.errors import Refusal
 
 Row = tuple[Any, ...]
 Place = tuple[str | int, ...]

@@ -8,8 +8,8 @@ import numpy as np
 import sklearn
 from prometheus_client import Counter
 
-from serving.metrics import describe_model
 from serving.model import Training, read_pickle
+from serving.observability.metrics import describe_model
 from serving.records import Row
 
 OUTSIDE = Counter(

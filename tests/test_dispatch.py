@@ -9,9 +9,9 @@ import pytest
 from bentoml._internal.marshal.dispatcher import CorkDispatcher
 from prometheus_client import REGISTRY
 
-from serving.dispatch import Predictor
+from serving._bentoml.batching import Predictor
+from serving.errors import Busy
 from serving.records import Predictions
-from serving.refusal import Busy
 
 
 class Body:

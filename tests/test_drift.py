@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 from drift import BINS, MIN_ROWS, InvalidLog, align, compare, draw, read_log, stability_index
 from house import FEATURES, LabelledHouse
-from serving.prediction_log import PredictionLog
+from serving.observability.prediction_log import PredictionLog
 from serving.regressor import Regressor
 from serving.settings import Settings
 from train import DATA

@@ -10,10 +10,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving.body import Body
-from serving.edge import Edge
-from serving.keys import BASIC
-from serving.refusal import Refusal
+from serving.errors import Refusal
+from serving.http.app import Edge
+from serving.http.auth import BASIC
+from serving.http.body import Body
 from serving.settings import Settings
 
 JSON = {"Content-Type": "application/json"}

@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 
 from house import EXAMPLE
 from service import HousePrice
-from serving.dispatch import NoWait
-from serving.framework import REPLACED
+from serving._bentoml.batching import NoWait
+from serving._bentoml.service import REPLACED
 
 
 @pytest.fixture

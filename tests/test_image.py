@@ -74,7 +74,7 @@ def test_image_holds_what_serving_needs_and_nothing_else(image):
     assert "sklearn" in packages
     assert not {"pandas", "pytest", "ruff", "uv", "tqdm"} & set(packages)
     files = inside("cd /home/bentoml/bento/src && find . -name '*.pyc' -prune -o -type f -print")
-    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").glob("*.py")}
+    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
     assert {name[2:] for name in files.split()} - {"bentofile.yaml", "requirements.txt"} == {
         "service.py",
         "house.py",

@@ -5,8 +5,8 @@ from base64 import b64encode
 
 import pytest
 
-from serving.keys import BASIC, BEARER, Keys
-from serving.refusal import Refusal
+from serving.errors import Refusal
+from serving.http.auth import BASIC, BEARER, Keys
 
 FIRST, SECOND = "first-key-of-two", "second/key+of=two"
 

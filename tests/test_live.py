@@ -15,7 +15,7 @@ from conftest import ROOT, TUTORIAL, is_ready, run, serving, wait_until
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from house import EXAMPLE
-from serving.keys import BASIC
+from serving.http.auth import BASIC
 from train import DATA
 
 KEYS = ("first-key-of-the-tests", "second-key-of-the-tests")
@@ -205,7 +205,7 @@ def test_bento_holds_what_serving_needs_and_nothing_else(bento, model):
     """The service, its record type and the model; no tests, data or training code."""
     src = bento.path_of("src")
     files = {path.relative_to(src).as_posix() for path in Path(src).rglob("*.py")}
-    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").glob("*.py")}
+    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
     assert files == {"service.py", "house.py"} | ours
     assert not Path(src, "data").exists()
     assert [info.tag for info in bento.info.all_models] == [model.tag]

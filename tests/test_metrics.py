@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from serving.metrics import Values, count_worker
+from serving.observability.metrics import Values, count_worker
 from serving.records import FAULT_KINDS
 
 BOUNDS = (10.0, 20.5, 30.0)
@@ -99,7 +99,7 @@ def scraped(tmp_path, monkeypatch):
 
 WORKER = """
 import sys
-from serving.metrics import LIVE, STARTS, count_worker
+from serving.observability.metrics import LIVE, STARTS, count_worker
 count_worker()
 print("ready", flush=True)
 sys.stdin.read()

@@ -7,14 +7,14 @@ import sys
 import pytest
 from conftest import run
 
-from serving.metrics_files import MetricsFile
+from serving._bentoml.metrics_files import MetricsFile
 
 # Counts in two processes; the kernel may be asked once in each for its ID.
 COUNT = """
 import os
 from unittest.mock import Mock
 os.getpid = Mock(side_effect=os.getpid)
-from serving import metrics_files
+from serving._bentoml import metrics_files
 metrics_files.install()
 from prometheus_client import Counter
 counter = Counter("n", "n")

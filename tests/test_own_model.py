@@ -262,7 +262,7 @@ def test_bento_holds_the_record_type_and_serves(clone, model, tmp_path):
     built = run("bentoml", "build", "--output", "tag", cwd=clone)
     bento = bentoml.bentos.get(built.stdout.strip().removeprefix("__tag__:"))
     src = Path(bento.path_of("src"))
-    ours = {f"serving/{path.name}" for path in (ROOT / "serving").glob("*.py")}
+    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
     files = {path.relative_to(src).as_posix() for path in src.rglob("*.py")}
     assert files == {"service.py", "car.py"} | ours
     with serving("bentoml", "serve", str(bento.tag), log=tmp_path / "log") as client:

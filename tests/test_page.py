@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import pytest
 
-from serving.page import SCRIPT
+from serving.http.docs_page import SCRIPT
 
 
 def test_page_is_the_services_own(client):

@@ -9,7 +9,7 @@ from conftest import TUTORIAL, serving
 from prometheus_client import REGISTRY
 
 from house import EXAMPLE, FEATURES
-from serving.prediction_log import FILES, PredictionLog, RotatingFile
+from serving.observability.prediction_log import FILES, PredictionLog, RotatingFile
 from serving.settings import Settings
 
 

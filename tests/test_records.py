@@ -8,8 +8,8 @@ from pydantic import TypeAdapter, create_model
 
 from house import EXAMPLE, FEATURES
 from service import HouseBody, HousesBody
+from serving.errors import Refusal
 from serving.records import MAX_FAULTS, Prediction, Predictions, Records
-from serving.refusal import Refusal
 
 
 def complaint(spec, body):

@@ -15,8 +15,8 @@ import pytest
 from conftest import TUTORIAL, no_linux, serving, wait_until
 
 from house import EXAMPLE
-from serving.refusal import MAX_HEAD
-from serving.server import duplicates
+from serving._bentoml.server import duplicates
+from serving.errors import MAX_HEAD
 
 BODY = json.dumps(EXAMPLE).encode()
 

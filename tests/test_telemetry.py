@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT
 from prometheus_client import REGISTRY
 
-from serving.spool import FLUSH_SECONDS
-from serving.telemetry import AccessLog, RequestMetrics
+from serving.observability.background_writer import FLUSH_SECONDS
+from serving.observability.telemetry import AccessLog, RequestMetrics
 
 LABELS = {"service_name": "", "service_version": "not available", "runner_name": "None"}
 
@@ -88,7 +88,7 @@ def test_lines_that_nobody_takes_are_counted(monkeypatch):
 def test_reader_that_has_stopped_reading_does_not_hold_up_the_end():
     """The lines are lost to it, and the process ends all the same."""
     script = """
-from serving.telemetry import AccessLog
+from serving.observability.telemetry import AccessLog
 log = AccessLog("text")
 for _ in range(10_000):
     log.add("GET", "/", 200, 0.001, "abc")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.refusal import MAX_HEAD, RETRY_AFTER, Refusal, head_too_large, too_slow
+from serving.errors import MAX_HEAD, RETRY_AFTER, Refusal, head_too_large, too_slow
 
 if TYPE_CHECKING:
-    from serving.server import Server
+    from serving._bentoml.server import Server
 
 # Requests that wait for the answers to those before them; a read of uvloop's can hold thousands.
 MAX_PIPELINE = 16

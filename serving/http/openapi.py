@@ -7,9 +7,7 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from serving.keys import OPEN, WORDS
-from serving.model import ModelCard
-from serving.refusal import (
+from serving.errors import (
     Busy,
     Refusal,
     head_too_large,
@@ -20,6 +18,8 @@ from serving.refusal import (
     too_late,
     too_slow,
 )
+from serving.http.auth import OPEN, WORDS
+from serving.model import ModelCard
 from serving.settings import Settings
 
 Json = dict[str, Any]

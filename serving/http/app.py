@@ -10,11 +10,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.body import Body
-from serving.keys import Keys
-from serving.metrics import count_faults
-from serving.prediction_log import PredictionLog
-from serving.refusal import (
+from serving.errors import (
     RETRY_AFTER,
     Busy,
     Refusal,
@@ -26,8 +22,12 @@ from serving.refusal import (
     too_late,
     too_slow,
 )
+from serving.http.auth import Keys
+from serving.http.body import Body
+from serving.observability.metrics import count_faults
+from serving.observability.prediction_log import PredictionLog
+from serving.observability.telemetry import AccessLog, RequestMetrics, trace
 from serving.settings import Settings
-from serving.telemetry import AccessLog, RequestMetrics, trace
 
 logger = logging.getLogger(__name__)
 

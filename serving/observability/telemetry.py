@@ -13,7 +13,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.context import server_context
 from prometheus_client import Counter, Gauge, Histogram
 
-from serving.spool import Spool
+from serving.observability.background_writer import Spool
 
 MAX_LINES = 100_000
 MAX_PATH = 200

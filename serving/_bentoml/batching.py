@@ -13,10 +13,10 @@ from bentoml._internal.context import server_context
 from bentoml._internal.marshal.dispatcher import Optimizer
 from prometheus_client import Histogram
 
-from serving.metrics import MODEL, QUEUE
-from serving.prediction_log import PredictionLog
+from serving.errors import Busy
+from serving.observability.metrics import MODEL, QUEUE
+from serving.observability.prediction_log import PredictionLog
 from serving.records import Row
-from serving.refusal import Busy
 
 # So few rows are predicted on the event loop, for to hand them to a thread would take longer; but
 # not if the model has just taken so long for as few: all else waits meanwhile.

@@ -16,8 +16,8 @@ from random import uniform
 
 import uvicorn
 
-from serving.connection import LEAVE_SECONDS, Connection
-from serving.edge import Edge
+from serving._bentoml.connection import LEAVE_SECONDS, Connection
+from serving.http.app import Edge
 
 # What BentoML gives uvicorn if its command line says nothing.
 BENTOML_KEEP_ALIVE, BENTOML_SHUTDOWN_TIMEOUT = 5, None

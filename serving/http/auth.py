@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from hmac import compare_digest
 
-from serving.refusal import Refusal
+from serving.errors import Refusal
 
 # Whoever probes a container has no key, and learns nothing but whether it is alive.
 OPEN = frozenset({"/healthz", "/livez", "/readyz"})

@@ -7,8 +7,8 @@ import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.types import ASGIApp
 
-from serving.openapi import Description, describe
-from serving.supervisor import separate_metrics, supervise
+from serving._bentoml.supervisor import separate_metrics, supervise
+from serving.http.openapi import Description, describe
 
 # BentoML's middleware whose work the edge does: metrics and log for all requests, limits for
 # predictions.
@@ -43,14 +43,14 @@ class TabularService(bentoml.Service):
         # Not at the top, for these are for workers: the supervisor has to start fast and be small.
         from _bentoml_impl.server.app import ServiceAppFactory
 
-        from serving import metrics_files
+        from serving._bentoml import metrics_files
 
         metrics_files.install()  # before there are any metrics
-        from serving import server
-        from serving.dispatch import Predictor
-        from serving.edge import Edge
-        from serving.metrics import count_worker
-        from serving.prediction_log import PredictionLog
+        from serving._bentoml import server
+        from serving._bentoml.batching import Predictor
+        from serving.http.app import Edge
+        from serving.observability.metrics import count_worker
+        from serving.observability.prediction_log import PredictionLog
 
         count_worker()
         self.inject_config()
@@ -80,8 +80,8 @@ class TabularService(bentoml.Service):
 
     def behind_edge(self, factory: Any) -> Any:
         """Return BentoML's application, with views of ours and without the prediction APIs."""
-        from serving.metrics import with_memory
-        from serving.page import Views
+        from serving.http.docs_page import Views
+        from serving.observability.metrics import with_memory
 
         views = Views(self)
         factory.metrics = with_memory(factory.metrics)

@@ -11,10 +11,10 @@ from prometheus_client import Counter
 from pydantic_core import to_json
 
 from serving.model import LOG_COLUMNS
+from serving.observability.background_writer import Spool
+from serving.observability.telemetry import at
 from serving.records import Row
 from serving.settings import Settings
-from serving.spool import Spool
-from serving.telemetry import at
 
 LOST = Counter("prediction_log_requests_lost", "Requests that the prediction log could not take")
 MAX_REQUESTS = 10_000  # in memory; a request may hold MAX_RECORDS records

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from starlette.types import Message, Receive, Scope
 
-from serving.refusal import RETRY_AFTER, Refusal, too_large
+from serving.errors import RETRY_AFTER, Refusal, too_large
 
 # Bodies that are still arriving may hold the memory of so many of the largest.
 MAX_ARRIVING = 64
