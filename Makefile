@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: serve train report drift test lint bench trial image
+.PHONY: serve train report drift test lint bench stress image
 
 serve: $(READY)
 	@$(BIN)/python train.py --if-missing
@@ -17,10 +17,10 @@ train: $(READY)
 
 report: $(READY)
 	@$(BIN)/python train.py --if-missing
-	@$(BIN)/python report.py
+	@$(BIN)/python -m training.report
 
 drift: $(READY)
-	@$(BIN)/python drift.py $(or $(LOG),$(error Say where the prediction log is: make drift LOG=FOLDER))
+	@$(BIN)/python -m training.drift $(or $(LOG),$(error Say where the prediction log is: make drift LOG=FOLDER))
 
 test: $(READY)
 	@$(BIN)/python -m pytest
@@ -33,9 +33,9 @@ bench: $(READY) .venv-bench/ready
 	@$(BIN)/python train.py --if-missing
 	@.venv-bench/bin/python benchmarks/bench.py
 
-trial: $(READY)
+stress: $(READY)
 	@$(BIN)/python train.py --if-missing
-	@$(BIN)/python -m trial --minutes $(or $(MINUTES),0)
+	@$(BIN)/python -m tests.stress --minutes $(or $(MINUTES),0)
 
 image: $(READY)
 	@deploy/image.sh

@@ -7,7 +7,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 from tqdm import tqdm
 
 from house import NAME, LabelledHouse
-from training.command import main
+from training.cli import main
 
 DATA = Path(__file__).parent / "data" / "boston_housing.csv"
 

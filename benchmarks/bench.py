@@ -1,6 +1,6 @@
 """Measure our service beside others, in interleaved rounds, on one core each.
 
-Prints every figure beside its target, and writes results.json, chart.png and the tables of the
+Prints every figure beside its target, and writes results/ and the tables of the
 README. `QUICK=1` takes two minutes instead of 35 and writes nothing: one short round, no soak,
 and nothing about single measures.
 """
@@ -331,8 +331,8 @@ def report(results: Figures) -> str:
 
 
 def publish(results: Figures, tables: str) -> None:
-    """Write results.json, chart.png and the tables of the README."""
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    """Write results/ and the tables of the README."""
+    (HERE / "results/results.json").write_text(json.dumps(results, indent=1) + "\n")
     chart(results)
     readme = HERE / "README.md"
     start, end = "<!-- results -->\n", "<!-- end of results -->"
@@ -374,7 +374,7 @@ def chart(results: Figures) -> None:
     axes.set_ylabel("requests/s, one server core")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(HERE / "chart.png", dpi=120)
+    figure.savefig(HERE / "results/chart.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from pip._internal.models.index import PyPI
 
-pytest.register_assert_rewrite("contract", "console")
+pytest.register_assert_rewrite("tests.helpers.contract", "tests.helpers.console")
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = pytest.approx(12.273424794987879, abs=1e-9)  # its answer to the example

@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from car import FEATURES, NAME, LabelledCar
-from training.command import main
+from training.cli import main
 
 DATA = Path(__file__).parent / "data" / "used_cars.csv"
 CATEGORIES = [FEATURES.index(name) for name in ("brand", "fuel", "body")]

@@ -1,0 +1,1 @@
+"""Tests of the image and what is around it."""

@@ -1,0 +1,23 @@
+"""The console blocks of a page: commands, each with the output that it has to give."""
+
+import re
+from doctest import ELLIPSIS, OutputChecker
+
+from tests.conftest import ROOT, run
+
+SERVERS = ("make serve", "bentoml serve")
+
+
+def sessions(page):
+    """Yield each command of the console blocks, with the output that is shown below it."""
+    for block in re.findall(r"^```console\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = step.partition("\n")
+            yield command, output
+
+
+def gives(command, expected, port, cwd=ROOT, **env):
+    """Run a command, with a port in place of 3000; compare its output, if one is shown."""
+    done = run("bash", "-c", command.replace(":3000", f":{port}"), cwd=cwd, **env)
+    output = done.stdout.rstrip("\n") + "\n" if expected else ""
+    assert OutputChecker().check_output(expected, output, ELLIPSIS), f"$ {command}\n{output}"

@@ -1,0 +1,74 @@
+"""A load of predictions, and what breaks something under it."""
+
+import http.client
+import json
+import threading
+from collections import Counter
+
+from house import EXAMPLE
+from tests.conftest import TUTORIAL, run, wait_until
+
+BODY = json.dumps(EXAMPLE)
+HEADERS = {"Content-Type": "application/json"}
+MOST_REQUESTS = 100_000  # of one client, so that the load ends whatever happens
+
+
+class Load:
+    """Clients that send the example again and again, and count what they get for it."""
+
+    def __init__(self, host, port, clients):
+        self.address = (host, port)
+        self.outcomes = Counter()
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=self.send) for _ in range(clients)]
+
+    def __enter__(self):
+        """Start the clients."""
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        """Stop them, and print what they got."""
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+        print(f"\n{len(self.threads)} clients: {dict(self.outcomes)}")
+
+    def send(self):
+        """Send requests over one connection, or a new one after a failure, until told to stop."""
+        connection = http.client.HTTPConnection(*self.address, timeout=30)
+        for _ in range(MOST_REQUESTS):
+            if self.stopping.is_set():
+                break
+            self.outcomes[self.outcome(connection)] += 1
+        connection.close()
+
+    @staticmethod
+    def outcome(connection):
+        """Return "answered", or what came instead of the tutorial's answer."""
+        try:
+            connection.request("POST", "/predict", BODY, HEADERS)
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            return repr(error)
+        right = response.status == 200 and json.loads(body) == {"prediction": TUTORIAL}
+        return "answered" if right else f"{response.status} {body!r}"
+
+    def await_answers(self, number, log):
+        """Return once so many more requests were answered."""
+        enough = self.outcomes["answered"] + number
+        wait_until(lambda: self.outcomes["answered"] >= enough, log)
+
+    @property
+    def failed(self):
+        """Return how many requests were not answered as they should be."""
+        return self.outcomes.total() - self.outcomes["answered"]
+
+
+def kill_worker(container):
+    """Kill the worker in a container with SIGKILL."""
+    find = "grep -l worker[.]service /proc/[0-9]*/cmdline | cut -d/ -f3"  # not this shell
+    run("docker", "exec", container, "bash", "-c", f"kill -9 $({find})")

@@ -1,0 +1,131 @@
+"""The prediction log: what it holds, and what it may cost."""
+
+import json
+import subprocess
+
+import pandas as pd
+import pytest
+from prometheus_client import REGISTRY
+
+from house import EXAMPLE, FEATURES
+from serving.observability.prediction_log import FILES, PredictionLog, RotatingFile
+from serving.settings import Settings
+from tests.conftest import TUTORIAL, serving
+
+
+def logged(folder, *requests, **settings):
+    """Log requests, each its rows and predictions, and let the log close."""
+    log = PredictionLog(Settings(prediction_log=str(folder), **settings), ["a", "b"])
+    for rows, predictions in requests:
+        log.add((1e9, "id-1", "house_price:1", rows, predictions))
+    log.spool.close()
+
+
+def lost():
+    """Return how many requests were lost so far."""
+    return REGISTRY.get_sample_value("prediction_log_requests_lost_total")
+
+
+def test_pandas_reads_it_in_one_line(tmp_path):
+    """A row for each record, with time, request, model, features and prediction."""
+    logged(tmp_path, ([(1.5, True), (2.0, "x")], [3.25, 4.5]))
+    frame = pd.read_json(tmp_path / "predictions-1.jsonl", lines=True)
+    assert list(frame) == ["timestamp", "request_id", "model_tag", "a", "b", "prediction"]
+    assert frame["timestamp"][0] == pd.Timestamp("2001-09-09T01:46:40Z")
+    assert frame.loc[1, "request_id":].tolist() == ["id-1", "house_price:1", 2.0, "x", 4.5]
+
+
+def test_sample_takes_its_share(tmp_path):
+    """Of the requests, at random."""
+    logged(tmp_path, *[([(1, 2)], [3])] * 2000, prediction_log_sample=0.5)
+    lines = (tmp_path / "predictions-1.jsonl").read_text().splitlines()
+    assert 800 < len(lines) < 1200
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 500])
+def test_files_stay_in_bounds_and_whole(tmp_path, at_once):
+    """The oldest goes, and none holds half a line."""
+    file = RotatingFile(tmp_path / "predictions-1.jsonl", 1000)
+    lines = [b'{"number": %d}\n' % number for number in range(500)]
+    for start in range(0, 500, at_once):
+        file.write(b"".join(lines[start : start + at_once]))
+    files = list(tmp_path.iterdir())
+    assert len(files) == FILES
+    assert sum(path.stat().st_size for path in files) <= FILES * 1000
+    newest_first = [tmp_path / "predictions-1.jsonl"]
+    newest_first += [tmp_path / f"predictions-1.{number}.jsonl" for number in range(1, FILES)]
+    text = "".join(path.read_text() for path in reversed(newest_first))
+    numbers = [json.loads(line)["number"] for line in text.splitlines()]
+    assert numbers == list(range(500 - len(numbers), 500))
+
+
+def test_line_larger_than_a_file_is_written_all_the_same(tmp_path):
+    """By itself."""
+    file = RotatingFile(tmp_path / "predictions-1.jsonl", 10)
+    file.write(b"1234\n" + b"x" * 20 + b"\n56\n")
+    assert file.path.read_bytes() == b"56\n"
+    assert file.path.with_suffix(".1.jsonl").read_bytes() == b"x" * 20 + b"\n"
+    assert file.path.with_suffix(".2.jsonl").read_bytes() == b"1234\n"
+
+
+def test_half_line_of_a_killed_process_is_cut_off(tmp_path):
+    """Or else the next one would be spoilt too."""
+    path = tmp_path / "predictions-1.jsonl"
+    path.write_bytes(b'{"number": 1}\n{"num')
+    RotatingFile(path, 1000).write(b'{"number": 2}\n')
+    assert path.read_bytes() == b'{"number": 1}\n{"number": 2}\n'
+
+
+def test_file_that_was_taken_away_is_begun_anew(tmp_path):
+    """As whoever ships logs does; nothing is lost."""
+    file = RotatingFile(tmp_path / "predictions-1.jsonl", 1000)
+    file.write(b"1\n")
+    file.path.unlink()
+    file.write(b"2\n")
+    assert file.path.read_bytes() == b"2\n"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 KiB."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=True)  # noqa: S607
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)  # noqa: S607
+
+
+def test_full_disk_costs_lines_and_nothing_else(small_disk, caplog):
+    """They are counted, it is said once, the file stays readable, and it goes on afterwards."""
+    before = lost()
+    (small_disk / "other").write_bytes(b"x" * 60 * 1024)
+    logged(small_disk, *[([(number, number)], [number]) for number in range(500)])
+    assert lost() == before + 500
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "No space left on device" in message
+    (small_disk / "other").unlink()
+    logged(small_disk, ([(1, 2)], [3]))
+    assert len(pd.read_json(small_disk / "predictions-1.jsonl", lines=True)) == 1
+
+
+def test_folder_that_cannot_be_made_costs_lines_only(tmp_path):
+    """As a full disk does."""
+    (tmp_path / "file").touch()
+    before = lost()
+    logged(tmp_path / "file" / "folder", ([(1, 2)], [3]))
+    assert lost() == before + 1
+
+
+def test_service_logs_what_it_answers(model, tmp_path):
+    """Each record of each request, under its ID; and nothing of what it refuses."""
+    folder = tmp_path / "predictions"
+    env = {"PREDICTION_LOG": str(folder)}
+    with serving("bentoml", "serve", log=tmp_path / "log", **env) as client:
+        headers = {"X-Request-ID": "mine"}
+        client.post("/predict", json=EXAMPLE, headers=headers)
+        client.post("/predict_batch", json=[EXAMPLE] * 3, headers=headers)
+        client.post("/predict", json={}, headers=headers)
+    frame = pd.read_json(folder / "predictions-1.jsonl", lines=True)
+    assert len(frame) == 4
+    assert set(frame["request_id"]) == {"mine"}
+    assert set(frame["model_tag"]) == {str(model.tag)}
+    assert frame[list(FEATURES)].iloc[0].to_dict() == EXAMPLE
+    assert frame["prediction"].tolist() == [TUTORIAL] * 4

@@ -1,0 +1,213 @@
+"""The comparison of a prediction log with the training data: real logs of a real model."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from house import FEATURES, LabelledHouse
+from serving.observability.prediction_log import PredictionLog
+from serving.regressor import Regressor
+from serving.settings import Settings
+from tests.conftest import run
+from train import DATA
+from training.data import load, split
+from training.drift import (
+    BINS,
+    MIN_ROWS,
+    InvalidLog,
+    align,
+    compare,
+    draw,
+    read_log,
+    stability_index,
+)
+
+N_ROWS = MIN_ROWS + 100
+STABLE = dict.fromkeys((*FEATURES, "prediction"), "stable")
+
+
+def log_predictions(folder, model, tag=None, n_rows=N_ROWS, **shifts):
+    """Log predictions for houses drawn from the training part, features shifted."""
+    X_train = split(load(DATA.read_text(), LabelledHouse)).X_train.to_numpy()
+    rows = X_train[np.random.default_rng(0).integers(len(X_train), size=n_rows)]
+    for name, shift in shifts.items():
+        rows[:, FEATURES.index(name)] += shift
+    log = PredictionLog(Settings(prediction_log=str(folder)), FEATURES)
+    predictions = Regressor(model).predict(rows)
+    log.add((time.time(), "id-1", tag or str(model.tag), rows.tolist(), predictions))
+    log.spool.close()
+    return folder
+
+
+def drift(folder, *options):
+    """Run `python drift.py`, its picture in the folder."""
+    output = ("--output", folder / "drift.png")
+    return run("python", "-m", "training.drift", folder, *output, *options, check=False)
+
+
+def verdicts(done):
+    """Return the verdict on each feature, and on the prediction, from the table."""
+    rows = [line.split(maxsplit=5) for line in done.stdout.splitlines()]
+    return {row[0]: row[5] for row in rows if row[0] in STABLE}
+
+
+def assert_fails_in_words(done, *words):
+    """With status 1, one sentence and no table."""
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+
+
+def test_log_like_the_training_is_stable(model, tmp_path):
+    """In each feature and in the prediction; and the picture is a PNG, of more than one colour."""
+    done = drift(log_predictions(tmp_path, model))
+    assert done.returncode == 0, done.stderr
+    assert verdicts(done) == STABLE
+    pixels = imread(tmp_path / "drift.png", format="png")
+    assert pixels.shape[:2] > (500, 1000)
+    assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 3
+
+
+def test_shifted_feature_is_found_and_no_other(model, tmp_path):
+    """The model makes little of the tax, so that its prediction stays."""
+    done = drift(log_predictions(tmp_path, model, TAX=60))
+    assert done.returncode == 3
+    assert verdicts(done) == STABLE | {"TAX": "drifted"}
+
+
+def test_prediction_drifts_with_what_matters_to_it(model, tmp_path):
+    """A room more makes most houses dearer."""
+    done = drift(log_predictions(tmp_path, model, RM=1))
+    assert verdicts(done) == STABLE | {"RM": "drifted", "prediction": "drifted"}
+
+
+def test_too_few_rows_are_not_judged(model, tmp_path):
+    """Even if they are far off, and that is no failure."""
+    done = drift(log_predictions(tmp_path, model, n_rows=MIN_ROWS - 1, RM=1))
+    assert done.returncode == 0
+    assert f"{MIN_ROWS - 1} rows of {model.tag}" in done.stdout
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["RM", str(MIN_ROWS - 1), "-", "-", "-", "too", "few"] in rows
+
+
+def test_rows_of_other_models_are_left_out(model, tmp_path):
+    """They are counted, and do not move the verdict."""
+    log_predictions(tmp_path, model, tag="house_price:old", n_rows=200, RM=1)
+    done = drift(log_predictions(tmp_path, model))
+    assert done.returncode == 0
+    assert "Left out: 200 of house_price:old\n" in done.stdout
+
+
+def test_log_of_other_models_only_is_refused(model, tmp_path):
+    """It says whose it is."""
+    done = drift(log_predictions(tmp_path, model, tag="house_price:old", n_rows=200))
+    assert_fails_in_words(done, str(model.tag), "200 of house_price:old")
+
+
+def test_other_data_are_refused(model, tmp_path):
+    """As by the report."""
+    (tmp_path / "other.csv").write_text(DATA.read_text().replace("0.00632", "0.00633"))
+    done = drift(log_predictions(tmp_path, model), "--data", tmp_path / "other.csv")
+    assert done.returncode == 1
+    assert done.stderr.startswith("The model was trained on other data")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"model_tag": "hou', "5", "{}", '{"model_tag": "TAG", "RM": 6.5}'],
+    ids=["half", "number", "untagged", "features missing"],
+)
+def test_damaged_line_is_named(model, tmp_path, line):
+    """By its file and its number."""
+    log_predictions(tmp_path, model)
+    path = tmp_path / "predictions-1.jsonl"
+    first, rest = path.read_text().split("\n", 1)
+    path.write_text("\n".join([first, line.replace("TAG", str(model.tag)), rest]))
+    with pytest.raises(InvalidLog, match=f"{path}, line 2 is damaged"):
+        read_log(tmp_path, str(model.tag), list(STABLE))
+
+
+def test_text_for_a_number_is_refused(model, tmp_path):
+    """In a line that is otherwise as it should be."""
+    path = log_predictions(tmp_path, model) / "predictions-1.jsonl"
+    path.write_text(path.read_text().replace('"CHAS":0.0', '"CHAS":"no"', 1))
+    assert_fails_in_words(drift(tmp_path), "no numbers", "'no'")
+
+
+def test_line_that_is_being_written_is_left_out(model, tmp_path):
+    """The service may be writing it."""
+    path = log_predictions(tmp_path, model) / "predictions-1.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert f"{N_ROWS - 1} rows" in drift(tmp_path).stdout
+
+
+def test_missing_log_is_said(model, tmp_path):
+    """Be it the folder or what is in it."""
+    assert_fails_in_words(drift(tmp_path), str(tmp_path), "predictions-*.jsonl")
+    assert_fails_in_words(drift(tmp_path / "nowhere"), "nowhere")
+
+
+def test_missing_model_is_said(model, tmp_path):
+    """With what to do."""
+    assert_fails_in_words(drift(tmp_path, "--name", "nowhere"), "run `make train`")
+
+
+def test_stability_index_is_that_of_its_definition():
+    """On shares that give 0.1 * ln(3/2) - 0.1 * ln(7/8) by hand, but for the half rows."""
+    training = pd.Series(["a", "b"]).repeat([20_000, 80_000])
+    log = pd.Series(["a", "b"]).repeat([30_000, 70_000])
+    assert stability_index(training, log) == pytest.approx(0.05390, abs=1e-4)
+
+
+def test_stability_index_is_finite_when_bins_are_empty():
+    """And large, be the values numbers, flags or categories that training never saw."""
+    n_rows = 10 * BINS
+    numbers = pd.Series(np.arange(n_rows, dtype=float))
+    flags = pd.Series(np.zeros(n_rows))
+    names = pd.Series(["a"] * n_rows)
+    for training, log in [(numbers, numbers + 1e6), (flags, flags + 1), (names, names + "b")]:
+        assert 1 < stability_index(training, log) < np.inf
+        assert stability_index(training, training) == 0
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["lowest", "highest"])
+def test_stability_index_tells_the_one_common_value_from_others(sign):
+    """Whether it is the lowest or the highest, and fills all deciles."""
+    training = sign * pd.Series([0.0] * 950 + list(range(1, 51)))
+    log = sign * pd.Series([0.0] * 500 + list(range(1, 51)) * 10)
+    assert stability_index(training, log) > 1
+
+
+def test_categories_booleans_and_gaps_are_compared_too():
+    """Without the Kolmogorov-Smirnov test, and missing values do not count as rows."""
+    generator = np.random.default_rng(0)
+    training = pd.DataFrame(
+        {
+            "town": generator.choice(["north", "south"], N_ROWS),
+            "river": generator.random(N_ROWS) < 0.1,
+            "rooms": generator.normal(size=N_ROWS),
+        }
+    )
+    log = training.assign(town="east").astype({"rooms": object})
+    log.loc[MIN_ROWS - 1 :, "rooms"] = None
+    log = align(log, training)
+    table = compare(training, log)
+    assert table["verdict"].tolist() == ["drifted", "stable", "too few"]
+    assert table["n"].tolist() == [N_ROWS, N_ROWS, MIN_ROWS - 1]
+    assert table["KS"].isna().all()
+    assert len(draw(training, log, table["verdict"]).axes) >= 3
+
+
+def test_p_allows_for_the_number_of_tests():
+    """It is that of one test times the number of tests, and at most 1."""
+    generator = np.random.default_rng(0)
+    one = pd.DataFrame({"a": generator.normal(size=N_ROWS)})
+    other = one + 0.1
+    alone = compare(one, other)["p"]
+    with_same = compare(one.assign(b=one["a"]), other.assign(b=one["a"]))["p"]
+    assert with_same["a"] == pytest.approx(2 * alone["a"])
+    assert with_same["b"] == 1
