@@ -17,10 +17,10 @@ train: $(READY)
 
 report: $(READY)
 	@$(BIN)/python train.py --if-missing
-	@$(BIN)/python -m training.report
+	@$(BIN)/python -m training report
 
 drift: $(READY)
-	@$(BIN)/python -m training.drift $(or $(LOG),$(error Say where the prediction log is: make drift LOG=FOLDER))
+	@$(BIN)/python -m training drift $(or $(LOG),$(error Say where the prediction log is: make drift LOG=FOLDER))
 
 test: $(READY)
 	@$(BIN)/python -m pytest
@@ -28,6 +28,8 @@ test: $(READY)
 lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/mypy
 
 bench: $(READY) .venv-bench/ready
 	@$(BIN)/python train.py --if-missing

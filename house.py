@@ -8,10 +8,11 @@ from pydantic_core import PydanticCustomError
 NAME = "house_price"  # of the model and of the Service
 
 
-def feature(description: str, unit: str, example: float, **bounds: float) -> Any:
+def feature(description: str, unit: str, example: float, **bounds: Any) -> Any:
     """Declare a feature: its meaning, its unit, the tutorial's value and the legal bounds."""
-    extra = {"unit": unit, "example": example}
-    return Field(description=description, json_schema_extra=extra, **bounds)
+    return Field(
+        description=description, json_schema_extra={"unit": unit, "example": example}, **bounds
+    )
 
 
 def zero_or_one(value: float) -> float:
@@ -63,4 +64,6 @@ class LabelledHouse(House):
 
 
 FEATURES = tuple(House.model_fields)
-EXAMPLE = {name: field.json_schema_extra["example"] for name, field in House.model_fields.items()}
+EXAMPLE = {
+    name: schema["example"] for name, schema in House.model_json_schema()["properties"].items()
+}

@@ -1,20 +1,18 @@
-"""Train the regressor: load the data, fit, evaluate, save to the BentoML model store."""
+"""The estimator and the names of this bundle; `python train.py` trains and saves a model."""
 
-from pathlib import Path
+import sys
 
 import pandas as pd
 from sklearn.ensemble import GradientBoostingRegressor
 from tqdm import tqdm
 
-from house import NAME, LabelledHouse
-from training.cli import main
-
-DATA = Path(__file__).parent / "data" / "boston_housing.csv"
+from house import NAME, House, LabelledHouse
+from training import ROOT, Project, main
 
 
 def fit(X_train: pd.DataFrame, y_train: pd.Series) -> GradientBoostingRegressor:
-    """Fit the tutorial's estimator, with the seed that it left open and a progress bar by tree."""
-    model = GradientBoostingRegressor(
+    """Fit the tutorial's estimator, with a fixed seed and a progress bar over the trees."""
+    estimator = GradientBoostingRegressor(
         n_estimators=500,
         max_depth=4,
         learning_rate=0.01,
@@ -22,11 +20,20 @@ def fit(X_train: pd.DataFrame, y_train: pd.Series) -> GradientBoostingRegressor:
         loss="squared_error",
         random_state=0,
     )
-    with tqdm(total=model.n_estimators, desc="Fitting", unit="tree") as bar:
-        # `monitor` would end the fitting by returning something true. What is fitted on an array is
-        # served with arrays, and on a DataFrame with DataFrames, which are slower and need pandas.
-        return model.fit(X_train.to_numpy(), y_train, monitor=lambda *_: bar.update() and False)
+    with tqdm(total=estimator.n_estimators, desc="Fitting", unit="tree") as bar:
+        # `monitor` would stop the fitting by returning something true. An estimator that is fitted
+        # on an array is served arrays; one fitted on a DataFrame is served DataFrames, which are
+        # slower and need pandas.
+        return estimator.fit(X_train.to_numpy(), y_train, monitor=lambda *_: bar.update() and False)
 
+
+PROJECT = Project(
+    name=NAME,
+    record_type=House,
+    labelled_type=LabelledHouse,
+    data=ROOT / "data" / "boston_housing.csv",
+    fit=fit,
+)
 
 if __name__ == "__main__":
-    main(__doc__, fit, LabelledHouse, NAME, DATA)
+    main(PROJECT, ["train", *sys.argv[1:]])

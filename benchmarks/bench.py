@@ -1,8 +1,7 @@
 """Measure our service beside others, in interleaved rounds, on one core each.
 
-Prints every figure beside its target, and writes results/ and the tables of the
-README. `QUICK=1` takes two minutes instead of 35 and writes nothing: one short round, no soak,
-and nothing about single measures.
+Prints every figure beside its target, and writes results/ and the tables of the README. `QUICK=1`
+takes two minutes instead of 35 and writes nothing: one short round, no soak and no ablations.
 """
 
 import json
@@ -34,28 +33,29 @@ from house import EXAMPLE, NAME  # noqa: E402
 
 QUICK = bool(os.environ.get("QUICK"))
 ROUNDS, SECONDS, SOAK_MINUTES = (1, 3, 0) if QUICK else (3, 4, 10)
-# In this order, without a pause: one client right after a burst. "New": one for each request.
+# In this order without a pause, so that "1" is one client right after a burst. "New": a new
+# connection for each request.
 CONNECTIONS = {"64": 64, "16": 16, "1": 1, "64 new": 64}
 PORT = "3999"
 URL = f"http://127.0.0.1:{PORT}"
 PREDICTION = 12.273424794987879
 BIN = Path(sys.executable).parent
 OURS, FLASK = "this bundle", "Flask-RESTful, gunicorn"
-DOCUMENTED, FLOOR = "BentoML as documented", "uvicorn, no prediction"
+DOCUMENTED, BASELINE = "BentoML as documented", "uvicorn, no prediction"
 SERVERS = {
     OURS: "bentoml serve --working-dir ..",
     FLASK: f"gunicorn --bind 127.0.0.1:{PORT} --log-level error flask_api:app",
     "FastAPI, uvicorn": f"uvicorn --port {PORT} --log-level error fastapi_api:app",
     DOCUMENTED: f"bentoml serve bentoml_docs:Documented --port {PORT}",
-    FLOOR: f"uvicorn --port {PORT} --log-level error --lifespan off floor:app",
+    BASELINE: f"uvicorn --port {PORT} --log-level error --lifespan off baseline:app",
 }
-VARIANT = "bentoml serve without:HousePrice"
+ABLATION = "bentoml serve ablation:HousePrice"
 TRACING = "services.tracing.exporter_type=in_memory services.tracing.sample_rate=1.0"
 Figures = dict[str, Any]
 
 
 def main() -> None:
-    """Measure, print, and publish unless it was quick."""
+    """Measure and print; unless QUICK, publish the results."""
     cores = sorted(os.sched_getaffinity(0))
     if not shutil.which("wrk"):
         raise SystemExit("wrk is missing: install it, on Debian with `apt-get install wrk`")
@@ -71,16 +71,16 @@ def main() -> None:
 
 
 class Bench:
-    """Servers on some cores, load from others."""
+    """Runs servers on some cores, and the load generator on others."""
 
     def __init__(self, folder: Path, server_cores: list[int], load_cores: list[int]) -> None:
         self.server_cores, self.load_cores = server_cores, load_cores
         self.folder = folder
-        self.variants = variants(folder / "predictions")
-        self.bodies("records", [json.dumps(record) for record in records(200)])
+        self.ablations = ablations(folder / "predictions")
+        self.write_bodies("records", [json.dumps(record) for record in records(200)])
         arrays = [json.dumps({"input_series": [list(r.values())]}) for r in records(200)]
-        self.bodies("arrays", arrays)
-        self.bodies("batches", [json.dumps(records(1000, seed)) for seed in range(5)])
+        self.write_bodies("arrays", arrays)
+        self.write_bodies("batches", [json.dumps(records(1000, seed)) for seed in range(5)])
         self.env = os.environ | {
             "PORT": PORT,
             "MODEL_FILE": bentoml.models.get(f"{NAME}:latest").path_of("saved_model.pkl"),
@@ -89,23 +89,23 @@ class Bench:
             "BENTOML_DO_NOT_TRACK": "true",
         }
 
-    def bodies(self, name: str, lines: list[str]) -> None:
-        """Write bodies for the load generator, one a line."""
+    def write_bodies(self, name: str, lines: list[str]) -> None:
+        """Write request bodies for the load generator, one per line."""
         (self.folder / name).write_text("\n".join(lines) + "\n")
 
     def run(self) -> Figures:
-        """Return all figures."""
-        steps = ROUNDS * (len(SERVERS) + len(self.variants)) + 4 + SOAK_MINUTES
+        """Run everything, and return all figures."""
+        steps = ROUNDS * (len(SERVERS) + len(self.ablations)) + 4 + SOAK_MINUTES
         with tqdm(total=steps, unit="step") as bar:
-            rounds: dict[str, list[Figures]] = {name: [] for name in [*SERVERS, *self.variants]}
+            rounds: dict[str, list[Figures]] = {name: [] for name in [*SERVERS, *self.ablations]}
             for _ in range(ROUNDS):
                 for name, command in SERVERS.items():
                     bar.set_description(name)
                     rounds[name].append(self.throughput(command, {}))
                     bar.update()
-                for name, env in self.variants.items():
+                for name, env in self.ablations.items():
                     bar.set_description(f"without {name}")
-                    rounds[name].append(self.throughput(VARIANT, env))
+                    rounds[name].append(self.throughput(ABLATION, env))
                     bar.update()
             results = {
                 "date": datetime.now(UTC).date().isoformat(),
@@ -113,8 +113,8 @@ class Bench:
                 "pinned": self.server_cores != self.load_cores,
                 "rounds": ROUNDS,
                 "seconds": SECONDS,
-                "servers": {name: summary(rounds[name]) for name in SERVERS},
-                "measures": {name: summary(rounds[name]) for name in self.variants},
+                "servers": {name: summarize(rounds[name]) for name in SERVERS},
+                "ablations": {name: summarize(rounds[name]) for name in self.ablations},
             }
             for figure in (self.batch, self.start, self.workers, self.memory):
                 bar.set_description(figure.__name__)
@@ -133,7 +133,7 @@ class Bench:
             }
 
     def batch(self, bar: tqdm) -> Figures:
-        """Return records/s in /predict_batch of 1000, and of `model.predict` in a loop."""
+        """Return records/s of /predict_batch with 1000 records, and of a loop of `predict`."""
         with self.serving(SERVERS[OURS]):
             loads = [self.load(4, "batches", SECONDS, "/predict_batch") for _ in range(3)]
         code = (
@@ -150,7 +150,7 @@ class Bench:
         return {"batch": {"records_per_second": rate, "predict_loop": float(loop.stdout)}}
 
     def start(self, bar: tqdm) -> Figures:
-        """Return the seconds from `bentoml serve` to the first good answer, ours and documented."""
+        """Return the seconds from `bentoml serve` to the first correct response of two services."""
         times: dict[str, list[float]] = {OURS: [], DOCUMENTED: []}
         for _ in range(1 if QUICK else 5):
             for name, measured in times.items():
@@ -160,7 +160,7 @@ class Bench:
         return {"first_answer_seconds": {name: median(times[name]) for name in times}}
 
     def workers(self, bar: tqdm) -> Figures:
-        """Return requests/s of one and of two workers, with the load beside them on all cores."""
+        """Return requests/s of one and two workers; they and the load share all cores."""
         pinned = self.server_cores, self.load_cores
         self.server_cores = self.load_cores = [*self.server_cores, *self.load_cores]
         rates = {}
@@ -172,19 +172,19 @@ class Bench:
         return {"workers": rates}
 
     def memory(self, bar: tqdm) -> Figures:
-        """Return the resident memory of all processes, after each minute of full load."""
+        """Return the resident memory of all processes after each minute of full load."""
         with self.serving(SERVERS[OURS]) as server:
             failed = self.load(64, "records", SECONDS)["failed"]
-            sizes = [resident(server)]
+            sizes = [resident_memory(server)]
             for _ in range(SOAK_MINUTES):
                 failed += self.load(64, "records", 60)["failed"]
-                sizes.append(resident(server))
+                sizes.append(resident_memory(server))
                 bar.update()
         return {"memory_mb": sizes, "soak_failed": failed}
 
     @contextmanager
     def serving(self, command: str, **env: str) -> Iterator[subprocess.Popen]:
-        """Run a server until it has given the right answer, and as long as it is wanted."""
+        """Start a server, wait for its first correct response, and stop it in the end."""
         server = subprocess.Popen(
             command.split(),
             cwd=HERE,
@@ -207,7 +207,7 @@ class Bench:
         path: str = "/predict",
         close: bool = False,
     ) -> Figures:
-        """Return what wrk measures."""
+        """Run wrk, and return what it measures."""
         wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", "load.lua", URL + path]
         done = subprocess.run(
             [*wrk, "--", str(self.folder / bodies), *(["close"] if close else [])],
@@ -220,17 +220,17 @@ class Bench:
         return {**measured, "rate": measured["requests"] / measured["seconds"]}
 
     def pin(self, cores: list[int]) -> Any:
-        """Return what ties a process to these cores."""
+        """Return a function that pins the calling process to these cores."""
         return lambda: os.sched_setaffinity(0, cores)
 
 
-def variants(folder: Path) -> dict[str, dict[str, str]]:
-    """Return our service without each of its measures, as the environment that makes it so."""
+def ablations(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the environment of each ablation of our service, by name."""
     if QUICK:
         return {}
-    names = re.findall(r'^    "(.*)": ', (HERE / "without.py").read_text(), re.MULTILINE)
+    names = re.findall(r'^    "(.*)": ', (HERE / "ablation.py").read_text(), re.MULTILINE)
     return {
-        **{name: {"WITHOUT": name} for name in names},
+        **{name: {"ABLATION": name} for name in names},
         "tracing off": {"BENTOML_CONFIG_OPTIONS": TRACING},
         "(cost of the access log)": {"ACCESS_LOG": "off"},
         "(with the prediction log)": {"PREDICTION_LOG": str(folder)},
@@ -247,7 +247,7 @@ def records(count: int, seed: int = 0) -> list[dict[str, float]]:
 
 
 def wait_for_answer(documented: bool) -> None:
-    """Return once the example is predicted right; a wrong answer ends the benchmark."""
+    """Return once the example is predicted; end the benchmark if the prediction is wrong."""
     body = {"input_series": [list(EXAMPLE.values())]} if documented else EXAMPLE
     headers = {"Content-Type": "application/json"}
     request = Request(URL + "/predict", json.dumps(body).encode(), headers)
@@ -262,14 +262,14 @@ def wait_for_answer(documented: bool) -> None:
     raise SystemExit("A server does not answer")
 
 
-def resident(server: subprocess.Popen) -> float:
+def resident_memory(server: subprocess.Popen) -> float:
     """Return the resident memory of a process and all of its children, in MB."""
     parent = psutil.Process(server.pid)
     return sum(p.memory_info().rss for p in [parent, *parent.children(recursive=True)]) / 1e6
 
 
-def summary(rounds: list[Figures]) -> Figures:
-    """Return the medians of several rounds, the spread of the rates, and all failures."""
+def summarize(rounds: list[Figures]) -> Figures:
+    """Return the medians of several rounds, the range of the rates, and the sum of failures."""
     return {
         c: {
             "rate": median(r[c]["rate"] for r in rounds),
@@ -289,8 +289,8 @@ def targets(results: Figures) -> Iterator[tuple[str, float, str]]:
         yield f"requests/s at {c}, to Flask", ours[c]["rate"] / flask[c]["rate"], f">= {least}"
     yield "p99 at 64, to Flask", ours["64"]["p99_ms"] / flask["64"]["p99_ms"], "<= 0.25"
     yield "p99 to p50 at 1", ours["1"]["p99_ms"] / ours["1"]["p50_ms"], "<= 1.3"
-    floor = results["servers"][FLOOR]["1"]
-    yield "p99 to p50 at 1 without prediction", floor["p99_ms"] / floor["p50_ms"], ""
+    baseline = results["servers"][BASELINE]["1"]
+    yield "p99 to p50 at 1 without prediction", baseline["p99_ms"] / baseline["p50_ms"], ""
     failed = sum(figures["failed"] for figures in ours.values()) + results["soak_failed"]
     yield "failed requests", failed, "<= 0"
     batch = results["batch"]
@@ -313,27 +313,27 @@ def report(results: Figures) -> str:
     lines = [f"| requests/s [range] (p99, ms) | {columns} | failed |", "|---|---|---|---|---|---|"]
     for name, figures in results["servers"].items():
         failed = sum(f["failed"] for f in figures.values())
-        lines.append(f"| {name} | {cells(figures)} | {failed} |")
+        lines.append(f"| {name} | {format_cells(figures)} | {failed} |")
     lines += ["", "| figure | measured | target | |", "|---|---|---|---|"]
     for name, value, target in targets(results):
-        met = "" if not target else "met" if meets(value, target) else "**missed**"
+        met = "" if not target else "met" if meets_target(value, target) else "**missed**"
         lines.append(f"| {name} | {value:.3g} | {target} | {met} |")
-    if results["measures"]:
+    if results["ablations"]:
         lines += [
             "",
             f"| without | {columns} | share of the full rate |",
             "|---|---|---|---|---|---|",
         ]
-    for name, figures in results["measures"].items():
+    for name, figures in results["ablations"].items():
         shares = ", ".join(f"{figures[c]['rate'] / ours[c]['rate']:.2f}" for c in figures)
-        lines.append(f"| {name} | {cells(figures)} | {shares} |")
+        lines.append(f"| {name} | {format_cells(figures)} | {shares} |")
     return "\n".join(lines)
 
 
 def publish(results: Figures, tables: str) -> None:
     """Write results/ and the tables of the README."""
     (HERE / "results/results.json").write_text(json.dumps(results, indent=1) + "\n")
-    chart(results)
+    draw_chart(results)
     readme = HERE / "README.md"
     start, end = "<!-- results -->\n", "<!-- end of results -->"
     rounds = f"{results['rounds']} interleaved rounds of {results['seconds']} s"
@@ -342,21 +342,21 @@ def publish(results: Figures, tables: str) -> None:
     readme.write_text(before + start + head + tables + "\n" + end + rest.partition(end)[2])
 
 
-def meets(value: float, target: str) -> bool:
+def meets_target(value: float, target: str) -> bool:
     """Tell whether a value is within a target such as `>= 5.0`."""
     sign, bound = target.split()
     return value >= float(bound) if sign == ">=" else value <= float(bound)
 
 
-def cells(figures: Figures) -> str:
-    """Return the cells of one row: rate, spread and p99 at each number of connections."""
+def format_cells(figures: Figures) -> str:
+    """Return the cells of one row: rate, range and p99 at each number of connections."""
     return " | ".join(
         f"{f['rate']:.0f} [{f['spread'][0]:.0f}-{f['spread'][1]:.0f}] ({f['p99_ms']:.1f})"
         for f in figures.values()
     )
 
 
-def chart(results: Figures) -> None:
+def draw_chart(results: Figures) -> None:
     """Draw the rates of the servers."""
     import matplotlib as mpl
 
@@ -364,10 +364,10 @@ def chart(results: Figures) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    servers = [item for item in results["servers"].items() if item[0] != FLOOR]
+    servers = [item for item in results["servers"].items() if item[0] != BASELINE]
     for index, (name, figures) in enumerate(servers):
-        places = [place + index / 5 for place in range(len(CONNECTIONS))]
-        bars = axes.bar(places, [f["rate"] for f in figures.values()], 0.19, label=name)
+        positions = [position + index / 5 for position in range(len(CONNECTIONS))]
+        bars = axes.bar(positions, [f["rate"] for f in figures.values()], 0.19, label=name)
         axes.bar_label(bars, fmt="%.0f", fontsize=7)
     ticks = [index + 0.3 for index in range(len(CONNECTIONS))]
     axes.set_xticks(ticks, [f"{c} connections" for c in CONNECTIONS])

@@ -1,1 +1,28 @@
-"""What any tabular regressor needs around its record type, its model and BentoML."""
+"""Serve a tabular regressor on BentoML: what service.py uses.
+
+A request passes `_bentoml` (BentoML and uvicorn), `http` (limits, errors, authentication),
+`records` (validation), `_bentoml.batching` and `regressor` (prediction).
+"""
+
+from serving._bentoml.service import TabularService
+from serving.http.model_card import model_card_app
+from serving.image import ENVS, IMAGE
+from serving.model import ModelReference, probe_rows
+from serving.records import Prediction, Predictions, RequestBody, Row
+from serving.regressor import Regressor
+from serving.settings import load_settings
+
+__all__ = [
+    "ENVS",
+    "IMAGE",
+    "ModelReference",
+    "Prediction",
+    "Predictions",
+    "Regressor",
+    "RequestBody",
+    "Row",
+    "TabularService",
+    "load_settings",
+    "model_card_app",
+    "probe_rows",
+]

@@ -1,74 +1,74 @@
-"""The one shape of every error: `{"message": ...}`."""
+"""The errors that a caller can get. Each is answered as `{"message": ...}`."""
 
 import json
 from collections.abc import Collection
 
 RETRY_AFTER = {"Retry-After": "1"}
-# Bytes of the request line and headers; most servers take 8 to 32 KiB.
-MAX_HEAD = 1 << 14
+# Bytes of the request line and headers. Most servers allow 8 to 32 KiB.
+MAX_HEAD_BYTES = 1 << 14
 
 
-class Refusal(Exception):
-    """An error answer: raised wherever it is found out, sent by the edge."""
+class APIError(Exception):
+    """An error response. Any layer may raise it; `serving.http.app` sends it."""
 
     def __init__(
         self,
         status: int,
         message: str | dict[str, str],
         headers: dict[str, str] | None = None,
-        faults: Collection[str] = (),
+        kinds: Collection[str] = (),
     ) -> None:
         super().__init__(status, message)
         self.status = status
         self.message = message
-        self.body = json.dumps({"message": message}).encode()
+        self.content = json.dumps({"message": message}).encode()
         self.headers = headers or {}
-        self.faults = faults  # the kinds, of `FAULT_KINDS`, for the metrics
+        self.kinds = kinds  # some of `serving.records.ERROR_KINDS`, for the metrics
 
 
-class Busy(Refusal):
-    """The answer to a prediction request for which there is no place."""
+class TooManyRequests(APIError):
+    """The error of a prediction request beyond MAX_CONCURRENCY."""
 
     def __init__(self) -> None:
         super().__init__(429, "Too many predictions at once; try again in a second", RETRY_AFTER)
 
 
-def too_slow(seconds: float) -> Refusal:
-    """Return the answer to a request that did not arrive in time."""
-    return Refusal(408, f"The request was not complete within {seconds:g} s; try again")
+def request_timeout(seconds: float) -> APIError:
+    """Return the error of a request that did not arrive in time."""
+    return APIError(408, f"The request was not complete within {seconds:g} s; try again")
 
 
-def too_late(seconds: float) -> Refusal:
-    """Return the answer to a request that was not predicted in time."""
-    return Refusal(504, f"No prediction within {seconds:g} s; try again")
+def prediction_timeout(seconds: float) -> APIError:
+    """Return the error of a request that was not predicted in time."""
+    return APIError(504, f"No prediction within {seconds:g} s; try again")
 
 
-def too_large(max_bytes: int) -> Refusal:
-    """Return the answer to a body over the limit."""
-    return Refusal(413, f"The body is over {max_bytes} bytes; send less at a time")
+def body_too_large(max_bytes: int) -> APIError:
+    """Return the error of a body over the limit."""
+    return APIError(413, f"The body is over {max_bytes} bytes; send less at a time")
 
 
-def head_too_large() -> Refusal:
-    """Return the answer to a head over the limit."""
-    return Refusal(431, f"The request line and headers are over {MAX_HEAD} bytes; send less")
+def head_too_large() -> APIError:
+    """Return the error of a request line and headers over the limit."""
+    return APIError(431, f"The request line and headers are over {MAX_HEAD_BYTES} bytes; send less")
 
 
-def not_json() -> Refusal:
-    """Return the answer to a body that is not announced as JSON."""
-    return Refusal(415, "Send the header Content-Type: application/json")
+def not_json() -> APIError:
+    """Return the error of a body whose Content-Type is not JSON."""
+    return APIError(415, "Send the header Content-Type: application/json")
 
 
-def encoded() -> Refusal:
-    """Return the answer to a body that is compressed, or the like."""
-    return Refusal(415, "Send the body as it is, without the header Content-Encoding")
+def content_encoded() -> APIError:
+    """Return the error of a body with a Content-Encoding, such as gzip."""
+    return APIError(415, "Send the body as it is, without the header Content-Encoding")
 
 
-def internal_error(request_id: str) -> Refusal:
-    """Return the answer to a request that failed through no fault of its own."""
-    return Refusal(500, f"Internal error; report it with request ID {request_id}")
+def internal_error(request_id: str) -> APIError:
+    """Return the error of a request that failed through a fault of the service."""
+    return APIError(500, f"Internal error; report it with request ID {request_id}")
 
 
-def shutting_down() -> Refusal:
-    """Return the answer to what can't be served any more."""
+def shutting_down() -> APIError:
+    """Return the error of a request that arrives too late to be served before shutdown."""
     headers = {**RETRY_AFTER, "Connection": "close"}
-    return Refusal(503, "Shutting down; try again in a second", headers)
+    return APIError(503, "Shutting down; try again in a second", headers)

@@ -1,7 +1,6 @@
-"""The model in the store: what training records with it, and what is checked before it serves."""
+"""The model in the store: what training records with it, and the checks before it is served."""
 
 from datetime import datetime
-from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -12,31 +11,33 @@ import bentoml
 from bentoml.exceptions import BentoMLException, NotFound
 from bentoml.models import BentoModel
 from pydantic import BaseModel, Field
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 from yaml import YAMLError
 
-MODEL_FILE = "saved_model.pkl"  # where `bentoml.sklearn.load_model` looks for it, too
+from serving.observability import LOG_COLUMNS
 
-# What is relied on of each record: nothing converted, nothing unknown, finite, categories as text.
-CONFIG = {"strict": True, "extra": "forbid", "allow_inf_nan": False, "use_enum_values": True}
-# Of the prediction log, beside the features.
-LOG_COLUMNS = ("timestamp", "request_id", "model_tag", "prediction")
+MODEL_FILE = "saved_model.pkl"  # the name that `bentoml.sklearn.load_model` expects
+
+# The service relies on this: no conversion, no unknown features, finite numbers, and categories as
+# strings instead of members of an Enum.
+REQUIRED_CONFIG = {
+    "strict": True,
+    "extra": "forbid",
+    "allow_inf_nan": False,
+    "use_enum_values": True,
+}
 
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
-class Training(BaseModel):
+class TrainingMetadata(BaseModel):
     """What training records with a model, as its metadata in the model store."""
 
     trained_at: datetime
     target: dict[str, str]
     feature_names: list[str]
-    training_range: dict[str, Range]  # of each number
+    training_range: dict[str, Range]  # least and greatest value of each number
     training_values: dict[str, list[str | bool]] = {}  # of each category and boolean
-    # The share of the predictions for the training data that are not over each of some values.
+    # For some values, the share of the predictions for the training data that do not exceed them.
     prediction_distribution: dict[float, float]
     metrics: dict[str, float]
     data_sha256: str
@@ -44,19 +45,25 @@ class Training(BaseModel):
     versions: dict[str, str]
 
 
-@attrs.frozen
-class RecordModel(BentoModel):
-    """A model of the model store that was trained on the features of one record type."""
+def to_tag(tag: str | bentoml.Tag) -> bentoml.Tag:
+    """Return a tag, given as text or as a tag."""
+    return bentoml.Tag.from_taglike(tag)
 
-    record_type: type[BaseModel]
+
+@attrs.frozen
+class ModelReference(BentoModel):
+    """A reference to a stored model that was trained on the features of a record type."""
+
+    tag: bentoml.Tag = attrs.field(converter=to_tag)  # as BentoModel has it, for mypy
+    record_type: type[BaseModel] = attrs.field()
     allow_other_sklearn: bool = False
 
     def resolve(self, base_path: Any = None) -> bentoml.Model:
         """Return the stored model; raise BentoMLException, saying what to do, if it can't serve."""
         try:
             model = super().resolve(base_path)
-            training = Training.model_validate(model.info.metadata)
-        # A damaged model.yaml fails as YAML, as an object of BentoML's or of ours.
+            training = TrainingMetadata.model_validate(model.info.metadata)
+        # A damaged model.yaml raises as YAML, as an object of BentoML's or as one of ours.
         except (BentoMLException, ExceptionGroup, LookupError, ValueError, YAMLError) as error:
             raise NotFound(
                 f"The model store has no {self.tag} saved by train.py: "
@@ -65,12 +72,20 @@ class RecordModel(BentoModel):
         self.check_features(model.tag, training.feature_names)
         check_record_type(self.record_type)
         if not self.allow_other_sklearn:
-            check_sklearn(model.tag, training.versions["scikit-learn"])
-        read_pickle(model, training)
+            check_sklearn_version(model.tag, training.versions["scikit-learn"])
+        read_verified_pickle(model, training)
         return model
 
+    @property
+    def resolved(self) -> bentoml.Model:
+        """The model as it was at first use, although the store may have lost it since.
+
+        It is the object that the attribute of a Service's instance gives.
+        """
+        return self.__get__(self, type(self))
+
     def check_features(self, tag: bentoml.Tag, trained_on: list[str]) -> None:
-        """Raise BentoMLException unless the features are those of the record type."""
+        """Raise BentoMLException unless the model's features are those of the record type."""
         features = list(self.record_type.model_fields)
         if trained_on != features:
             difference = sorted({*trained_on} ^ {*features}) or ["their order"]
@@ -85,8 +100,8 @@ class RecordModel(BentoModel):
         return super().to_info(alias)
 
 
-def described(record_type: type[BaseModel]) -> dict[str, dict[str, Any]]:
-    """Return the JSON schema of each feature, with the values of its Enum, if it has one, in it."""
+def feature_schemas(record_type: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """Return the JSON schema of each feature; references to an Enum are replaced by its schema."""
     schema = record_type.model_json_schema()
     enums = {f"#/$defs/{name}": enum for name, enum in schema.get("$defs", {}).items()}
     return {
@@ -96,17 +111,17 @@ def described(record_type: type[BaseModel]) -> dict[str, dict[str, Any]]:
 
 
 def check_record_type(record_type: type[BaseModel], target: str = "") -> None:
-    """Raise BentoMLException unless all that is valid, but for a target, can be predicted."""
-    if not CONFIG.items() <= record_type.model_config.items():
-        words = ", ".join(f"{name}={value!r}" for name, value in CONFIG.items())
-        raise BentoMLException(f"{record_type.__name__} needs model_config = ConfigDict({words})")
-    for name, schema in described(record_type).items():
-        if name != target and (fault := fault_of(name, schema)):
-            raise BentoMLException(f"{record_type.__name__}.{name} {fault}")
+    """Raise BentoMLException unless every valid record can be predicted; `target` is no feature."""
+    if not REQUIRED_CONFIG.items() <= record_type.model_config.items():
+        config = ", ".join(f"{name}={value!r}" for name, value in REQUIRED_CONFIG.items())
+        raise BentoMLException(f"{record_type.__name__} needs model_config = ConfigDict({config})")
+    for name, schema in feature_schemas(record_type).items():
+        if name != target and (reason := unsupported_reason(name, schema)):
+            raise BentoMLException(f"{record_type.__name__}.{name} {reason}")
 
 
-def fault_of(name: str, schema: dict[str, Any]) -> str | None:
-    """Return why a feature can't be one, if so."""
+def unsupported_reason(name: str, schema: dict[str, Any]) -> str | None:
+    """Return why a feature of this name and JSON schema is not supported, or None."""
     kind, bounds = schema.get("type"), {"minimum", "maximum"}
     if name in LOG_COLUMNS:
         return "is named as a column of the prediction log: choose another name"
@@ -119,18 +134,18 @@ def fault_of(name: str, schema: dict[str, Any]) -> str | None:
     return None
 
 
-def specimens(record_type: type[BaseModel], example: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Return rows of the example, and of it with each other category, true and false in turn."""
-    rows = [example]
-    for name, schema in described(record_type).items():
+def probe_rows(record_type: type[BaseModel], example: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Return rows of the example, and of it with each category, true and false in turn."""
+    records = [example]
+    for name, schema in feature_schemas(record_type).items():
         values = [False, True] if schema.get("type") == "boolean" else schema.get("enum", [])
-        rows += [example | {name: value} for value in values]
-    return [tuple(row.values()) for row in rows]
+        records += [example | {name: value} for value in values]
+    return [tuple(record.values()) for record in records]
 
 
-def check_sklearn(tag: bentoml.Tag, trained_with: str) -> None:
-    """Raise BentoMLException unless the installed scikit-learn is that of the training."""
-    # Its version is asked of the package, for to import it takes 0.8 s.
+def check_sklearn_version(tag: bentoml.Tag, trained_with: str) -> None:
+    """Raise BentoMLException unless the installed scikit-learn is the version of the training."""
+    # From the package's metadata: importing scikit-learn takes 0.8 s.
     installed = version("scikit-learn")
     if installed != trained_with:
         raise BentoMLException(
@@ -139,44 +154,20 @@ def check_sklearn(tag: bentoml.Tag, trained_with: str) -> None:
         )
 
 
-def read_pickle(model: bentoml.Model, training: Training) -> bytes:
-    """Return the pickled regressor; raise BentoMLException if it isn't as training wrote it.
+def read_verified_pickle(model: bentoml.Model, training: TrainingMetadata) -> bytes:
+    """Return the pickled estimator; raise BentoMLException unless training wrote these bytes.
 
-    To unpickle is to run what the file says, so that this has to come first.
+    Unpickling executes what the file says, so verify its SHA-256 first.
     """
     path = Path(model.path_of(MODEL_FILE))
     try:
         pickled = path.read_bytes()
-        fault = "its content has changed since"
+        reason = "its content has changed since"
     except OSError as error:
-        pickled, fault = b"", error.strerror
+        pickled, reason = b"", str(error.strerror)
     if sha256(pickled).hexdigest() != training.model_sha256:
         raise BentoMLException(
-            f"The file of model {model.tag} is not as train.py saved it ({path}: {fault}): "
+            f"The file of model {model.tag} is not as train.py saved it ({path}: {reason}): "
             "restore it, or run `make train`, and build the Bento again if there is one"
         )
     return pickled
-
-
-class ModelCard(Training):
-    """The served model: its tag, its training, and the features that it wants to know."""
-
-    tag: str
-    features: dict[str, dict[str, Any]]
-
-
-def card_app(reference: RecordModel) -> Starlette:
-    """Return the app of `GET /model`, to be mounted in the Service."""
-
-    @cache
-    def card() -> dict[str, Any]:
-        # What the Service's attribute gives, too, and keeps: the store may have lost it by now.
-        model = reference.__get__(reference, type(reference))
-        features = described(reference.record_type)
-        card = ModelCard(**model.info.metadata, tag=str(model.tag), features=features)
-        return card.model_dump(mode="json")
-
-    async def show(request: Request) -> Response:
-        return JSONResponse(card())
-
-    return Starlette(routes=[Route("/model", show)])

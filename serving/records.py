@@ -1,28 +1,28 @@
-"""Records in, predictions out: a JSON body becomes rows of feature values, or is refused."""
+"""Parse a JSON body into rows of feature values; serialize predictions to JSON."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import bentoml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from serving.errors import Refusal
+from serving.errors import APIError
 
-Row = tuple[Any, ...]
-Place = tuple[str | int, ...]
-Fault = tuple[Place, str]
+Row = tuple[Any, ...]  # the feature values of one record, in the order of the record type
+Loc = tuple[str | int, ...]  # where an error is, as in pydantic: (), ("LSTAT",) or (3, "LSTAT")
+FieldError = tuple[Loc, str]  # where, and the message
 
-# The most faults that an answer names, and the most values beyond those of its records that a body
-# may hold: pydantic copies an unknown feature into an error for each missing one, which took 2 s on
-# the event loop for 1 MiB of empty arrays.
-MAX_FAULTS = 1000
-SLACK = 100
+# A response names this many errors at most, and a body may hold this many values more than its
+# records need. pydantic copies each unknown feature into an error for each missing one: 1 MiB of
+# empty arrays took 2 s on the event loop.
+MAX_ERRORS = 1000
+EXTRA_VALUES = 100
 
-# What the metrics tell apart of pydantic's errors, of which there are a hundred.
-FAULT_KINDS = ("json", "type", "value", "missing", "unknown", "repeated", "empty", "too_many")
-KIND_OF_ERROR = {
+# The metrics count errors by these kinds; pydantic has about a hundred types.
+ERROR_KINDS = ("json", "type", "value", "missing", "unknown", "repeated", "empty", "too_many")
+KIND_BY_TYPE = {
     "json_invalid": "json",
     "missing": "missing",
     "extra_forbidden": "unknown",
@@ -30,8 +30,8 @@ KIND_OF_ERROR = {
     "too_long": "too_many",
 }
 
-# What to do about a body that is no record, or no array of 1 to so many.
-WHOLE = {
+# The messages for a body that is no record, or no array of the allowed length.
+BODY_MESSAGES = {
     "model_type": "Send one record, as a JSON object",
     "list_type": "Send records, as a JSON array",
     "too_short": "Send at least {min_length} record",
@@ -39,38 +39,51 @@ WHOLE = {
 }
 
 
-class Records(bentoml.IODescriptor):
-    """The body of a prediction request: a record, or an array of records."""
+class RequestBody(bentoml.IODescriptor):
+    """The body of a prediction request: a record or, with `max_records`, an array of records."""
 
-    body: ClassVar[TypeAdapter[Any]]
-    most_values: ClassVar[int]
+    record_type: ClassVar[type[BaseModel]]
+    max_records: ClassVar[int | None] = None
+    adapter: ClassVar[TypeAdapter[Any]]  # validates the body
+    max_values: ClassVar[int]  # in a valid body
 
     @classmethod
-    def rows(cls, body: bytes) -> list[Row]:
-        """Return a row for each record of the body; raise `Refusal` (400) naming the faults."""
-        most = cls.most_values + SLACK
-        # A comma parts two values, or is in a string: if there are too many, look closer.
-        if body.count(b",") > most and commas(body) > most:
-            words = f"Send at most {cls.most_values} values; the body has many more"
-            raise Refusal(400, words, faults=["too_many"])
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Derive the validator from the record type."""
+        super().__pydantic_init_subclass__(**kwargs)
+        body_type: Any = cls.record_type
+        if cls.max_records:
+            length = Field(min_length=1, max_length=cls.max_records)
+            body_type = Annotated[list[body_type], length]
+        cls.adapter = TypeAdapter(body_type)
+        cls.max_values = len(cls.record_type.model_fields) * (cls.max_records or 1)
+
+    @classmethod
+    def parse(cls, body: bytes) -> list[Row]:
+        """Return one row for each record of the body; raise APIError (400) naming each error."""
+        limit = cls.max_values + EXTRA_VALUES
+        # Most commas separate values. Those in strings are excluded only if there are too many.
+        if body.count(b",") > limit and count_separators(body) > limit:
+            too_many = f"Send at most {cls.max_values} values; the body has many more"
+            raise APIError(400, too_many, kinds=["too_many"])
         try:
-            value = cls.body.validate_json(body)
+            value = cls.adapter.validate_json(body)
         except ValidationError as error:
-            words = explain(error.error_count(), faults(error))
-            raise Refusal(400, words, faults=kinds(error)) from None
+            message = error_message(error.error_count(), field_errors(error))
+            raise APIError(400, message, kinds=error_kinds(error)) from None
         records = value if isinstance(value, list) else [value]
-        # Of a feature given twice pydantic takes the last. Each one given has a colon: if there are
-        # as many colons as features, none is given twice; if there are more, look closer.
-        given = sum(len(record.model_fields_set) for record in records)
-        if body.count(b":") != given and (repeated := list(repetitions(body))):
-            raise Refusal(400, explain(len(repeated), repeated), faults=["repeated"])
-        return [row(record) for record in records]
+        # pydantic accepts a repeated feature and keeps its last value. Each feature has one colon:
+        # if there are more colons than features, look for repeated ones.
+        n_features = sum(len(record.model_fields_set) for record in records)
+        if body.count(b":") != n_features and (repeated := list(repeated_features(body))):
+            raise APIError(400, error_message(len(repeated), repeated), kinds=["repeated"])
+        return [to_row(record) for record in records]
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the schema of the body, for the API description and BentoML's clients."""
-        # `root_input` tells the clients that the one argument is the body.
-        schema = cls.body.json_schema(*args, **kwargs)
+        # BentoML's clients read `root_input`: the only argument is the body itself.
+        schema = cls.adapter.json_schema(*args, **kwargs)
         return {**schema, "description": cls.__doc__, "root_input": True}
 
 
@@ -80,8 +93,8 @@ class Prediction(bentoml.IODescriptor):
     prediction: float
 
     @classmethod
-    def render(cls, predictions: list[float]) -> bytes:
-        """Return the JSON of the one prediction; raise ValueError if it is not finite."""
+    def to_json(cls, predictions: list[float]) -> bytes:
+        """Serialize the only prediction; raise ValueError if it is not finite."""
         return json.dumps({"prediction": predictions[0]}, allow_nan=False).encode()
 
 
@@ -91,77 +104,75 @@ class Predictions(bentoml.IODescriptor):
     predictions: list[float]
 
     @classmethod
-    def render(cls, predictions: list[float]) -> bytes:
-        """Return the JSON of all predictions; raise ValueError if one is not finite."""
+    def to_json(cls, predictions: list[float]) -> bytes:
+        """Serialize the predictions; raise ValueError if one is not finite."""
         return json.dumps({"predictions": predictions}, allow_nan=False).encode()
 
 
-def commas(body: bytes) -> int:
-    """Count the commas between the values of a body, which are those outside of its strings."""
+def count_separators(body: bytes) -> int:
+    """Count the commas of a JSON text that are outside its strings."""
     unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
     return b"".join(unescaped.split(b'"')[::2]).count(b",")
 
 
-def row(record: BaseModel) -> Row:
-    """Return a record's values, which pydantic keeps in the order of their declaration."""
+def to_row(record: BaseModel) -> Row:
+    """Return the values of a record; pydantic keeps them in the order of declaration."""
     return tuple(vars(record).values())
 
 
-def explain(count: int, found: Iterable[Fault]) -> str | dict[str, str]:
-    """Say what is wrong with the body as a whole, or with each field at fault."""
-    if count > MAX_FAULTS:
+def error_message(count: int, errors: Iterable[FieldError]) -> str | dict[str, str]:
+    """Return the one message for the whole body, or a message for each field."""
+    if count > MAX_ERRORS:
         return f"{count} faults are too many to name: is this the right body?"
-    told = {}
-    # Names that differ may be cut to the same.
-    for (place, reason), times in Counter(found).items():
-        if not place:
-            return reason
-        told[".".join(map(str, place))] = reason if times == 1 else f"{reason} ({times} times)"
-    return told
+    messages = {}
+    # Unknown names are truncated, so that two of them may become equal.
+    for (loc, message), times in Counter(errors).items():
+        if not loc:
+            return message
+        messages[".".join(map(str, loc))] = message if times == 1 else f"{message} ({times} times)"
+    return messages
 
 
-def faults(error: ValidationError) -> Iterator[Fault]:
-    """Yield the place of each fault, such as (3, "LSTAT") or (), and the reason."""
-    for fault in error.errors(include_url=False):
-        place, kind, reason = fault["loc"], fault["type"], fault["msg"]
-        name = str(place[-1]) if place else "The body"
-        if place and isinstance(place[-1], int):
+def field_errors(error: ValidationError) -> Iterator[FieldError]:
+    """Yield the location and the message of each error that pydantic found."""
+    for details in error.errors(include_url=False):
+        loc, kind, message = details["loc"], details["type"], details["msg"]
+        name = str(loc[-1]) if loc else "The body"
+        if loc and isinstance(loc[-1], int):
             name = f"Record {name}"
-        if not place and kind in WHOLE:
-            reason = WHOLE[kind].format_map(fault.get("ctx", {}))
+        if not loc and kind in BODY_MESSAGES:
+            message = BODY_MESSAGES[kind].format_map(details.get("ctx", {}))
         elif kind == "missing":
-            reason = f"No {name} provided"
+            message = f"No {name} provided"
         elif kind == "extra_forbidden":
-            name = shorten(name)
-            place, reason = (*place[:-1], name), f"There is no feature {name}"
-        elif reason.startswith("Input"):
-            got = shorten(json.dumps(fault["input"], default=str))
-            reason = f"{reason.replace('Input', name, 1)}, got {got}"
-        yield place, reason
+            name = truncate(name)
+            loc, message = (*loc[:-1], name), f"There is no feature {name}"
+        elif message.startswith("Input"):
+            value = truncate(json.dumps(details["input"], default=str))
+            message = f"{message.replace('Input', name, 1)}, got {value}"
+        yield loc, message
 
 
-def kinds(error: ValidationError) -> set[str]:
-    """Return the kinds of the faults, each once."""
-    if error.error_count() > MAX_FAULTS:
+def error_kinds(error: ValidationError) -> set[str]:
+    """Return the kinds of the errors that pydantic found, for the metrics."""
+    if error.error_count() > MAX_ERRORS:
         return {"too_many"}
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    types = {fault["type"] for fault in found}
-    return {
-        KIND_OF_ERROR.get(name, "type" if name.endswith("_type") else "value") for name in types
-    }
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    types = {details["type"] for details in errors}
+    return {KIND_BY_TYPE.get(name, "type" if name.endswith("_type") else "value") for name in types}
 
 
-def repetitions(body: bytes) -> Iterator[Fault]:
-    """Yield, as `faults` does, each feature that a record of a valid body gives repeatedly."""
+def repeated_features(body: bytes) -> Iterator[FieldError]:
+    """Yield an error for each feature that occurs repeatedly in a record of a valid body."""
     value = json.loads(body, object_pairs_hook=lambda pairs: Counter(name for name, _ in pairs))
     records = enumerate(value) if isinstance(value, list) else [(None, value)]
     for number, names in records:
         for name, times in names.items():
             if times > 1:
-                place = (name,) if number is None else (number, name)
-                yield place, f"{name} is given {times} times"
+                loc = (name,) if number is None else (number, name)
+                yield loc, f"{name} is given {times} times"
 
 
-def shorten(text: str) -> str:
-    """Cut a text to the length of a message."""
+def truncate(text: str) -> str:
+    """Cut a text to 40 characters, for a message."""
     return text if len(text) <= 40 else f"{text[:37]}..."

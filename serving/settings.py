@@ -1,4 +1,4 @@
-"""Runtime settings, read from the environment."""
+"""Settings, read from environment variables."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,63 +12,63 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings
 
 KEY = re.compile("[!-~]{16,}")
-# As a browser sends it: in lower case, without a path, and without the port if it is the usual one.
+# As browsers send it: lower case, no path, and no port if it is the default of the scheme.
 ORIGIN = re.compile(
     r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9]\d{0,4})?"
 )
 TAG = r"^([a-z0-9._-]+(:[a-z0-9._-]+)?)?$"
 
 
-def split(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     """Return the parts of a comma-separated list."""
     return [part.strip() for part in text.split(",")] if text else []
 
 
-def usable(keys: SecretStr) -> SecretStr:
-    """Return keys that a header can carry and nobody guesses; raise PydanticCustomError."""
-    for number, key in enumerate(split(keys.get_secret_value()), 1):
+def validate_keys(keys: SecretStr) -> SecretStr:
+    """Return the keys; raise PydanticCustomError if one is short or does not fit in a header."""
+    for number, key in enumerate(split_list(keys.get_secret_value()), 1):
         if not KEY.fullmatch(key):
-            words = "Key {number} should be 16 or more printable ASCII characters, none a space"
-            raise PydanticCustomError("key", words, {"number": number})
+            message = "Key {number} should be 16 or more printable ASCII characters, none a space"
+            raise PydanticCustomError("key", message, {"number": number})
     return keys
 
 
-def reachable(origins: str) -> str:
-    """Return origins that a browser may send, or *; raise PydanticCustomError."""
-    for number, origin in enumerate(split(origins), 1):
+def validate_origins(origins: str) -> str:
+    """Return the origins; raise PydanticCustomError if one is nothing that a browser sends."""
+    for number, origin in enumerate(split_list(origins), 1):
         if not ORIGIN.fullmatch(origin) and origins != "*":
-            words = "Origin {number} should be like https://example.com or http://localhost:8080"
-            raise PydanticCustomError("origin", words, {"number": number})
+            message = "Origin {number} should be like https://example.com or http://localhost:8080"
+            raise PydanticCustomError("origin", message, {"number": number})
     return origins
 
 
-def folder(path: str) -> str:
-    """Return the path of a folder, which need not be there yet; raise PydanticCustomError."""
+def validate_folder(path: str) -> str:
+    """Return the expanded path of a folder, which need not exist; raise PydanticCustomError."""
     if not path:
         return path
     try:
         expanded = Path(path).expanduser()
-        usable = expanded.is_dir() or not expanded.exists()
-    except (OSError, RuntimeError):  # of a name too long, of an unknown user
-        usable = False
-    if not usable:
+        valid = expanded.is_dir() or not expanded.exists()
+    except (OSError, RuntimeError):  # the name is too long; the user of ~user is unknown
+        valid = False
+    if not valid:
         raise PydanticCustomError("folder", "Input should be a folder")
     return str(expanded)
 
 
 class Settings(BaseSettings):
-    """Each setting is the environment variable of its name in capitals."""
+    """The settings; each is an environment variable with the name in capitals."""
 
     port: int = Field(3000, ge=1, le=65535, description="TCP port")
     workers: int = Field(1, ge=1, description="Server processes, each with the model loaded")
     model: str = Field(
         "", pattern=TAG, description="Model to serve, if not the newest; a Bento has its own"
     )
-    api_keys: Annotated[SecretStr, AfterValidator(usable)] = Field(
+    api_keys: Annotated[SecretStr, AfterValidator(validate_keys)] = Field(
         SecretStr(""),
         description="Keys of 16 characters or more, comma-separated, of which a caller needs one",
     )
-    cors_origins: Annotated[str, AfterValidator(reachable)] = Field(
+    cors_origins: Annotated[str, AfterValidator(validate_origins)] = Field(
         "", description="Origins, comma-separated, whose web pages may call, or *"
     )
     allow_other_sklearn: bool = Field(
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         8, gt=0, description="Seconds for the requests in progress when the service is stopped"
     )
     access_log: Literal["text", "json", "off"] = Field("text", description="text, json or off")
-    prediction_log: Annotated[str, AfterValidator(folder)] = Field(
+    prediction_log: Annotated[str, AfterValidator(validate_folder)] = Field(
         "", description="Folder for the prediction log; none without"
     )
     prediction_log_sample: float = Field(
@@ -97,13 +97,13 @@ class Settings(BaseSettings):
 
     @property
     def keys(self) -> list[str]:
-        """The API keys, one by one."""
-        return split(self.api_keys.get_secret_value())
+        """The API keys."""
+        return split_list(self.api_keys.get_secret_value())
 
     @property
     def http(self) -> dict[str, Any]:
         """BentoML's configuration of its HTTP server."""
-        origins = split(self.cors_origins)
+        origins = split_list(self.cors_origins)
         cors = {
             "enabled": bool(origins),
             "access_control_allow_origins": origins,
@@ -115,25 +115,25 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings; raise BentoMLConfigException naming each variable at fault."""
+    """Read the settings; raise BentoMLConfigException naming each invalid variable."""
     try:
         return Settings()
     except ValidationError as error:
-        faults = (f"{told(fault)}: {fault['msg']}" for fault in error.errors())
-        raise BentoMLConfigException("; ".join(faults)) from None
+        messages = (f"{describe_value(details)}: {details['msg']}" for details in error.errors())
+        raise BentoMLConfigException("; ".join(messages)) from None
 
 
-def misspelled(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield each variable that is no setting, but nearly one, and the setting."""
+def find_misspelled(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each variable whose name resembles a setting, and the setting."""
     settings = [name.upper() for name in Settings.model_fields]
     for name in variables:
-        for meant in get_close_matches(name.upper(), settings, n=1, cutoff=0.9):
-            if name.upper() != meant:
-                yield name, meant
+        for setting in get_close_matches(name.upper(), settings, n=1, cutoff=0.9):
+            if name.upper() != setting:
+                yield name, setting
 
 
-def told(fault: ErrorDetails) -> str:
-    """Return the variable at fault and, unless it is secret, what was given."""
-    name = str(fault["loc"][0])
+def describe_value(details: ErrorDetails) -> str:
+    """Return the name of an invalid variable and, unless it is secret, its value."""
+    name = str(details["loc"][0])
     secret = Settings.model_fields[name].annotation is SecretStr
-    return name.upper() if secret else f"{name.upper()}={fault['input']}"
+    return name.upper() if secret else f"{name.upper()}={details['input']}"

@@ -1,1 +1,6 @@
-"""What training any tabular regressor needs around its record type, its data and its estimator."""
+"""Before and after serving: train a regressor, report on it, and look for drift."""
+
+from training.cli import main
+from training.project import ROOT, Project
+
+__all__ = ["ROOT", "Project", "main"]

@@ -1,84 +1,109 @@
-"""The command line of train.py: from the data to a model in the store."""
+"""The command line: `python -m training train|report|drift`."""
 
 import argparse
-import csv
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import bentoml
-import pandas as pd
-from bentoml.exceptions import BentoMLException, NotFound
-from pydantic import BaseModel
-from sklearn.base import RegressorMixin
-from sklearn.dummy import DummyRegressor
+from bentoml.exceptions import BentoMLException
 
-from serving.model import check_record_type
-from training.data import InvalidData, Split, load, split
-from training.model import Unservable, evaluate, predict_legal, save
-
-Fit = Callable[[pd.DataFrame, pd.Series], RegressorMixin]
+from training.errors import InvalidDataError, TrainingError
+from training.project import ROOT, Project
 
 
-def is_trained(name: str) -> bool:
-    """Tell whether the model store has a model of this name."""
+def main(project: Project, arguments: Sequence[str] | None = None) -> None:
+    """Run a command; exit with a message if it cannot be carried out."""
+    options = build_parser(project).parse_args(arguments)
     try:
-        return bool(bentoml.models.get(name))
-    except NotFound:
-        return False
+        status = options.run(project, options)
+    except (TrainingError, BentoMLException, OSError) as error:
+        raise SystemExit(f"{options.failure}{error}") from None
+    sys.exit(status)
+
+
+def build_parser(project: Project) -> argparse.ArgumentParser:
+    """Return a parser with a sub-parser for each command."""
+    parser = argparse.ArgumentParser(prog="python -m training")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--data", type=Path, default=project.data, help="CSV file (default: %(default)s)"
+    )
+    common.add_argument(
+        "--name", type=model_name, default=project.name, help="default: %(default)s"
+    )
+
+    train = commands.add_parser(
+        "train", parents=[common], help="fit, evaluate and save the regressor"
+    )
+    train.add_argument("--if-missing", action="store_true", help="only if there is no model yet")
+    train.set_defaults(run=run_train, failure="Nothing is saved. ")
+
+    report = commands.add_parser(
+        "report", parents=[common], help="draw how well the newest model predicts"
+    )
+    report.add_argument(
+        "--output", type=Path, default=ROOT / "report", help="folder (default: %(default)s)"
+    )
+    report.add_argument(
+        "--card",
+        type=Path,
+        default=ROOT / "docs/MODEL_CARD.md",
+        help="file (default: %(default)s)",
+    )
+    report.set_defaults(run=run_report, failure="Nothing is written.\n")
+
+    drift = commands.add_parser(
+        "drift",
+        parents=[common],
+        help="compare a prediction log with the training data",
+        epilog="Exit status: 3 if a feature or the prediction has drifted, 1 or 2 on an error, 0 "
+        "otherwise, also if there are too few rows to tell.",
+    )
+    drift.add_argument("log", type=Path, help="PREDICTION_LOG of the service")
+    drift.add_argument(
+        "--output", type=Path, default=ROOT / "drift.png", help="picture (default: %(default)s)"
+    )
+    drift.set_defaults(run=run_drift, failure="")
+    return parser
+
+
+# Each command imports its own module, so that training works without what only reports need.
+
+
+def run_train(project: Project, options: argparse.Namespace) -> int:
+    """Train a model, unless there is one and --if-missing is given."""
+    from training.fitting import is_trained, train
+
+    if options.if_missing and is_trained(options.name):
+        return 0
+    try:
+        train(project, options.data, options.name)
+    except (InvalidDataError, OSError) as error:
+        raise SystemExit(f"{options.data}: nothing is saved.\n{error}") from None
+    return 0
+
+
+def run_report(project: Project, options: argparse.Namespace) -> int:
+    """Write the training report and the model card of the newest model."""
+    from training.report import write_report
+
+    write_report(project, options.name, options.data, options.output, options.card)
+    return 0
+
+
+def run_drift(project: Project, options: argparse.Namespace) -> int:
+    """Compare a prediction log with the training data; return the exit status."""
+    from training.drift import EXIT_DRIFTED, compare_log
+
+    drifted = compare_log(project, options.name, options.data, options.log, options.output)
+    return EXIT_DRIFTED if drifted else 0
 
 
 def model_name(text: str) -> str:
     """Return a name that the model store accepts; raise ArgumentTypeError."""
     try:
-        return bentoml.Tag(text).name
+        return bentoml.Tag(text, None).name
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def arguments(description: str, name: str, data: Path) -> argparse.ArgumentParser:
-    """Return a parser of what every command takes: the data, and the name of the model."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", type=Path, default=data, help="CSV file (default: %(default)s)")
-    parser.add_argument("--name", type=model_name, default=name, help="default: %(default)s")
-    return parser
-
-
-def read(path: Path, labelled: type[BaseModel]) -> tuple[bytes, Split]:
-    """Return the content of a CSV file, and its rows, split; end the program if they are bad."""
-    try:
-        source = path.read_bytes()
-        return source, split(load(source.decode("utf-8-sig"), labelled))
-    except (InvalidData, OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SystemExit(f"{path}: nothing is saved.\n{error}") from None
-
-
-def main(description: str, fit: Fit, labelled: type[BaseModel], name: str, data: Path) -> None:
-    """Load the data, fit, evaluate and save, as the command line says.
-
-    The last field of `labelled` is the target, and those before it are the features.
-    """
-    parser = arguments(description, name, data)
-    parser.add_argument("--if-missing", action="store_true", help="only if there is no model yet")
-    options = parser.parse_args()
-    if options.if_missing and is_trained(options.name):
-        return
-    try:
-        train(fit, labelled, options.name, options.data)
-    except (BentoMLException, Unservable) as error:
-        raise SystemExit(f"Nothing is saved. {error}") from None
-
-
-def train(fit: Fit, labelled: type[BaseModel], name: str, data: Path) -> None:
-    """Save a model of the data; raise BentoMLException or `Unservable` if it can't be served."""
-    *_, target = labelled.model_fields
-    check_record_type(labelled, target)
-    source, parts = read(data, labelled)
-    model = fit(parts.X_train, parts.y_train)
-    predict_legal(model, parts.X_train, labelled)
-    metrics = evaluate(model, parts)
-    dummy = evaluate(DummyRegressor().fit(parts.X_train, parts.y_train), parts)
-    table = pd.DataFrame({"model": metrics, "always the mean": dummy})
-    print(table.to_string(float_format="{:.4f}".format))
-    schema = labelled.model_json_schema()["properties"][target]
-    about = {"name": target, "description": schema["description"], "unit": schema["unit"]}
-    print(f"Saved {save(name, model, parts.X_train, metrics, about, source).tag}")

@@ -1,68 +1,58 @@
-"""Compare a prediction log with the data that the model was trained on.
-
-Ends with status 3 if a feature, or the prediction, has drifted; with 1 or 2 on an error; otherwise,
-and if the rows are too few to tell, with 0.
-"""
+"""The drift command: compare a prediction log with the data that the model was trained on."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bentoml
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from bentoml.exceptions import BentoMLException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scipy.stats import entropy, ks_2samp
 
-from house import NAME, House
-from serving.model import RecordModel, Training
+from serving.model import ModelReference, TrainingMetadata
 from serving.regressor import Regressor
-from train import DATA
-from training.cli import arguments
-from training.data import InvalidData
-from training.report import STYLE, TEST, TRAIN, load_as_trained
+from training.data import read_training_csv
+from training.errors import InvalidLogError
+from training.project import Project
+from training.report import STYLE, TEST, TRAIN
 
-ROOT = Path(__file__).parent.parent
-DRIFT = 3  # exit status; Python ends with 1 on an error, argparse with 2
+EXIT_DRIFTED = 3  # Python exits with 1 on an error, argparse with 2
 BINS = 10
-# The usual words of the population stability index, from N. Siddiqi, Credit Risk Scorecards (2006).
+# The usual terms for the population stability index: N. Siddiqi, Credit Risk Scorecards (2006).
 VERDICTS = {"stable": 0.0, "shifted": 0.1, "drifted": 0.25}
 # The index of rows that did not drift is about (1 / n_training + 1 / n_log) times a chi-square of
 # BINS - 1 degrees of freedom: B. Yurdakul, Statistical Properties of Population Stability Index
 # (2018). Beside 455 rows of training, 500 reach 0.1 by chance in 0.5 % of all cases, 200 in 13 %.
 MIN_ROWS = 500
-PANELS = 5  # beside each other
-BARS = 20  # in one
-
-
-class InvalidLog(Exception):
-    """The prediction log cannot be used; the message says where and why."""
+PANELS_PER_ROW = 5
+BARS = 20  # per panel
 
 
 def read_lines(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield where each line of a prediction log is, and the line; raise `InvalidLog`, OSError."""
+    """Yield each complete line of a log with its place; raise InvalidLogError or OSError."""
     paths = sorted(folder.glob("predictions-*.jsonl"))
     if not paths:
-        raise InvalidLog(f"There is no folder {folder} with a predictions-*.jsonl in it")
+        raise InvalidLogError(f"There is no folder {folder} with a predictions-*.jsonl in it")
     for path in paths:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                # One without an end is being written, or was when the service was killed.
+                # A line without an end is being written, or its writer was killed.
                 if line.endswith(b"\n"):
                     yield f"{path}, line {number}", line
 
 
 def read_log(folder: Path, tag: str, columns: list[str]) -> tuple[pd.DataFrame, Counter[str]]:
-    """Return a model's rows, and how many rows there are of each model; raise as `read_lines`."""
-    rows, tags = [], Counter()
-    # `pandas.read_json` does not tell which line is damaged, and makes numbers of text.
+    """Return the rows of one model, and the number of rows of each; raise as `read_lines`."""
+    rows: list[list[Any]] = []
+    tags: Counter[str] = Counter()
+    # `pandas.read_json` does not say which line is damaged, and turns text into numbers.
     for place, line in read_lines(folder):
         try:
             entry = json.loads(line)
@@ -70,39 +60,39 @@ def read_log(folder: Path, tag: str, columns: list[str]) -> tuple[pd.DataFrame, 
             if entry["model_tag"] == tag:
                 rows.append([entry[name] for name in columns])
         except (ValueError, TypeError, LookupError):
-            raise InvalidLog(f"{place} is damaged: remove it") from None
+            raise InvalidLogError(f"{place} is damaged: remove it") from None
     if not rows:
-        others = f", only {in_words(tags)}; restart the service for the newest" if tags else ""
-        raise InvalidLog(f"The log in {folder} has no rows of the newest model, {tag}{others}")
+        others = f", only {format_counts(tags)}; restart the service for the newest" if tags else ""
+        raise InvalidLogError(f"The log in {folder} has no rows of the newest model, {tag}{others}")
     return pd.DataFrame(rows, columns=columns), tags
 
 
-def in_words(tags: Counter[str]) -> str:
-    """Tell how many rows there are of each model."""
+def format_counts(tags: Counter[str]) -> str:
+    """Return the number of rows of each model, as text."""
     return ", ".join(f"{count} of {tag}" for tag, count in tags.most_common())
 
 
-def read_training(model: bentoml.Model, path: Path) -> pd.DataFrame:
-    """Return the training part with the model's predictions; raise as `load_as_trained`."""
-    training = Training.model_validate(model.info.metadata)
-    X_train = load_as_trained(path, training).X_train
+def read_training(project: Project, model: bentoml.Model, data_path: Path) -> pd.DataFrame:
+    """Return the rows that fitted a model, with its predictions; raise InvalidDataError."""
+    training = TrainingMetadata.model_validate(model.info.metadata)
+    X_train = read_training_csv(data_path, project.labelled_type, training).X_train
     rows = list(X_train.itertuples(index=False, name=None))
     return X_train.assign(prediction=Regressor(model).predict(rows))
 
 
-def align(log: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
-    """Return the log with the numbers that training has as numbers; raise `InvalidLog`."""
+def convert_types(log: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
+    """Return the log with the column types of the training; raise InvalidLogError."""
     numbers = training.select_dtypes("number").columns
     try:
         return log.astype(dict.fromkeys(numbers, float))
     except (ValueError, TypeError) as error:
-        raise InvalidLog(f"The log has values that are no numbers: {error}") from None
+        raise InvalidLogError(f"The log has values that are no numbers: {error}") from None
 
 
 def stability_index(training: pd.Series, log: pd.Series) -> float:
     """Return the population stability index, over deciles of the training or its categories.
 
-    That is the relative entropy of either distribution to the other, summed.
+    It is the sum of the relative entropies of each distribution to the other.
     """
     if is_number(training) and training.nunique() >= BINS:
         # Quantiles coincide where many values are the same. An edge belongs to the bin below it:
@@ -122,7 +112,7 @@ def stability_index(training: pd.Series, log: pd.Series) -> float:
 
 
 def is_number(column: pd.Series) -> bool:
-    """Tell whether a column has an order and distances, which categories and booleans lack."""
+    """Tell whether a column holds numbers, as opposed to categories or booleans."""
     return is_numeric_dtype(column) and not is_bool_dtype(column)
 
 
@@ -151,7 +141,7 @@ def compare(training: pd.DataFrame, log: pd.DataFrame) -> pd.DataFrame:
 def draw_column(axes: Axes, training: pd.Series, log: pd.Series) -> None:
     """Draw the share of the rows by value, or by category."""
     if is_number(training):
-        # What is far off is drawn in the outermost bar, lest it squash all others.
+        # Outliers are drawn in the outermost bar; a longer axis would squeeze all others.
         low = min(training.min(), log.quantile(0.01))
         high = max(training.max(), log.quantile(0.99))
         edges = np.histogram_bin_edges([low, high], BARS)
@@ -171,9 +161,9 @@ def draw_column(axes: Axes, training: pd.Series, log: pd.Series) -> None:
 @mpl.rc_context(STYLE)
 def draw(training: pd.DataFrame, log: pd.DataFrame, verdicts: pd.Series) -> Figure:
     """Draw the distribution of each column in the training and in the log."""
-    n_rows = -(-len(verdicts) // PANELS)
-    figure = Figure(figsize=(3 * PANELS, 2.3 * n_rows + 0.5), layout="constrained")
-    panels = figure.subplots(n_rows, PANELS, squeeze=False).flat
+    n_rows = -(-len(verdicts) // PANELS_PER_ROW)
+    figure = Figure(figsize=(3 * PANELS_PER_ROW, 2.3 * n_rows + 0.5), layout="constrained")
+    panels = figure.subplots(n_rows, PANELS_PER_ROW, squeeze=False).flat
     for (name, verdict), axes in zip(verdicts.items(), panels, strict=False):
         draw_column(axes, training[name].dropna(), log[name].dropna())
         weight = "bold" if verdict == "drifted" else "normal"
@@ -184,32 +174,24 @@ def draw(training: pd.DataFrame, log: pd.DataFrame, verdicts: pd.Series) -> Figu
     return figure
 
 
-def main() -> None:
-    """Compare from the command line."""
-    parser = arguments(__doc__, NAME, DATA)
-    parser.add_argument("folder", type=Path, help="PREDICTION_LOG of the service")
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "drift.png", help="picture (default: %(default)s)"
-    )
-    options = parser.parse_args()
-    try:
-        model = RecordModel(f"{options.name}:latest", House).resolve()
-        training = read_training(model, options.data)
-        log, tags = read_log(options.folder, str(model.tag), list(training))
-        log = align(log, training)
-        table = compare(training, log)
-        draw(training, log, table["verdict"]).savefig(options.output, format="png", dpi=100)
-    except (BentoMLException, InvalidData, InvalidLog, OSError) as error:
-        raise SystemExit(str(error)) from None
+def compare_log(
+    project: Project, name: str, data_path: Path, log_folder: Path, picture: Path
+) -> bool:
+    """Compare a prediction log with the training data of the newest model of a name.
+
+    Print a table, draw a picture, and tell whether a column has drifted. Raise TrainingError,
+    BentoMLException or OSError.
+    """
+    model = ModelReference(f"{name}:latest", project.record_type).resolve()
+    training = read_training(project, model, data_path)
+    log, tags = read_log(log_folder, str(model.tag), list(training))
+    log = convert_types(log, training)
+    table = compare(training, log)
+    draw(training, log, table["verdict"]).savefig(picture, format="png", dpi=100)
     print(f"{len(log)} rows of {model.tag} against {len(training)} of its training")
     if others := tags - Counter({str(model.tag): len(log)}):
-        print(f"Left out: {in_words(others)}")
+        print(f"Left out: {format_counts(others)}")
     formats = {"p": "{:.2g}".format}
     print(table.to_string(float_format="{:.3f}".format, formatters=formats, na_rep="-"))
-    print(f"Wrote {options.output}")
-    if "drifted" in table["verdict"].to_numpy():
-        sys.exit(DRIFT)
-
-
-if __name__ == "__main__":
-    main()
+    print(f"Wrote {picture}")
+    return "drifted" in table["verdict"].to_numpy()

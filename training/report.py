@@ -1,6 +1,5 @@
-"""Report on a trained model: draw how well it predicts, and write its model card."""
+"""The report command: draw how well a model predicts, and write its model card."""
 
-import hashlib
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +9,7 @@ import bentoml
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from bentoml.exceptions import BentoMLException
+from cycler import cycler
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator
@@ -20,19 +19,16 @@ from sklearn.inspection import permutation_importance
 from sklearn.metrics import PredictionErrorDisplay, mean_squared_error
 from sklearn.model_selection import LearningCurveDisplay
 
-from house import NAME, House, LabelledHouse
-from serving.model import RecordModel, Training
-from train import DATA
-from training.cli import arguments
-from training.data import InvalidData, Split, load, split
-from training.model import FOLDS, as_fitted, evaluate
+from serving.model import ModelReference, TrainingMetadata, feature_schemas
+from training.data import Split, read_training_csv
+from training.evaluation import FOLDS, evaluate, to_fitted_type
+from training.project import ROOT, Project
 
-ROOT = Path(__file__).parent.parent
 REPEATS = 30  # shuffles of each feature
 # Blue and vermilion of Okabe and Ito, which the colour-blind can tell apart, in print too.
 TRAIN, TEST = "#0072B2", "#D55E00"
-STYLE = {
-    "axes.prop_cycle": mpl.cycler(color=[TRAIN, TEST]),
+STYLE: Any = {
+    "axes.prop_cycle": cycler(color=[TRAIN, TEST]),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.grid": True,
@@ -43,23 +39,11 @@ STYLE = {
 }
 
 
-def load_as_trained(path: Path, training: Training) -> Split:
-    """Return the data that a model was trained on, split as then; raise `InvalidData` if not."""
-    source = path.read_bytes()
-    sha256 = hashlib.sha256(source).hexdigest()
-    if sha256 != training.data_sha256:
-        raise InvalidData(
-            "The model was trained on other data: give that with --data, or run `make train`.\n"
-            f"SHA-256 of this file: {sha256}\nof the training data: {training.data_sha256}"
-        )
-    return split(load(source.decode("utf-8-sig"), LabelledHouse))
-
-
 def measure_importance(estimator: RegressorMixin, data: Split) -> np.ndarray:
-    """Return what shuffling each feature adds to the error: mean and deviation (n_features, 2)."""
+    """Return the permutation importance of each feature: mean and deviation, (n_features, 2)."""
     importance = permutation_importance(
         estimator,
-        as_fitted(estimator, data.X_test),
+        to_fitted_type(estimator, data.X_test),
         data.y_test,
         scoring="neg_root_mean_squared_error",
         n_repeats=REPEATS,
@@ -69,7 +53,7 @@ def measure_importance(estimator: RegressorMixin, data: Split) -> np.ndarray:
 
 
 def draw_predictions(estimator: RegressorMixin, data: Split, kind: str, unit: str) -> Figure:
-    """Draw a kind of `PredictionErrorDisplay` for the training part, and for the test part."""
+    """Draw one kind of `PredictionErrorDisplay` for the training part and the test part."""
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     parts = zip(panels, ("Train", "Test"), data[:2], data[2:], (TRAIN, TEST), strict=True)
@@ -77,7 +61,7 @@ def draw_predictions(estimator: RegressorMixin, data: Split, kind: str, unit: st
         points = {"color": colour, "alpha": 0.6, "s": 22, "linewidths": 0}
         PredictionErrorDisplay.from_estimator(
             estimator,
-            as_fitted(estimator, X),
+            to_fitted_type(estimator, X),
             y,
             kind=kind,
             subsample=None,
@@ -88,9 +72,9 @@ def draw_predictions(estimator: RegressorMixin, data: Split, kind: str, unit: st
             title=f"{part}, {len(y)} rows",
             xlabel=f"{axes.get_xlabel()}, {unit}",
             ylabel=f"{axes.get_ylabel()},\n{unit}",
-            adjustable="box",  # panels that share both axes cannot change their limits
+            adjustable="box",  # panels with shared axes cannot change their limits
         )
-        # scikit-learn puts the ticks at fractions of the range.
+        # scikit-learn places ticks at fractions of the range.
         axes.xaxis.set_major_locator(AutoLocator())
         axes.yaxis.set_major_locator(AutoLocator())
         axes.label_outer()
@@ -109,19 +93,19 @@ def draw_importance(importance: np.ndarray, names: list[str], unit: str) -> Figu
     return figure
 
 
-def draw_learning(estimator: RegressorMixin, data: Split, unit: str) -> Figure:
-    """Draw the error by boosting stage or, of an estimator without stages, by sample size."""
+def draw_learning_curve(estimator: RegressorMixin, data: Split, unit: str) -> Figure:
+    """Draw the error by boosting stage or, for an estimator without stages, by sample size."""
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
     if hasattr(estimator, "staged_predict"):
         for part, X, y in zip(("Train", "Test"), data[:2], data[2:], strict=True):
-            stages = estimator.staged_predict(as_fitted(estimator, X))
+            stages = estimator.staged_predict(to_fitted_type(estimator, X))
             errors = [mean_squared_error(y, y_pred) for y_pred in stages]
             axes.plot(range(1, len(errors) + 1), errors, label=part)
         axes.set_xlabel("Boosting stages")
         axes.legend()
     else:
-        X, y = as_fitted(estimator, pd.concat(data[:2])), pd.concat(data[2:])
+        X, y = to_fitted_type(estimator, pd.concat(data[:2])), pd.concat(data[2:])
         LearningCurveDisplay.from_estimator(
             estimator, X, y, cv=FOLDS, scoring="neg_mean_squared_error", negate_score=True, ax=axes
         )
@@ -140,7 +124,7 @@ def embed(figure: Figure) -> str:
 
 @mpl.rc_context(STYLE)
 def draw(
-    estimator: RegressorMixin, data: Split, importance: np.ndarray, training: Training
+    estimator: RegressorMixin, data: Split, importance: np.ndarray, training: TrainingMetadata
 ) -> dict[str, str]:
     """Return the pictures of the report by their names, as data URIs."""
     unit = training.target["unit"]
@@ -148,15 +132,15 @@ def draw(
         "actual": draw_predictions(estimator, data, "actual_vs_predicted", unit),
         "residuals": draw_predictions(estimator, data, "residual_vs_predicted", unit),
         "importance": draw_importance(importance, training.feature_names, unit),
-        "learning": draw_learning(estimator, data, unit),
+        "learning": draw_learning_curve(estimator, data, unit),
     }
     return {name: embed(figure) for name, figure in figures.items()}
 
 
-def describe(model: bentoml.Model, path: Path) -> dict[str, Any]:
-    """Return what the templates tell of a stored model; raise `InvalidData` on other data."""
-    training = Training.model_validate(model.info.metadata)
-    data = load_as_trained(path, training)
+def template_context(project: Project, model: bentoml.Model, data_path: Path) -> dict[str, Any]:
+    """Return the variables of the templates; raise InvalidDataError on other data."""
+    training = TrainingMetadata.model_validate(model.info.metadata)
+    data = read_training_csv(data_path, project.labelled_type, training)
     estimator = bentoml.sklearn.load_model(model)
     importance = measure_importance(estimator, data)
     return {
@@ -165,7 +149,7 @@ def describe(model: bentoml.Model, path: Path) -> dict[str, Any]:
         "estimator": estimator,
         "data": data,
         "dummy": evaluate(DummyRegressor().fit(data.X_train, data.y_train), data),
-        "features": House.model_json_schema()["properties"],
+        "features": feature_schemas(project.record_type),
         "importance": dict(zip(training.feature_names, importance.tolist(), strict=True)),
         "repeats": REPEATS,
         "staged": hasattr(estimator, "staged_predict"),
@@ -173,20 +157,20 @@ def describe(model: bentoml.Model, path: Path) -> dict[str, Any]:
     }
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """Return a number in significant digits, without an exponent."""
+def format_number(value: float, digits: int = 3) -> str:
+    """Return a number with some significant digits, without an exponent."""
     return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
 
 
-def seen(training: Training, name: str) -> str:
-    """Return the training range of a number in words, or the training values of another feature."""
+def format_range(training: TrainingMetadata, name: str) -> str:
+    """Return the training range of a number, or the training values of another feature."""
     if name in training.training_range:
-        return " to ".join(significant(bound, 6) for bound in training.training_range[name])
+        return " to ".join(format_number(bound, 6) for bound in training.training_range[name])
     return ", ".join(map(str, training.training_values[name]))
 
 
-def render(template: str, facts: dict[str, Any]) -> str:
-    """Return a template of this repository, filled in."""
+def render(template: str, context: dict[str, Any]) -> str:
+    """Render a template of this bundle."""
     environment = Environment(
         loader=FileSystemLoader(ROOT),
         autoescape=select_autoescape(["html.jinja"]),
@@ -195,31 +179,19 @@ def render(template: str, facts: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"significant": significant, "seen": seen}
-    return environment.get_template(template).render(facts)
+    environment.filters |= {"number": format_number, "training_range": format_range}
+    return environment.get_template(template).render(context)
 
 
-def main() -> None:
-    """Report from the command line."""
-    parser = arguments(__doc__, NAME, DATA)
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "report", help="folder (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--card", type=Path, default=ROOT / "docs/MODEL_CARD.md", help="file (default: %(default)s)"
-    )
-    options = parser.parse_args()
-    try:
-        model = RecordModel(f"{options.name}:latest", House).resolve()
-        facts = describe(model, options.data)
-    except (BentoMLException, InvalidData, OSError) as error:
-        raise SystemExit(f"Nothing is written.\n{error}") from None
-    options.output.mkdir(parents=True, exist_ok=True)
-    page = options.output / "index.html"
-    page.write_text(render("training/templates/report.html.jinja", facts), encoding="utf-8")
-    options.card.write_text(render("data/model_card.md.jinja", facts), encoding="utf-8")
-    print(f"Wrote {page} and {options.card}")
+def write_report(project: Project, name: str, data_path: Path, folder: Path, card: Path) -> None:
+    """Write the report and the model card of the newest model of a name.
 
-
-if __name__ == "__main__":
-    main()
+    Raise InvalidDataError, BentoMLException or OSError.
+    """
+    model = ModelReference(f"{name}:latest", project.record_type).resolve()
+    context = template_context(project, model, data_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / "index.html"
+    page.write_text(render("training/templates/report.html.jinja", context), encoding="utf-8")
+    card.write_text(render("data/model_card.md.jinja", context), encoding="utf-8")
+    print(f"Wrote {page} and {card}")

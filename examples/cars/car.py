@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 NAME = "car_price"  # of the model and of the Service
 
 
-def feature(description: str, unit: str, example: Any, **bounds: float) -> Any:
+def feature(description: str, unit: str, example: Any, **bounds: Any) -> Any:
     """Declare a feature: its meaning, its unit, an example and the legal bounds."""
-    extra = {"unit": unit, "example": example}
-    return Field(description=description, json_schema_extra=extra, **bounds)
+    return Field(
+        description=description, json_schema_extra={"unit": unit, "example": example}, **bounds
+    )
 
 
 class Fuel(Enum):
@@ -54,4 +55,6 @@ class LabelledCar(Car):
 
 
 FEATURES = tuple(Car.model_fields)
-EXAMPLE = {name: field.json_schema_extra["example"] for name, field in Car.model_fields.items()}
+EXAMPLE = {
+    name: schema["example"] for name, schema in Car.model_json_schema()["properties"].items()
+}

@@ -1,6 +1,6 @@
-"""Train the regressor: load the data, fit, evaluate, save to the BentoML model store."""
+"""The estimator and the names of this bundle; `python train.py` trains and saves a model."""
 
-from pathlib import Path
+import sys
 
 import pandas as pd
 from sklearn.compose import ColumnTransformer
@@ -8,21 +8,30 @@ from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from car import FEATURES, NAME, LabelledCar
-from training.cli import main
+from car import FEATURES, NAME, Car, LabelledCar
+from training import ROOT, Project, main
 
-DATA = Path(__file__).parent / "data" / "used_cars.csv"
 CATEGORIES = [FEATURES.index(name) for name in ("brand", "fuel", "body")]
 
 
 def fit(X_train: pd.DataFrame, y_train: pd.Series) -> Pipeline:
     """Fit gradient boosting on the numbers, the boolean, and a 0 or 1 for each category."""
-    # A category that is legal, but not in the data, is 0 everywhere.
+    # A legal category that the data lack is 0 in every column.
     encoder = OneHotEncoder(handle_unknown="ignore")
     columns = ColumnTransformer([("categories", encoder, CATEGORIES)], remainder="passthrough")
-    model = Pipeline([("columns", columns), ("trees", GradientBoostingRegressor(random_state=0))])
-    return model.fit(X_train.to_numpy(), y_train)
+    estimator = Pipeline(
+        [("columns", columns), ("trees", GradientBoostingRegressor(random_state=0))]
+    )
+    return estimator.fit(X_train.to_numpy(), y_train)
 
+
+PROJECT = Project(
+    name=NAME,
+    record_type=Car,
+    labelled_type=LabelledCar,
+    data=ROOT / "data" / "used_cars.csv",
+    fit=fit,
+)
 
 if __name__ == "__main__":
-    main(__doc__, fit, LabelledCar, NAME, DATA)
+    main(PROJECT, ["train", *sys.argv[1:]])

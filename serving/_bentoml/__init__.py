@@ -1,1 +1,47 @@
-"""Everything that depends on parts of BentoML and its libraries which they do not publish."""
+"""Everything that depends on unpublished parts of BentoML, uvicorn, circus or prometheus_client.
+
+No other package may import those (`make lint`), so an upgrade can break only this one. Each
+override below says what it replaces, why, and when it can go. tests/unit/_bentoml/test_service.py
+fails if an upgrade takes away what an override relies on, or makes it superfluous.
+
+service.py
+  HTTP layers. Replaces BentoML's metrics, access-log, timeout and concurrency middleware and its
+    API handler by `serving.http.app`. With them the service answered 0.15 of the requests at 64
+    connections (benchmarks/README.md); errors had several shapes, and each unknown path added
+    twenty time series. Goes when BentoML skips spans without an exporter and inspects an API's
+    signature once.
+  `on_load_bento`. A Bento serves the model that it was built with; BentoML looks up `latest` again
+    (only models from a hub are pinned). Goes when `BentoModel` is pinned, too.
+  `openapi_spec`, index page. BentoML's document describes errors of another shape; its page loads
+    Google Tag Manager.
+batching.py
+  `ZeroWaitOptimizer`. Replaces the dispatcher's learned wait: after a burst one client got 460
+    requests/s instead of 960 for half a minute. BentoML changes the dispatcher only for safety
+    (BentoML pull request 3664). Goes when the wait can be configured.
+  Inline prediction. A single request bypasses the queue.
+connection.py
+  Limits on the time and the size of a request's head, on pipelining and on slow readers; one shape
+    of errors; lingering close; `Upgrade: h2c` (Java's HttpClient sends it) is ignored. uvicorn has
+    no such limits for httptools (uvicorn issue 157, pull request 1684). Goes when it has.
+  `ResponseWriter`. One system call per response instead of two.
+server.py
+  Settings for keep-alive and shutdown, which BentoML has on its command line only.
+  Drain. uvicorn closes idle connections at SIGTERM and loses the requests that clients are about to
+    send (uvicorn issue 2757). Goes when uvicorn drains them.
+  Several listeners. uvloop accepts one connection per listener and turn (libuv pull request 3696):
+    clients with a connection for each request got half as many responses.
+  Throttling of clients that retry before `Retry-After`: without it 640 clients for 64 slots left
+    the others 275 responses a second of 4,938.
+supervisor.py
+  `SignalHandler`. Replaces circus' handler: a dead worker is replaced at once and in a container,
+    too; shutdown resets no connection; a service whose workers cannot start ends.
+  `bind`. A port in use is reported in a sentence.
+  Metrics folder. BentoML has one for all servers of a BENTOML_HOME, and each empties it at its
+    start (BentoML pull request 2526). Goes when it has one per server.
+metrics_files.py
+  `PreallocatedFile`. On a full disk the Prometheus client's sparse files end the process with
+    SIGBUS.
+  `process_id`. os.getpid() for each value took an eighth of the event loop's time.
+prediction_histogram.py
+  `observe_all`. 1000 values in 0.2 ms instead of 4 ms.
+"""

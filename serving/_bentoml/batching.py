@@ -1,88 +1,102 @@
-"""From the edge to an API of the Service, by way of the dispatcher that BentoML made for it."""
+"""Predict through the adaptive batching of BentoML's dispatcher."""
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import accumulate
 from time import perf_counter, time
 from typing import Any
 
-from bentoml._internal.context import server_context
+from bentoml import server_context
 from bentoml._internal.marshal.dispatcher import Optimizer
 from prometheus_client import Histogram
 
-from serving.errors import Busy
-from serving.observability.metrics import MODEL, QUEUE
-from serving.observability.prediction_log import PredictionLog
+from serving.errors import TooManyRequests
+from serving.observability.metrics import BATCH_MODEL_SECONDS, BATCH_QUEUE_SECONDS
+from serving.observability.prediction_log import PredictedRequest, PredictionLog
 from serving.records import Row
 
-# So few rows are predicted on the event loop, for to hand them to a thread would take longer; but
-# not if the model has just taken so long for as few: all else waits meanwhile.
+# Batches up to this size run on the event loop: a thread would cost more than the prediction.
+# But if the model took longer than this for the last one, it runs in a thread, because the event
+# loop serves nobody else meanwhile.
 MAX_INLINE_ROWS, MAX_INLINE_SECONDS = 1, 0.005
 
 
 class Predictor:
-    """One prediction API, as the edge calls it; `factory` is BentoML's `ServiceAppFactory`."""
+    """Calls one prediction API of a Service for each request, in batches.
 
-    def __init__(self, factory: Any, name: str, max_queue: int, log: PredictionLog | None) -> None:
+    `factory` is BentoML's `ServiceAppFactory`; `observe` gets the rows and the predictions of each
+    batch.
+    """
+
+    def __init__(
+        self,
+        factory: Any,
+        api_name: str,
+        max_queue: int,
+        observe: Callable[[list[Row], list[float]], None],
+        prediction_log: PredictionLog | None,
+    ) -> None:
         self.factory = factory
-        self.api = factory.service.apis[name]
+        self.api = factory.service.apis[api_name]
         self.max_queue = max_queue
-        self.log = log
-        self.present = 0  # requests
-        self.inline_seconds = math.inf  # what the model took last for a batch that small
+        self.observe = observe
+        self.prediction_log = prediction_log
+        self.pending = 0  # requests
+        self.inline_seconds = math.inf  # what the model took for the last batch of this size
         self.thread = ThreadPoolExecutor(1)
-        self.dispatcher = factory.dispatchers[name]
+        self.dispatcher = factory.dispatchers[api_name]
         self.dispatcher.get_batch_size = len
-        queue_seconds = QUEUE.labels(self.api.route)
-        self.dispatcher.optimizer = NoWait(self.dispatcher.max_latency, queue_seconds)
-        self.dispatcher.max_latency = math.inf  # the edge keeps the time
-        self.submit = self.dispatcher(self.predict)
-        self.model_seconds = MODEL.labels(self.api.route)
+        queue_seconds = BATCH_QUEUE_SECONDS.labels(self.api.route)
+        self.dispatcher.optimizer = ZeroWaitOptimizer(self.dispatcher.max_latency, queue_seconds)
+        self.dispatcher.max_latency = math.inf  # `ServiceApp` enforces the time limit
+        self.enqueue = self.dispatcher(self.predict_batch)
+        self.model_seconds = BATCH_MODEL_SECONDS.labels(self.api.route)
 
     async def __call__(self, request_id: str, body: bytes) -> tuple[bytes, str]:
-        """Return the answer to a body, and the tag of the model; raise `Refusal`."""
-        rows = self.api.input_spec.rows(body)
+        """Return the JSON of the predictions, and the tag of the model; raise APIError."""
+        rows = self.api.input_spec.parse(body)
         queue = self.dispatcher._queue
-        # What the edge gave up is still in the queue, and would be predicted for nobody.
+        # Requests that timed out are still in the queue: remove them before they are predicted.
         while queue and queue[0].future.done():
             queue.popleft()
-        if len(queue) >= self.max_queue:  # when the model hangs
-            raise Busy
-        predictions = await self.predict_soon(rows)
-        answer = self.api.output_spec.render(predictions)
-        if self.log:
-            self.log.add((time(), request_id, self.tag, rows, predictions))
-        return answer, self.tag
+        if len(queue) >= self.max_queue:  # the model hangs
+            raise TooManyRequests
+        predictions = await self.predict_batched_or_inline(rows)
+        content = self.api.output_spec.to_json(predictions)
+        if self.prediction_log:
+            request = PredictedRequest(time(), request_id, self.model_tag, rows, predictions)
+            self.prediction_log.add(request)
+        return content, self.model_tag
 
-    async def predict_soon(self, rows: list[Row]) -> list[float]:
-        """Predict rows: in a batch with those of other requests, or at once if there are none."""
-        self.present += 1
+    async def predict_batched_or_inline(self, rows: list[Row]) -> list[float]:
+        """Predict rows in a batch with those of other requests, or at once if there are none."""
+        self.pending += 1
         try:
-            if self.is_brief(rows) and self.is_alone():
-                await asyncio.sleep(0)  # lets in who has arrived in the same turn of the event loop
-                if self.is_alone():
-                    (predictions,) = await self.predict([rows])
+            if self.runs_inline(rows) and self.is_only_request():
+                await asyncio.sleep(0)  # requests that arrived in the same turn of the event loop
+                if self.is_only_request():
+                    (predictions,) = await self.predict_batch([rows])
                     return predictions
-            return await self.submit(rows)
+            return await self.enqueue(rows)
         finally:
-            self.present -= 1
+            self.pending -= 1
 
-    def is_alone(self) -> bool:
-        """Tell whether a request has nobody to wait for, not even a batch that was given up."""
-        return self.present == 1 and not self.dispatcher._sema.is_locked()
+    def is_only_request(self) -> bool:
+        """Tell whether no other request is pending, and no batch is running."""
+        return self.pending == 1 and not self.dispatcher._sema.is_locked()
 
-    def is_brief(self, rows: list[Row]) -> bool:
+    def runs_inline(self, rows: list[Row]) -> bool:
         """Tell whether the event loop may wait while the model predicts rows."""
         return len(rows) <= MAX_INLINE_ROWS and self.inline_seconds <= MAX_INLINE_SECONDS
 
-    async def predict(self, requests: Sequence[list[Row]]) -> list[list[float]]:
+    async def predict_batch(self, requests: Sequence[list[Row]]) -> list[list[float]]:
         """Predict the rows of several requests together; return the predictions of each."""
         rows = [row for request in requests for row in request]
         self.batch_size.observe(len(requests))
-        if self.is_brief(rows):
+        if self.runs_inline(rows):
             predictions = self.run_model(rows)
         else:
             loop = asyncio.get_running_loop()
@@ -94,28 +108,29 @@ class Predictor:
         ]
 
     def run_model(self, rows: list[Row]) -> list[float]:
-        """Call the API on the rows of a batch, and take the time."""
+        """Call the API with the rows of a batch, and measure the time."""
         start = perf_counter()
         predictions = self.api.func(self.service, rows)
         seconds = perf_counter() - start
         self.model_seconds.observe(seconds)
         if len(rows) <= MAX_INLINE_ROWS:
             self.inline_seconds = seconds
+        self.observe(rows, predictions)
         return predictions
 
     @cached_property
     def service(self) -> Any:
-        """The instance that BentoML makes of the Service's class when it starts."""
+        """The instance of the Service's class, which BentoML creates at startup."""
         return self.factory._service_instance
 
     @cached_property
-    def tag(self) -> str:
+    def model_tag(self) -> str:
         """The tag of the model that predicts."""
         return str(self.service.model.tag)
 
     @cached_property
     def batch_size(self) -> Any:
-        """BentoML's histogram of the requests in a batch."""
+        """BentoML's histogram of the number of requests in a batch."""
         return self.factory.adaptive_batch_size_hist.labels(
             runner_name=self.factory.service.name,
             worker_index=server_context.worker_index,
@@ -125,11 +140,11 @@ class Predictor:
         )
 
 
-class NoWait(Optimizer):
-    """Lets a batch go once the one before is done, for which BentoML looks every ms.
+class ZeroWaitOptimizer(Optimizer):
+    """Dispatches a batch as soon as the one before is done; BentoML checks that every ms.
 
-    BentoML's waits for as long as batches waited lately, and learns that anew every 5 s at most:
-    after a burst the few who are left would wait for others who do not come.
+    BentoML's optimizer waits for as long as batches waited recently, and adjusts this every 5 s at
+    most. After a burst the few remaining clients would wait for others that do not come.
     """
 
     def __init__(self, max_latency: float, queue_seconds: Histogram) -> None:
@@ -137,12 +152,12 @@ class NoWait(Optimizer):
         self.queue_seconds = queue_seconds
 
     def log_outbound(self, n: int, wait: float, duration: float) -> None:
-        """Count how long the first request of a batch has waited, and learn from the batch."""
-        if wait:  # of the first dozen of batches BentoML tells 0
+        """Observe how long the first request of a batch has waited, and learn from the batch."""
+        if wait:  # BentoML reports 0 for the first dozen batches
             self.queue_seconds.observe(wait)
         super().log_outbound(n, wait, duration)
 
     def trigger_refresh(self) -> None:
-        """Learn how long predictions take, and nothing about waiting."""
+        """Learn how long predictions take, but keep the wait at zero."""
         super().trigger_refresh()
         self.wait = 0

@@ -1,8 +1,8 @@
-"""The server: uvicorn's, with settings of ours, an eye on crowds, and an end that loses no request.
+"""The uvicorn server of a worker, with connection limits and a graceful drain.
 
 BentoML takes uvicorn's time limits from its command line only, which is fixed in an image. uvicorn
-lets new clients wait behind those that are connected, and reads from all of them as fast as they
-send. On SIGTERM it closes idle connections at once, and so those of clients about to ask again.
+lets new clients wait behind connected ones, and reads from all of them as fast as they send. On
+SIGTERM it closes idle connections at once, and loses the requests that clients are about to send.
 """
 
 import asyncio
@@ -16,35 +16,36 @@ from random import uniform
 
 import uvicorn
 
-from serving._bentoml.connection import LEAVE_SECONDS, Connection
-from serving.http.app import Edge
+from serving._bentoml.connection import DRAIN_SECONDS, Connection
+from serving.http.app import ServiceApp
 
-# What BentoML gives uvicorn if its command line says nothing.
+# What BentoML passes to uvicorn without options on its command line.
 BENTOML_KEEP_ALIVE, BENTOML_SHUTDOWN_TIMEOUT = 5, None
-# In one worker; each takes a file, of which it has so many others open at most.
+# Per worker. Each connection takes a file descriptor, beside those for other files.
 MAX_CONNECTIONS, OTHER_FILES = 4096, 256
-# libuv accepts one connection of a listener in a turn of the event loop (its pull request 3696),
-# which takes 10 ms at full load: clients with a connection for each request got half as many
-# answers. To look at all of these costs a new connection 0.05 ms.
+# libuv accepts one connection per listener in a turn of the event loop (libuv pull request 3696),
+# and a turn takes 10 ms at full load: clients with a new connection for each request got half as
+# many responses. Polling this many listeners costs a new connection 0.05 ms.
 LISTENERS = 32
-# Less than Retry-After says, so that nobody who waits as long is set aside again, though the look
-# may be late; at random, for those who came together would come together again.
-ASIDE_SECONDS = 0.7, 0.9
-# Who has not waited so long is set aside again, so many times in all.
-MOST_TIMES_ASIDE = 4
-GONE = getattr(select, "POLLRDHUP", 0)  # of Linux: the client has closed, at least its side
+# Less than Retry-After, so that a client that waits for as long is not throttled again. The random
+# jitter keeps clients that were rejected together from coming back together.
+THROTTLE_SECONDS = 0.7, 0.9
+# A client that retries before Retry-After is throttled again, this many times in all.
+MAX_THROTTLES = 4
+# The client has closed at least its sending side; only Linux reports it.
+CLOSED_BY_PEER = getattr(select, "POLLRDHUP", 0)
 
 
-def install(edge: Edge) -> None:
-    """Have the worker of BentoML run our server, which it makes once it has its application."""
-    uvicorn.Server = partial(Server, edge)
+def install(app: ServiceApp) -> None:
+    """Make the worker of BentoML run our server; it creates one after its application."""
+    uvicorn.Server = partial(Server, app)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with our settings, unless the command line says otherwise."""
+    """uvicorn's server with our settings, unless BentoML's command line overrides them."""
 
-    def __init__(self, edge: Edge, config: uvicorn.Config) -> None:
-        settings = edge.settings
+    def __init__(self, app: ServiceApp, config: uvicorn.Config) -> None:
+        settings = app.settings
         config.http = partial(Connection, self)
         config.ws = "none"
         if config.timeout_keep_alive == BENTOML_KEEP_ALIVE:
@@ -52,120 +53,131 @@ class Server(uvicorn.Server):
         if config.timeout_graceful_shutdown == BENTOML_SHUTDOWN_TIMEOUT:
             config.timeout_graceful_shutdown = settings.shutdown_timeout
         super().__init__(config)
-        self.edge = edge
+        self.app = app
         self.request_timeout = settings.request_timeout
-        self.max_connections = allow_files(MAX_CONNECTIONS)
-        # Those that wait for a request, longest first, since when.
+        self.max_connections = raise_file_limit(MAX_CONNECTIONS)
+        # Connections that wait for a request, since when, the longest waiting first.
         self.waiting: dict[Connection, float] = {}
-        # Those that were refused a place, longest first, and what lets them in again.
-        self.aside: dict[Connection, asyncio.TimerHandle] = {}
-        self.refused = False  # anybody who was set aside, since the last tick
+        # Connections that are not read, with the timers that resume them, longest throttled first.
+        self.throttled: dict[Connection, asyncio.TimerHandle] = {}
+        self.throttled_since_tick = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is shutting down."""
+        return self.app.draining
 
     async def serve(self, sockets: list[socket.socket]) -> None:
-        """Serve, with several listeners to each socket, unless other workers have theirs.
+        """Serve, with several listeners per socket if this is the only worker.
 
-        Of several workers one would take most of the clients that come together: two answered 8,000
-        to 10,000 requests a second, and with one listener each 10,600 to 12,200.
+        With several workers one of them would take most clients that connect at the same time: two
+        answered 8,000 to 10,000 requests a second, and with one listener each 10,600 to 12,200.
         """
-        if self.edge.settings.workers == 1:
-            sockets = [copy for s in sockets for copy in (s, *duplicates(s))]
+        if self.app.settings.workers == 1:
+            sockets = [copy for s in sockets for copy in (s, *duplicate_listener(s))]
         await super().serve(sockets)
 
-    def admit(self, connection: Connection) -> None:
-        """Take a connection in; if there are too many, close the one that has waited longest."""
-        seconds = LEAVE_SECONDS if self.edge.closing else self.request_timeout
-        connection.wait(seconds)
+    def register(self, connection: Connection) -> None:
+        """Accept a connection; above the limit, close the one that has waited longest."""
+        connection.wait_for_request(DRAIN_SECONDS if self.draining else self.request_timeout)
         if len(self.server_state.connections) > self.max_connections:
-            longest = next(iter(self.waiting))
-            del self.waiting[longest]
-            longest.close()
+            longest_waiting = next(iter(self.waiting))
+            del self.waiting[longest_waiting]
+            longest_waiting.close()
 
-    def set_aside(self, connection: Connection) -> None:
-        """Read no more from a client that was refused a place, until there is one, or a while.
+    def throttle(self, connection: Connection) -> None:
+        """Stop reading from a client that got 429, until a slot is free, at most 4 s.
 
-        640 clients for 64 places that asked again at once, whatever Retry-After says, left the
-        others 275 answers a second of 4,938: to refuse takes nearly as long as to predict.
+        640 clients for 64 slots that retried at once, in spite of Retry-After, left the others 275
+        responses a second of 4,938: a rejection takes nearly as long as a prediction.
         """
-        self.refused = True
-        if not self.edge.closing:
+        self.throttled_since_tick = True
+        if not self.draining:
             connection.flow.pause_reading()
             connection._unset_keepalive_if_required()
-            self.keep_aside(connection, MOST_TIMES_ASIDE)
+            self.schedule_resume(connection, MAX_THROTTLES)
 
-    def keep_aside(self, connection: Connection, times: int) -> None:
-        """Keep a client aside for a while, and again if it has asked in the meantime."""
-        seconds = uniform(*ASIDE_SECONDS)  # noqa: S311
-        look = connection.loop.call_later(seconds, self.look_at, connection, times - 1)
-        self.aside[connection] = look
+    def schedule_resume(self, connection: Connection, throttles_left: int) -> None:
+        """Keep a connection throttled for THROTTLE_SECONDS."""
+        seconds = uniform(*THROTTLE_SECONDS)  # noqa: S311
+        self.throttled[connection] = connection.loop.call_later(
+            seconds, self.resume_or_extend, connection, throttles_left - 1
+        )
 
-    def look_at(self, connection: Connection, times: int) -> None:
-        """Let a client in that has waited as long as it should, or so many times too short."""
-        if times and arrived(connection) == select.POLLIN:
-            self.keep_aside(connection, times)
+    def resume_or_extend(self, connection: Connection, throttles_left: int) -> None:
+        """Resume a connection, or throttle it once more if it has sent its retry too early."""
+        if throttles_left and poll_socket(connection) == select.POLLIN:
+            self.schedule_resume(connection, throttles_left)
         else:
-            self.let_in(connection)
+            self.resume(connection)
 
-    def let_in(self, connection: Connection) -> None:
-        """Read again from a client that was set aside, if it is still there."""
-        self.aside.pop(connection).cancel()
-        if arrived(connection) & GONE:
+    def resume(self, connection: Connection) -> None:
+        """Read again from a throttled connection, or drop it if the client has gone."""
+        self.throttled.pop(connection).cancel()
+        if poll_socket(connection) & CLOSED_BY_PEER:
             connection.transport.abort()
         else:
             connection.flow.resume_reading()
-            connection.wait(self.config.timeout_keep_alive)
+            connection.wait_for_request(self.config.timeout_keep_alive)
 
     async def on_tick(self, counter: int) -> bool:
-        """Let as many in as there are places, if lately there were; uvicorn calls it at 10 Hz."""
-        if not self.refused:
-            for connection in list(islice(self.aside, self.edge.places)):
-                self.let_in(connection)
-        self.refused = False
+        """Resume as many connections as there are free slots; uvicorn calls this at 10 Hz.
+
+        But not while requests are still being rejected.
+        """
+        if not self.throttled_since_tick:
+            for connection in list(islice(self.throttled, self.app.free_slots)):
+                self.resume(connection)
+        self.throttled_since_tick = False
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket]) -> None:
-        """Serve who is connected, and who connects while the supervisor listens; end in time."""
+        """Drain: serve connected clients, and new ones while the supervisor still listens."""
         loop = asyncio.get_running_loop()
         start = loop.time()
-        self.edge.closing = True
-        for connection in list(self.aside):
-            self.let_in(connection)
+        self.app.draining = True
+        for connection in list(self.throttled):
+            self.resume(connection)
         for connection in self.server_state.connections:
-            connection.shutdown()
-        while loop.time() < start + LEAVE_SECONDS:
+            connection.drain()
+        while loop.time() < start + DRAIN_SECONDS:
             if not self.server_state.connections and not any(map(is_listening, sockets)):
                 break
             await asyncio.sleep(0.02)
-        end = start + self.config.timeout_graceful_shutdown
+        end = start + (self.config.timeout_graceful_shutdown or 0)
         self.config.timeout_graceful_shutdown = max(end - loop.time(), 0)
         await super().shutdown(sockets)
 
 
-def arrived(connection: Connection) -> int:
-    """Return what has arrived that nobody has read: data (`POLLIN`), or the end (`GONE`, too)."""
+def poll_socket(connection: Connection) -> int:
+    """Return what can be read from a connection: data (POLLIN), its end (CLOSED_BY_PEER) or both.
+
+    For a transport that is closing, that is its end.
+    """
     if connection.transport.is_closing():
-        return GONE
+        return CLOSED_BY_PEER
     poll = select.poll()
-    poll.register(connection.transport.get_extra_info("socket"), select.POLLIN | GONE)
+    poll.register(connection.transport.get_extra_info("socket"), select.POLLIN | CLOSED_BY_PEER)
     return sum(events for _, events in poll.poll(0))
 
 
-def duplicates(listener: socket.socket) -> list[socket.socket]:
-    """Return what else it takes to accept so many connections at once."""
+def duplicate_listener(listener: socket.socket) -> list[socket.socket]:
+    """Return duplicates of a listening socket, so that there are LISTENERS in all."""
     # Not with its method `dup`, which makes all of them block, in other workers too.
     return [socket.socket(fileno=os.dup(listener.fileno())) for _ in range(LISTENERS - 1)]
 
 
 def is_listening(listener: socket.socket) -> bool:
-    """Tell whether nobody has shut a socket down, in this process or another."""
+    """Tell whether no process has shut a listening socket down."""
     return bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
-def allow_files(wanted: int) -> int:
-    """Raise the limit of open files, and return how many connections fit under it."""
+def raise_file_limit(connections: int) -> int:
+    """Raise the limit of open files for so many connections; return how many fit under it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted + OTHER_FILES
+    limit = connections + OTHER_FILES
     if hard != resource.RLIM_INFINITY:
-        most = min(most, hard)
-    if soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max(most - OTHER_FILES, most // 2)
+        limit = min(limit, hard)
+    if soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return max(limit - OTHER_FILES, limit // 2)

@@ -1,18 +1,20 @@
-"""Where parts of ours take the place of BentoML 1.4.39's: see what is imported here."""
+"""The Service class: BentoML's Service with `ServiceApp` in front of its application."""
 
 import inspect
 from typing import Any
 
 import bentoml
+from bentoml import server_context
 from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.types import ASGIApp
 
-from serving._bentoml.supervisor import separate_metrics, supervise
-from serving.http.openapi import Description, describe
+from serving._bentoml.supervisor import install_supervisor, use_private_metrics_folder
+from serving.http.openapi import OpenAPIDocument, openapi_document
+from serving.model import TrainingMetadata
+from serving.records import ERROR_KINDS
 
-# BentoML's middleware whose work the edge does: metrics and log for all requests, limits for
-# predictions.
-REPLACED = {
+# BentoML's middleware that `ServiceApp` replaces.
+REPLACED_MIDDLEWARE = {
     "RunnerTrafficMetricsMiddleware",
     "AccessLogMiddleware",
     "TimeoutMiddleware",
@@ -21,80 +23,84 @@ REPLACED = {
 
 
 class TabularService(bentoml.Service):
-    """A BentoML Service behind our edge, whose Bento keeps its model and whose docs are true.
+    """A BentoML Service that predicts records with a model of the store.
 
-    Its class has `settings`, which replace BentoML's `traffic`, and a `model`.
+    Its inner class has the attributes `settings` (a `Settings`, instead of BentoML's `traffic`
+    configuration) and `model` (a `ModelReference`).
     """
 
     def __attrs_post_init__(self) -> None:
-        """Have BentoML prepare its supervisor, too, before it starts it."""
+        """Prepare the metrics folder, and the supervisor before BentoML starts it."""
         super().__attrs_post_init__()
-        separate_metrics()
-        self.inner.supervise = bentoml.on_deployment(supervise)
+        use_private_metrics_folder()
+        self.inner.supervise = bentoml.on_deployment(install_supervisor)
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        """Return BentoML's application behind the edge.
+        """Return the application of a worker: `ServiceApp` in front of BentoML's application.
 
-        Between a request and its dispatcher BentoML opens a span for each message, even if nobody
-        collects them, starts a task and a timer, looks four metrics up, formats a log record, and
-        inspects the signature of the API. With all that, our service answered a seventh as many
+        Between a request and its dispatcher BentoML opens a span for each message, even without an
+        exporter, starts a task and a timer, looks up four metrics, formats a log record and
+        inspects the signature of the API. With all that, the service answered a seventh as many
         requests (benchmarks/README.md, "the edge before BentoML's HTTP layers").
         """
-        # Not at the top, for these are for workers: the supervisor has to start fast and be small.
+        # Only workers need these modules: the supervisor has to start fast and stay small.
         from _bentoml_impl.server.app import ServiceAppFactory
 
         from serving._bentoml import metrics_files
 
-        metrics_files.install()  # before there are any metrics
+        metrics_files.install()  # before the modules below create metrics
         from serving._bentoml import server
         from serving._bentoml.batching import Predictor
-        from serving.http.app import Edge
-        from serving.observability.metrics import count_worker
+        from serving.http.app import ServiceApp
+        from serving.observability.metrics import register_worker
         from serving.observability.prediction_log import PredictionLog
 
-        count_worker()
+        register_worker(ERROR_KINDS)
         self.inject_config()
         factory = ServiceAppFactory(self, is_main=is_main)
-        app = self.behind_edge(factory)
-        mounted = [route for mount, *_ in self.mount_apps for route in mount.routes]
+        bentoml_app = self.build_bentoml_app(factory)
         settings, model = self.inner.settings, self.inner.model
-        log = (
-            PredictionLog(settings, model.record_type.model_fields)
-            if settings.prediction_log
-            else None
-        )
+        prediction_log = None
+        if settings.prediction_log:
+            worker_index = server_context.worker_index or 1
+            prediction_log = PredictionLog(settings, model.record_type.model_fields, worker_index)
+        metrics = prediction_metrics(model.resolved)
         predictors = {
-            api.route: Predictor(factory, name, settings.max_concurrency, log)
+            api.route: Predictor(
+                factory, name, settings.max_concurrency, metrics.observe, prediction_log
+            )
             for name, api in self.apis.items()
         }
-        edge = Edge(
-            app,
+        mounted = [route for mount, *_ in self.mount_apps for route in mount.routes]
+        app = ServiceApp(
+            bentoml_app,
             predictors,
-            endpoints={*predictors, *(route.path for route in [*app.routes, *mounted])},
-            unlogged=BentoMLContainer.api_server_config.logging.access.skip_paths.get(),
+            endpoints={*predictors, *(route.path for route in [*bentoml_app.routes, *mounted])},
+            unlogged_paths=BentoMLContainer.api_server_config.logging.access.skip_paths.get(),
             settings=settings,
-            prediction_log=log,
+            request_metrics=request_metrics(predictors),
+            prediction_log=prediction_log,
         )
-        server.install(edge)
-        return wrapped(edge, app)
+        server.install(app)
+        return add_outer_middleware(app, bentoml_app)
 
-    def behind_edge(self, factory: Any) -> Any:
-        """Return BentoML's application, with views of ours and without the prediction APIs."""
-        from serving.http.docs_page import Views
-        from serving.observability.metrics import with_memory
+    def build_bentoml_app(self, factory: Any) -> Any:
+        """Return BentoML's application with our views and without the prediction routes."""
+        from serving.http.docs_page import DocsViews
+        from serving.observability.metrics import measure_memory_before
 
-        views = Views(self)
-        factory.metrics = with_memory(factory.metrics)
-        factory.index_page, factory.openapi_spec_view = views.page, views.document
+        views = DocsViews(self)
+        factory.metrics = measure_memory_before(factory.metrics)
+        factory.index_page, factory.openapi_spec_view = views.swagger_ui, views.openapi
         app = factory()
         app.router.redirect_slashes = False
         app.router.routes = [route for route in app.routes if route.name not in self.apis]
         return app
 
     def on_load_bento(self, bento: bentoml.Bento) -> None:
-        """Make the models those that the Bento was built with.
+        """Set the models to those that the Bento was built with.
 
-        BentoML does so for models from a hub only. Others it looks up by the tag in the code, so
+        BentoML does this only for models from a hub. It looks up others by the tag in the code, so
         that a Bento would serve `latest`: whatever was trained last.
         """
         super().on_load_bento(bento)
@@ -102,25 +108,57 @@ class TabularService(bentoml.Service):
             object.__setattr__(model, "tag", info.tag)
 
     @property
-    def openapi_spec(self) -> Description:
-        """Describe the API as it is; BentoML's description tells of errors of another shape."""
+    def openapi_spec(self) -> OpenAPIDocument:
+        """The OpenAPI document; BentoML's own describes errors of another shape."""
         version = self.bento.tag.version if self.bento else "development"
-        about = inspect.cleandoc(self.inner.__doc__)
-        return describe(self.name, version, about, self.apis, self.inner.settings)
+        description = inspect.cleandoc(self.inner.__doc__)
+        return openapi_document(self.name, version, description, self.apis, self.inner.settings)
 
 
-def wrapped(edge: ASGIApp, app: Any) -> ASGIApp:
-    """Move the middleware of BentoML's application in front of the edge, as far as it is needed.
+def request_metrics(endpoints: Any) -> Any:
+    """Return the metrics of HTTP requests with BentoML's names, labels and buckets."""
+    from serving.observability.request_metrics import RequestMetrics
 
-    That is what a user has added, CORS, and tracing if an exporter is configured.
+    labels = {
+        "service_name": server_context.bento_name,
+        "service_version": server_context.bento_version,
+        "runner_name": str(server_context.service_name),
+    }
+    return RequestMetrics(
+        endpoints,
+        labels,
+        namespace=BentoMLContainer.api_server_config.metrics.namespace.get(),
+        duration_buckets=BentoMLContainer.duration_buckets.get(),
+    )
+
+
+def prediction_metrics(model: bentoml.Model) -> Any:
+    """Publish the model that is served, and return the metrics of its predictions."""
+    from serving._bentoml.prediction_histogram import prediction_histogram
+    from serving.observability.metrics import PredictionMetrics, set_served_model
+
+    training = TrainingMetadata.model_validate(model.info.metadata)
+    set_served_model(str(model.tag), training.prediction_distribution)
+    return PredictionMetrics(
+        training.feature_names,
+        training.training_range,
+        training.training_values,
+        prediction_histogram(tuple(training.prediction_distribution)),
+    )
+
+
+def add_outer_middleware(app: ASGIApp, bentoml_app: Any) -> ASGIApp:
+    """Move middleware of BentoML's application in front of `ServiceApp`, if it is still needed.
+
+    That is middleware that a user has added, CORS, and tracing if an exporter is configured.
     """
-    behind = {"ContextMiddleware"}
-    unneeded = set(REPLACED)
+    inner = {"ContextMiddleware"}
+    unneeded = set(REPLACED_MIDDLEWARE)
     if not BentoMLContainer.tracing.exporter_type.get():
         unneeded.add("OpenTelemetryMiddleware")
-    every = app.user_middleware
-    app.user_middleware = [part for part in every if part.cls.__name__ in behind]
-    for part in reversed(every):
-        if part.cls.__name__ not in behind | unneeded:
-            edge = part.cls(edge, *part.args, **part.kwargs)
-    return edge
+    middleware = bentoml_app.user_middleware
+    bentoml_app.user_middleware = [each for each in middleware if each.cls.__name__ in inner]
+    for each in reversed(middleware):
+        if each.cls.__name__ not in inner | unneeded:
+            app = each.cls(app, *each.args, **each.kwargs)
+    return app

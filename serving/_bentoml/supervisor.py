@@ -1,4 +1,7 @@
-"""The supervisor, which BentoML makes with circus: it replaces dead workers, and ends in order."""
+"""The supervisor process, which BentoML builds on circus: replace dead workers, shut down in order.
+
+A supervisor starts the workers and holds the listening socket; the workers accept and serve.
+"""
 
 import atexit
 import ctypes
@@ -25,147 +28,147 @@ from circus.sighandler import SysHandler
 from circus.sockets import CircusSocket
 from tornado import gen
 
-from serving.settings import misspelled
+from serving.settings import find_misspelled
 
 logger = logging.getLogger("bentoml.serve")
 
 RETRY_SECONDS = 0.1
-# So long may it take to complete handshakes that have begun, and to accept what is in the queue.
+# The time for TCP handshakes that have begun, and for workers to empty the accept queue.
 HANDSHAKE_SECONDS, ACCEPT_SECONDS = 0.1, 1
 SO_ATTACH_FILTER = 26  # of Linux; Python does not name it
-# BPF: load the flags of the TCP header; drop the packet if SYN is set, else keep all of it.
-NO_SYN = [(0x30, 0, 0, 13), (0x45, 0, 1, 2), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)]
+# BPF program: load the flags of the TCP header; drop the packet if SYN is set, otherwise accept it.
+DROP_SYN = [(0x30, 0, 0, 13), (0x45, 0, 1, 2), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)]
 
 
-def separate_metrics() -> None:
-    """Have BentoML keep the metrics of this server's workers apart from those of other servers.
+def use_private_metrics_folder() -> None:
+    """Set a metrics folder for this server alone, and remove it at exit.
 
-    Its folder is one for all servers of a BENTOML_HOME, and each of them empties it at its start.
+    BentoML uses one folder for all servers of a BENTOML_HOME, and each empties it when it starts.
     """
     folder = Path(tempfile.gettempdir(), f"bentoml-metrics-{uuid4().hex}")
     BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
-def supervise() -> None:
-    """Take over from circus, which BentoML is about to start, what it does at signals."""
-    for name, meant in misspelled(os.environ):
-        logger.warning("%s is no setting: is %s meant?", name, meant)
-    os.environ.pop("BENTOML_CONTAINERIZED", None)  # by which it knows where to replace no worker
-    controller.SysHandler = Signals
+def install_supervisor() -> None:
+    """Replace circus' signal handling and socket binding, just before BentoML starts circus."""
+    for name, setting in find_misspelled(os.environ):
+        logger.warning("%s is no setting: is %s meant?", name, setting)
+    os.environ.pop("BENTOML_CONTAINERIZED", None)  # BentoML replaces no dead worker if it is set
+    controller.SysHandler = SignalHandler
     CircusSocket.bind = bind
 
 
 def bind(listener: CircusSocket, address: tuple[str, int]) -> None:
-    """Bind a socket to an address; raise BentoMLException, saying what to do, if it is taken."""
+    """Bind a socket; raise BentoMLException, saying what to do, if the port is in use."""
     try:
         socket.socket.bind(listener, address)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        words = f"Port {address[1]} is in use: end what listens there, or set PORT to another"
-        raise BentoMLException(words) from None
+        message = f"Port {address[1]} is in use: end what listens there, or set PORT to another"
+        raise BentoMLException(message) from None
 
 
-class Signals(SysHandler):
-    """What the supervisor does at a signal.
+class SignalHandler(SysHandler):
+    """Handles the signals of the supervisor, in place of circus' handler.
 
-    When a worker has died: replace it at once. BentoML looks for dead ones every 10 s, and in a
-    container it replaces none: those that are left go on, and nobody learns of it. One that ended
-    itself, with an error, could not start, and nor could the next one: if none is left, end.
+    SIGCHLD: replace a dead worker at once. BentoML looks for dead workers every 10 s, and never in
+    a container. A worker that exited by itself with an error could not start, and its successor
+    could not either: it is not replaced, and the service ends if no worker is left.
 
-    When told to end, or when its terminal ends: end the workers, and stop to listen as soon as
-    nobody waits to be accepted. circus closes its socket last of all, which resets whoever has
-    connected since the workers stopped to accept. When told again: kill the workers, while circus
-    would go on to wait.
+    SIGTERM, SIGINT, SIGHUP (the terminal was closed): stop the workers, and close the listening
+    socket as soon as its accept queue is empty. circus closes it last, which resets clients that
+    have connected since the workers stopped accepting. At a second signal, kill the workers; circus
+    would continue to wait.
     """
 
-    told = False
+    stopping = False
 
     def __init__(self, controller: Any) -> None:
         super().__init__(controller)
-        signal.signal(signal.SIGCHLD, self.look)
-        if self._old[signal.SIGHUP] is signal.SIG_IGN:  # by nohup
+        signal.signal(signal.SIGCHLD, self.on_child_exit)
+        if self._old[signal.SIGHUP] is signal.SIG_IGN:  # set by nohup
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    def look(self, *_: Any) -> None:
-        """Look after the workers."""
-        self.controller.loop.add_callback_from_signal(self.replace)
+    def on_child_exit(self, *_: Any) -> None:
+        """Schedule the replacement of dead workers."""
+        self.controller.loop.add_callback_from_signal(self.replace_dead_workers)
 
-    async def replace(self) -> None:
-        """Replace the workers that have died, unless the service is ending."""
+    async def replace_dead_workers(self) -> None:
+        """Replace the workers that have died, unless the service is stopping."""
         arbiter = self.controller.arbiter
-        if self.told or arbiter._stopping:
+        if self.stopping or arbiter._stopping:
             return
-        workers = self.workers()
+        worker_pids = self.worker_pids()
         try:
-            ended = ended_child()
-            if ended and ended.si_pid in workers and has_failed(ended):
-                self.give_up(ended.si_status)
+            child = find_exited_child()
+            if child and child.si_pid in worker_pids and exited_with_error(child):
+                self.handle_failed_start(child.si_status)
                 return
             await arbiter.manage_watchers()
-        except ChildProcessError:  # circus was faster
+        except ChildProcessError:  # circus has already reaped it
             return
         except ConflictError:  # circus is starting workers
-            self.controller.loop.call_later(RETRY_SECONDS, self.look)
+            self.controller.loop.call_later(RETRY_SECONDS, self.on_child_exit)
             return
-        if ended and ended.si_pid in workers:
-            how = "signal" if ended.si_code != os.CLD_EXITED else "exit status"
-            logger.error("Worker ended by %s %d; it is replaced", how, ended.si_status)
+        if child and child.si_pid in worker_pids:
+            how = "signal" if child.si_code != os.CLD_EXITED else "exit status"
+            logger.error("Worker ended by %s %d; it is replaced", how, child.si_status)
 
-    def workers(self) -> set[int]:
-        """Return the processes that circus has started."""
+    def worker_pids(self) -> set[int]:
+        """Return the process IDs of the workers."""
         return {pid for watcher in self.controller.arbiter.watchers for pid in watcher.processes}
 
-    def give_up(self, status: int) -> None:
-        """Leave to BentoML's next look a worker that could not start; end if there is no other."""
+    def handle_failed_start(self, status: int) -> None:
+        """Leave a worker that could not start to BentoML's next look; end if it was the last."""
         arbiter = self.controller.arbiter
         arbiter.reap_processes()
         logger.error("Worker ended by exit status %d", status)
-        if not self.workers():
+        if not self.worker_pids():
             arbiter._exception = BentoMLException("No worker can start: the log says why")
             self.quit()
 
     def handle_hup(self) -> None:
-        """End the service; circus would replace its workers."""
-        if not self.told:  # a shell tells it twice
+        """Stop the service; circus would replace its workers."""
+        if not self.stopping:  # a shell sends SIGHUP twice
             self.quit()
 
     def quit(self) -> None:
-        """End the service."""
+        """Stop the service; at the second call, kill its workers."""
         arbiter = self.controller.arbiter
-        if self.told:
+        if self.stopping:
             for watcher in arbiter.watchers:
                 for process in watcher.processes.values():
                     process.send_signal(signal.SIGKILL)
         else:
-            self.told = True
+            self.stopping = True
             sockets = list(arbiter.sockets.values())
-            self.controller.loop.add_callback_from_signal(stop_listening, sockets)
+            self.controller.loop.add_callback_from_signal(drain_accept_queue, sockets)
             super().quit()
 
 
-def ended_child() -> Any:
-    """Tell how a child has ended that nobody has waited for; raise ChildProcessError."""
+def find_exited_child() -> Any:
+    """Return how a child that is not yet reaped has exited, or None; raise ChildProcessError."""
     if hasattr(os, "waitid"):  # macOS has none
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     return None
 
 
-def has_failed(ended: Any) -> bool:
-    """Tell whether a process has ended itself, with an error."""
-    return ended.si_code == os.CLD_EXITED and ended.si_status != 0
+def exited_with_error(child: Any) -> bool:
+    """Tell whether a process has exited by itself, with a status other than 0."""
+    return child.si_code == os.CLD_EXITED and child.si_status != 0
 
 
-async def stop_listening(sockets: list[socket.socket]) -> None:
-    """Refuse new connections and reset none.
+async def drain_accept_queue(sockets: list[socket.socket]) -> None:
+    """Stop listening without resetting a connection.
 
-    Whoever is in the queue of a socket is reset when it is closed, and while workers empty the
-    queue others come into it: so first nobody may begin to connect, and who has begun is accepted.
+    Closing a socket resets the connections in its accept queue, and new ones arrive while workers
+    empty it. So first drop new handshakes, then wait until the others are accepted.
     """
     for listener in sockets:
         with suppress(OSError):
-            drop_handshakes(listener)
+            drop_new_handshakes(listener)
     await gen.sleep(HANDSHAKE_SECONDS)
     end = time.monotonic() + ACCEPT_SECONDS
     while select.select(sockets, [], [], 0)[0] and time.monotonic() < end:
@@ -175,8 +178,8 @@ async def stop_listening(sockets: list[socket.socket]) -> None:
             listener.shutdown(socket.SHUT_RDWR)
 
 
-def drop_handshakes(listener: socket.socket) -> None:
-    """Have the kernel drop what would begin a connection; the client tries again in a second."""
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in NO_SYN))
-    program = struct.pack("HP", len(NO_SYN), ctypes.addressof(code))
+def drop_new_handshakes(listener: socket.socket) -> None:
+    """Make the kernel drop the first packet of each new connection; clients retry in a second."""
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in DROP_SYN))
+    program = struct.pack("HP", len(DROP_SYN), ctypes.addressof(code))
     listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

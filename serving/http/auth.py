@@ -1,43 +1,45 @@
-"""API keys: what a request has to bear, if there are any, unless it is a probe."""
+"""API-key authentication: `Authorization: Bearer KEY`, or Basic with the key as password."""
 
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from hmac import compare_digest
 
-from serving.errors import Refusal
+from serving.errors import APIError
 
-# Whoever probes a container has no key, and learns nothing but whether it is alive.
-OPEN = frozenset({"/healthz", "/livez", "/readyz"})
-WORDS = "Send the header Authorization: Bearer KEY, where KEY is a valid API key"
-# A browser that opens a page can't send Bearer, but asks its user for the password of Basic.
+# Probes need no key: an orchestrator has none, and they tell only whether the service is up.
+PUBLIC_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
+MESSAGE = "Send the header Authorization: Bearer KEY, where KEY is a valid API key"
+# A browser that opens a page cannot send Bearer; for Basic it asks its user for a password.
 # Chromium reads one challenge of a line: it does not ask if Bearer is first, or has no realm.
-BEARER = 'Bearer realm="API key"'
-BASIC = f'Basic realm="API key", {BEARER}'
+BEARER_CHALLENGE = 'Bearer realm="API key"'
+BASIC_CHALLENGE = f'Basic realm="API key", {BEARER_CHALLENGE}'
 
 
-class Keys:
-    """The valid keys, as their SHA-256: to compare unequal lengths would tell the length."""
+class APIKeyAuth:
+    """Check the API key of each request. Without keys, every request passes."""
 
     def __init__(self, keys: Iterable[str]) -> None:
+        # Digests have equal lengths; comparing the keys themselves would leak their length.
         self.digests = [sha256(key.encode()).digest() for key in keys]
 
-    def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
-        """Raise `Refusal` (401) if the path needs a key and the headers bear none that is valid."""
-        if not self.digests or path in OPEN:
+    def authenticate(self, path: str, headers: Mapping[bytes, bytes]) -> None:
+        """Raise APIError (401) if the path needs a key and the headers carry no valid one."""
+        if not self.digests or path in PUBLIC_PATHS:
             return
         authorization = headers.get(b"authorization", b"")
-        given = sha256(borne(authorization)).digest()
-        # All of them, whichever fits, and each in constant time: how long it takes tells nothing.
-        found = [compare_digest(given, digest) for digest in self.digests]
-        if not any(found):
-            # To ask for a password would not help a page that has sent a wrong token itself.
-            challenge = BEARER if authorization[:7].lower() == b"bearer " else BASIC
-            raise Refusal(401, WORDS, {"WWW-Authenticate": challenge})
+        given = sha256(extract_token(authorization)).digest()
+        # Compare with every key, each in constant time: the duration must not tell which one fits.
+        matches = [compare_digest(given, digest) for digest in self.digests]
+        if not any(matches):
+            # A page that sent a wrong token itself would not benefit from a password dialog.
+            sent_bearer = authorization[:7].lower() == b"bearer "
+            challenge = BEARER_CHALLENGE if sent_bearer else BASIC_CHALLENGE
+            raise APIError(401, MESSAGE, {"WWW-Authenticate": challenge})
 
 
-def borne(authorization: bytes) -> bytes:
-    """Return the token of Bearer, or the password of Basic; nothing, which is no key, otherwise."""
+def extract_token(authorization: bytes) -> bytes:
+    """Return the token of Bearer or the password of Basic, and b"" for anything else."""
     scheme, _, credentials = authorization.partition(b" ")
     if scheme.lower() == b"bearer":
         return credentials.strip()

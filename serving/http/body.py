@@ -1,24 +1,24 @@
-"""The body of a request: how it is read within limits, and what becomes of one that is not read."""
+"""Read the body of a request within limits, and discard what is left of a rejected one."""
 
 import asyncio
 from contextlib import suppress
 
 from starlette.types import Message, Receive, Scope
 
-from serving.errors import RETRY_AFTER, Refusal, too_large
+from serving.errors import RETRY_AFTER, APIError, body_too_large
 
-# Bodies that are still arriving may hold the memory of so many of the largest.
-MAX_ARRIVING = 64
-# What is left of a refused body is read so that the connection can go on, if it is little and near.
-SKIP_BYTES, SKIP_SECONDS = 1 << 16, 0.1
+# Incomplete bodies may hold as much memory as this many of the largest size.
+MAX_BUFFERED_BODIES = 64
+# The rest of a rejected body is read so that the connection can stay open, up to these limits.
+DISCARD_BYTES, DISCARD_SECONDS = 1 << 16, 0.1
 
 
-class Body:
-    """The body of one request."""
+class BodyReader:
+    """The body of one request, read from ASGI messages."""
 
     __slots__ = ("complete", "max_bytes", "receive", "scope")
 
-    arriving = 0  # bytes of all that are incomplete, in this process
+    buffered_bytes = 0  # of all incomplete bodies in this process
 
     def __init__(self, scope: Scope, receive: Receive, max_bytes: int) -> None:
         self.scope = scope
@@ -27,57 +27,57 @@ class Body:
         self.complete = False
 
     async def read(self) -> bytes:
-        """Return the body; raise `Refusal` once it is too large (413), whatever was announced."""
-        body = await self.part()
+        """Return the whole body; raise APIError (413) as soon as it exceeds the limit."""
+        body = await self.read_chunk()
         if not self.complete:
-            body = await self.rest(body)
+            body = await self.read_remaining(body)
         if len(body) > self.max_bytes:
-            raise too_large(self.max_bytes)
+            raise body_too_large(self.max_bytes)
         return body
 
-    async def part(self) -> bytes:
-        """Return what has arrived since; raise `Refusal` if nothing more will."""
+    async def read_chunk(self) -> bytes:
+        """Return the next part; raise APIError (400) if the client has disconnected."""
         message = await self.receive()
         if message["type"] == "http.disconnect":
-            raise Refusal(400, "The connection closed before the body was complete")
+            raise APIError(400, "The connection closed before the body was complete")
         self.complete = not message.get("more_body", False)
         return message.get("body", b"")
 
-    async def rest(self, body: bytes) -> bytes:
-        """Return a body of several parts, with the first that is too much."""
-        held = 0
+    async def read_remaining(self, body: bytes) -> bytes:
+        """Append the remaining parts, until the body is complete or over the limit."""
+        counted = 0
         try:
             while not self.complete and len(body) <= self.max_bytes:
-                if fault := self.fault():
-                    raise fault
-                Body.arriving += len(body) - held
-                held = len(body)
-                if Body.arriving > MAX_ARRIVING * self.max_bytes:
-                    raise Refusal(429, "Too much at once; try again in a second", RETRY_AFTER)
-                body += await self.part()
+                if error := self.protocol_error():
+                    raise error
+                BodyReader.buffered_bytes += len(body) - counted
+                counted = len(body)
+                if BodyReader.buffered_bytes > MAX_BUFFERED_BODIES * self.max_bytes:
+                    raise APIError(429, "Too much at once; try again in a second", RETRY_AFTER)
+                body += await self.read_chunk()
         finally:
-            Body.arriving -= held
+            BodyReader.buffered_bytes -= counted
         return body
 
-    def fault(self) -> Refusal | None:
-        """Return what the connection found wrong with the request meanwhile."""
-        return self.scope.get("state", {}).get("refusal")
+    def protocol_error(self) -> APIError | None:
+        """Return the error that the connection found in this request, if any."""
+        return self.scope.get("state", {}).get("protocol_error")
 
-    async def skip(self) -> bool:
-        """Read what is left if it is little, and tell whether that is all of it."""
+    async def discard(self) -> bool:
+        """Read and drop what is left, within limits; tell whether the body is complete."""
         if self.complete:
             return True
-        expects = any(name == b"expect" for name, _ in self.scope["headers"])
-        if not expects and not self.fault():
-            most = SKIP_BYTES
-            with suppress(TimeoutError, Refusal):
-                async with asyncio.timeout(SKIP_SECONDS):
-                    while most > 0 and not self.complete:
-                        most -= len(await self.part())
+        expects_continue = any(name == b"expect" for name, _ in self.scope["headers"])
+        if not expects_continue and not self.protocol_error():
+            remaining = DISCARD_BYTES
+            with suppress(TimeoutError, APIError):
+                async with asyncio.timeout(DISCARD_SECONDS):
+                    while remaining > 0 and not self.complete:
+                        remaining -= len(await self.read_chunk())
         return self.complete
 
     def replay(self, body: bytes) -> Receive:
-        """Return a `receive` for the application that begins with the body that was read."""
+        """Return a `receive` that yields the body once more, for the next application."""
         messages: list[Message] = [{"type": "http.request", "body": body}]
 
         async def receive() -> Message:

@@ -1,4 +1,4 @@
-"""The API description for people, and for tools that import it."""
+"""Swagger UI at `/`, and the OpenAPI document at `/docs.json`."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -8,9 +8,9 @@ from bentoml import Service
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-# The browser knows best where this is: a proxy may have changed the scheme or the path.
-# `fetch` takes no relative URL if the page's own was opened with a user and a password in it.
-# Swagger UI would ask for the one server again in each operation.
+# The server's address is taken from the page's own: a proxy may have changed scheme and path.
+# `fetch` refuses a relative URL if the page was opened with a user and a password in its address.
+# Without the plugin Swagger UI would show the only server again in each operation.
 SCRIPT = """
 const here = new URL(".", location).href;
 const plugins = [() => ({components: {OperationServers: () => null}})];
@@ -35,30 +35,30 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-HASH = b64encode(sha256(SCRIPT.encode()).digest()).decode()
-POLICY = (
+SCRIPT_HASH = b64encode(sha256(SCRIPT.encode()).digest()).decode()
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self'; "
-    f"script-src 'self' 'sha256-{HASH}'; base-uri 'none'; form-action 'none'; "
+    f"script-src 'self' 'sha256-{SCRIPT_HASH}'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
 
 
-class Views:
-    """The views of a Service's description, which take the place of BentoML's.
+class DocsViews:
+    """The views of a Service's API description, in place of BentoML's.
 
-    BentoML's page tells Google of each visitor; this one can contact nobody but the service.
+    BentoML's page loads Google Tag Manager; this one contacts nothing but the service.
     """
 
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    async def page(self, request: Request) -> Response:
-        """Show Swagger UI, from the files that BentoML brings."""
+    async def swagger_ui(self, request: Request) -> Response:
+        """Return Swagger UI; its scripts and styles are files of BentoML's."""
         page = PAGE.format(title=escape(self.service.name), script=SCRIPT)
-        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
+        return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
 
-    async def document(self, request: Request) -> Response:
-        """Send the OpenAPI document with the address that was asked: Postman needs a whole one."""
+    async def openapi(self, request: Request) -> Response:
+        """Return the OpenAPI document; Postman needs the service's absolute URL in it."""
         _, _, address = str(request.base_url).rstrip("/").partition("://")
         schemes = request.headers.get("X-Forwarded-Proto", request.url.scheme)
         scheme = schemes.partition(",")[0]  # each proxy may add one

@@ -1,4 +1,4 @@
-"""The API description: an OpenAPI document of what is sent, which BentoML's own does not tell."""
+"""The OpenAPI document of the service: every response as it is sent, errors included."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,39 +8,39 @@ from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from serving.errors import (
-    Busy,
-    Refusal,
+    APIError,
+    TooManyRequests,
+    body_too_large,
     head_too_large,
     internal_error,
     not_json,
+    prediction_timeout,
+    request_timeout,
     shutting_down,
-    too_large,
-    too_late,
-    too_slow,
 )
-from serving.http.auth import OPEN, WORDS
-from serving.model import ModelCard
+from serving.http.auth import MESSAGE, PUBLIC_PATHS
+from serving.http.model_card import ModelCard
 from serving.settings import Settings
 
 Json = dict[str, Any]
 
-ABOUT = """
+ERRORS_DESCRIPTION = """
 Every error is a JSON object with one `message`: for invalid records the reason for each field at
 fault, otherwise a sentence that says what to do. Another path is answered with 404, another method
 with 405. Every answer names its request in the header `X-Request-ID`.
 """
-HEADERS = {
+HEADER_DESCRIPTIONS = {
     "X-Request-ID": "The request in the log: the caller's own ID, if it sent one in this header",
     "X-Model-Tag": "The model that predicted",
     "Retry-After": "Seconds to wait before the next try",
     "WWW-Authenticate": "The ways to send an API key",
 }
-STATE = {
+OPERATIONAL_PATHS = {
     "/livez": "Is the service alive?",
     "/readyz": "Is it ready to predict?",
     "/metrics": "Metrics for Prometheus",
 }
-REF = "#/components/schemas/{model}"
+SCHEMA_REF = "#/components/schemas/{model}"
 
 
 class Error(BaseModel):
@@ -51,46 +51,50 @@ class Error(BaseModel):
     )
 
 
-class Untitled(GenerateJsonSchema):
-    """JSON schemas without pydantic's titles: Swagger UI shows them, "Lstat" for LSTAT."""
+class UntitledJsonSchema(GenerateJsonSchema):
+    """Generates JSON schemas without titles; Swagger UI would show "Lstat" for LSTAT."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         """Return False, for every field."""
         return False
 
 
-class Description(Json):
-    """An OpenAPI document as plain data, for where BentoML expects its own class."""
+class OpenAPIDocument(Json):
+    """An OpenAPI document as plain data, where BentoML expects a class of its own."""
 
     def asdict(self) -> Json:
-        """Return the document, as the /docs.json view asks for it."""
+        """Return the document; BentoML's code calls this."""
         return dict(self)
 
 
 # `bentoml build` writes the document into the Bento with `yaml.dump`.
-yaml.add_representer(Description, yaml.representer.SafeRepresenter.represent_dict)
+yaml.add_representer(OpenAPIDocument, yaml.representer.SafeRepresenter.represent_dict)
 
 
-def describe(
+def openapi_document(
     title: str, version: str, description: str, apis: Mapping[str, Any], settings: Settings
-) -> Description:
-    """Return the OpenAPI document of prediction APIs, their model and the state of the service."""
+) -> OpenAPIDocument:
+    """Return the OpenAPI document of prediction APIs, `/model` and the operational paths."""
     bodies, schemas = json_schemas(apis)
     paths = {
-        api.route: {"post": prediction(api, bodies[name], schemas, settings)}
+        api.route: {"post": prediction_operation(api, bodies[name], schemas, settings)}
         for name, api in apis.items()
     }
     card = operation("model", "Model", "Describe the served model", ModelCard)
     paths["/model"] = {"get": card}
-    for path, summary in STATE.items():
+    for path, summary in OPERATIONAL_PATHS.items():
         paths[path] = {"get": operation(path[1:], "State", summary)}
     components: Json = {"schemas": schemas}
     if settings.keys:
         components["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
         require_key(paths)
-    return Description(
+    return OpenAPIDocument(
         openapi="3.1.0",
-        info={"title": title, "version": version, "description": f"{description}\n{ABOUT}"},
+        info={
+            "title": title,
+            "version": version,
+            "description": f"{description}\n{ERRORS_DESCRIPTION}",
+        },
         servers=[{"url": "."}],
         paths=paths,
         components=components,
@@ -99,19 +103,23 @@ def describe(
 
 def json_schemas(apis: Mapping[str, Any]) -> tuple[dict[str, Json], dict[str, Json]]:
     """Return the schema of each API's body, and those of all models by their names."""
-    types = [(name, "validation", api.input_spec.body) for name, api in apis.items()]
+    types: list[Any] = [(name, "validation", api.input_spec.adapter) for name, api in apis.items()]
     models = [*(api.output_spec for api in apis.values()), ModelCard, Error]
     types += [(model.__name__, "serialization", TypeAdapter(model)) for model in models]
-    used, rest = TypeAdapter.json_schemas(types, ref_template=REF, schema_generator=Untitled)
+    used, rest = TypeAdapter.json_schemas(
+        types, ref_template=SCHEMA_REF, schema_generator=UntitledJsonSchema
+    )
     schemas = rest["$defs"]
     for schema in schemas.values():
-        for field in schema.get("properties", {}).values():  # an Enum has none
-            if field.get("unit"):  # of which Swagger UI and Postman show nothing
+        for field in schema.get("properties", {}).values():  # an Enum has no properties
+            if field.get("unit"):  # Swagger UI and Postman do not show it
                 field["description"] += f" ({field['unit']})"
     return {name: used[name, "validation"] for name in apis}, schemas
 
 
-def prediction(api: Any, body: Json, schemas: Mapping[str, Json], settings: Settings) -> Json:
+def prediction_operation(
+    api: Any, body: Json, schemas: Mapping[str, Json], settings: Settings
+) -> Json:
     """Describe a prediction API, whose body is a record or an array of records."""
     record = schemas[body.get("items", body)["$ref"].rpartition("/")[2]]
     *_, last = record["properties"]
@@ -120,56 +128,64 @@ def prediction(api: Any, body: Json, schemas: Mapping[str, Json], settings: Sett
     described["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     responses = described["responses"]
     responses["200"]["headers"] |= headers("X-Model-Tag")
-    invalid = Refusal(400, missing)
-    for meaning, refusal in {"No JSON, or an invalid record": invalid, **errors(settings)}.items():
-        named = [name for name in refusal.headers if name in HEADERS]
-        responses[str(refusal.status)] = error(meaning, refusal.message, *named)
+    invalid = APIError(400, missing)
+    examples = {"No JSON, or an invalid record": invalid, **error_examples(settings)}
+    for meaning, error in examples.items():
+        names = [name for name in error.headers if name in HEADER_DESCRIPTIONS]
+        responses[str(error.status)] = error_response(meaning, error.message, *names)
     return described
 
 
-def errors(settings: Settings) -> dict[str, Refusal]:
-    """Return an example of each error that a prediction request may end with, besides 400."""
+def error_examples(settings: Settings) -> dict[str, APIError]:
+    """Return an example of each error of a prediction request, besides 400, by its meaning."""
     return {
-        "Too slow": too_slow(settings.request_timeout),
-        "Too large": too_large(settings.max_body_bytes),
+        "Too slow": request_timeout(settings.request_timeout),
+        "Too large": body_too_large(settings.max_body_bytes),
         "Not announced as JSON": not_json(),
-        "Too busy": Busy(),
+        "Too busy": TooManyRequests(),
         "Headers too large": head_too_large(),
         "Our fault": internal_error("1f0c7c4b"),
         "Shutting down": shutting_down(),
-        "Too late": too_late(settings.request_timeout),
+        "Too late": prediction_timeout(settings.request_timeout),
     }
 
 
 def operation(name: str, tag: str, summary: str, model: type[BaseModel] | None = None) -> Json:
-    """Describe an operation that answers with the JSON of a model, or with plain text."""
+    """Describe an operation whose response is the JSON of a model, or plain text."""
     success = {"description": "Success", "headers": headers("X-Request-ID")}
     if model:
-        success["content"] = content(model)
+        success["content"] = json_content(model)
     described = {"operationId": name, "tags": [tag], "summary": summary}
     return {**described, "responses": {"200": success}}
 
 
 def require_key(paths: Mapping[str, Mapping[str, Json]]) -> None:
-    """Tell of the API key that all operations but the probes need."""
-    for path in paths.keys() - OPEN:
+    """Add the API key, and the error without one, to all operations but the probes."""
+    for path in paths.keys() - PUBLIC_PATHS:
         for described in paths[path].values():
             described["security"] = [{"ApiKey": []}]
-            described["responses"]["401"] = error("No valid API key", WORDS, "WWW-Authenticate")
+            described["responses"]["401"] = error_response(
+                "No valid API key", MESSAGE, "WWW-Authenticate"
+            )
 
 
-def error(meaning: str, message: str | dict[str, str], *named: str) -> Json:
-    """Describe an error, with the message of an example and the headers to look at."""
-    body = content(Error, example={"message": message})
-    described = headers("X-Request-ID", *named)
-    return {"description": meaning, "headers": described, "content": body}
+def error_response(meaning: str, message: str | dict[str, str], *header_names: str) -> Json:
+    """Describe an error response, with an example of its message."""
+    content = json_content(Error, example={"message": message})
+    described = headers("X-Request-ID", *header_names)
+    return {"description": meaning, "headers": described, "content": content}
 
 
-def content(model: type[BaseModel], **more: Any) -> Json:
+def json_content(model: type[BaseModel], **more: Any) -> Json:
     """Describe a body that is the JSON of a model."""
-    return {"application/json": {"schema": {"$ref": REF.format(model=model.__name__)}, **more}}
+    return {
+        "application/json": {"schema": {"$ref": SCHEMA_REF.format(model=model.__name__)}, **more}
+    }
 
 
 def headers(*names: str) -> Json:
-    """Describe headers of an answer."""
-    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}
+    """Describe headers of a response."""
+    return {
+        name: {"description": HEADER_DESCRIPTIONS[name], "schema": {"type": "string"}}
+        for name in names
+    }

@@ -1,1 +1,7 @@
-"""Metrics, access log and prediction log."""
+"""Metrics, access log and prediction log.
+
+A leaf of the import graph: it knows plain values and `serving.settings`, nothing else of `serving`.
+"""
+
+# The columns of the prediction log beside the features; the prediction comes last.
+LOG_COLUMNS = ("timestamp", "request_id", "model_tag", "prediction")

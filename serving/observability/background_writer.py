@@ -1,4 +1,4 @@
-"""Lines for a file, written in the background: no request waits for a disk or a pipe."""
+"""Write log lines in a background thread: no request waits for a disk or a pipe."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,57 +13,60 @@ FLUSH_SECONDS = 0.2
 CLOSE_SECONDS = 1
 
 
-class Spool:
-    """What is still to be written: `write` gets it, in a thread, five times a second.
+class BackgroundWriter:
+    """Collects items and passes them to `write` in a thread, five times a second.
 
-    What does not fit into `most`, because nobody takes it, or what `write` fails to write with an
-    OSError, is dropped and counted in `lost`.
+    Items beyond `max_pending`, and those that `write` fails to write with an OSError, are dropped
+    and counted in `lost`.
     """
 
-    def __init__(self, write: Callable[[Sequence[Any]], None], lost: Counter, most: int) -> None:
+    def __init__(
+        self, write: Callable[[Sequence[Any]], None], lost: Counter, max_pending: int
+    ) -> None:
         self.write = write
         self.lost = lost
-        self.most = most
-        self.items: list[Any] = []
-        self.ending = Event()
+        self.max_pending = max_pending
+        self.pending: list[Any] = []
+        self.closing = Event()
         self.failing = False
-        # A daemon, for the process must end though the thread may wait for a reader for ever.
+        # A daemon thread: it may wait for a reader for ever, and the process must still exit.
         self.thread = Thread(target=self.run, daemon=True)
 
     def add(self, item: Any) -> None:
-        """Take an item."""
-        if len(self.items) >= self.most:
+        """Queue an item, or count it as lost if the queue is full."""
+        if len(self.pending) >= self.max_pending:
             self.lost.inc()
             return
-        self.items.append(item)
+        self.pending.append(item)
         if not self.thread.ident:
             self.thread.start()
 
     def run(self) -> None:
-        """Write what is there, again and again."""
-        ending = False
-        while not ending:
-            ending = self.ending.wait(FLUSH_SECONDS)
-            items = self.items[:]
+        """Write the pending items every FLUSH_SECONDS, until closed."""
+        closing = False
+        while not closing:
+            closing = self.closing.wait(FLUSH_SECONDS)
+            items = self.pending[:]
             if items:
-                # Not a new list: `add` may have hold of this one.
-                del self.items[: len(items)]
-                self.try_to_write(items)
+                # In place: `add` may be appending to this very list.
+                del self.pending[: len(items)]
+                self.try_write(items)
 
-    def try_to_write(self, items: Sequence[Any]) -> None:
-        """Write items, or count them as lost."""
+    def try_write(self, items: Sequence[Any]) -> None:
+        """Write items, or count them as lost; warn at the first failure in a row."""
         try:
             self.write(items)
             self.failing = False
         except OSError as error:
             self.lost.inc(len(items))
             if not self.failing:
-                counter = f"{self.lost._name}_total"
+                (family,) = self.lost.describe()
+                counter = f"{family.name}_total"
                 logger.warning("%s; until it works again, %s counts what is lost", error, counter)
             self.failing = True
 
     def close(self) -> None:
-        """Write what is left, as far as somebody takes it in time."""
-        self.ending.set()
+        """Write the rest, waiting at most CLOSE_SECONDS."""
+        self.closing.set()
         if self.thread.ident:
             self.thread.join(CLOSE_SECONDS)

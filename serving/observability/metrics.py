@@ -1,14 +1,11 @@
-"""What Prometheus is told of predictions, model and workers; of requests, telemetry.py tells it."""
+"""Prometheus metrics of the predictions, the served model and the workers."""
 
 import asyncio
 import os
-from bisect import bisect_left
-from collections import Counter as Counts
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
-from math import isfinite
 from pathlib import Path
+from typing import Any, Protocol
 
 import psutil
 from prometheus_client import Counter, Gauge, Histogram
@@ -16,28 +13,32 @@ from prometheus_client.utils import floatToGoString
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving.model import Training
-from serving.records import FAULT_KINDS
-
-# From a prediction on one row (0.3 ms) to what REQUEST_TIMEOUT gives up.
+# From a prediction for one row (0.3 ms) to the default of REQUEST_TIMEOUT.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
-FAULTS = Counter("request_faults", "Prediction requests refused for faults of the kind", ["kind"])
-QUEUE = Histogram(
+REQUEST_ERRORS = Counter(
+    "request_faults", "Prediction requests refused for faults of the kind", ["kind"]
+)
+OUTSIDE_RANGE = Counter(
+    "feature_outside_training_range",
+    "Legal values outside the training range, or not among the training values",
+    ["feature"],
+)
+BATCH_QUEUE_SECONDS = Histogram(
     "batch_queue_seconds", "Wait of a batch's first request", ["endpoint"], buckets=SECONDS
 )
-MODEL = Histogram(
+BATCH_MODEL_SECONDS = Histogram(
     "batch_model_seconds", "Time of the model for a batch", ["endpoint"], buckets=SECONDS
 )
-SERVED = Gauge("served_model_info", "The served model", ["tag"], multiprocess_mode="max")
-EXPECTED = Gauge(
+SERVED_MODEL = Gauge("served_model_info", "The served model", ["tag"], multiprocess_mode="max")
+TRAINING_DISTRIBUTION = Gauge(
     "training_prediction_ratio",
     "Share of the predictions for the training data that are not over le",
     ["le"],
     multiprocess_mode="max",
 )
-STARTS = Counter("worker_starts", "Workers that were started, first ones and replacements")
-LIVE = Gauge("live_workers", "Workers that are alive", multiprocess_mode="livesum")
+WORKER_STARTS = Counter("worker_starts", "Workers that were started, first ones and replacements")
+LIVE_WORKERS = Gauge("live_workers", "Workers that are alive", multiprocess_mode="livesum")
 MEMORY = Gauge(
     "service_memory_bytes",
     "Resident memory of the supervisor and all workers",
@@ -45,62 +46,81 @@ MEMORY = Gauge(
 )
 
 
-class Values(Histogram):
-    """A histogram of predictions, in which those of a batch are counted together.
-
-    1000 of them take 0.2 ms so, and 4 ms one by one.
-    """
+class Observer(Protocol):
+    """A histogram that observes many values at once."""
 
     def observe_all(self, values: Sequence[float]) -> None:
-        """Count all values that are finite; one that is not would spoil the sum for ever."""
-        finite = [value for value in values if isfinite(value)]
-        self._sum.inc(sum(finite))
-        buckets = Counts(bisect_left(self._upper_bounds, value) for value in finite)
-        for bucket, count in buckets.items():
-            self._buckets[bucket].inc(count)
+        """Count each value."""
 
 
-def describe_model(tag: str, training: Training) -> Values:
-    """Tell which model is served; return the histogram of its predictions."""
-    SERVED.labels(tag).set(1)
-    for bound, share in training.prediction_distribution.items():
-        EXPECTED.labels(floatToGoString(bound)).set(share)
-    return histogram(tuple(training.prediction_distribution))
+class PredictionMetrics:
+    """Counts the predictions, and the values on which the model was not trained."""
+
+    def __init__(
+        self,
+        feature_names: Sequence[str],
+        training_range: Mapping[str, Sequence[float]],  # least and greatest value of each number
+        training_values: Mapping[str, Collection[Any]],  # of each category and boolean
+        histogram: Observer,
+    ) -> None:
+        names = list(enumerate(feature_names))
+        self.feature_names = feature_names
+        self.ranges = [(n, training_range[name]) for n, name in names if name in training_range]
+        self.values = [
+            (n, set(training_values[name])) for n, name in names if name in training_values
+        ]
+        self.histogram = histogram
+
+    def observe(self, rows: Sequence[Sequence[Any]], predictions: Sequence[float]) -> None:
+        """Count rows (n_samples, n_features) and their predictions (n_samples,)."""
+        columns = list(zip(*rows, strict=True))
+        for n, (least, greatest) in self.ranges:
+            if min(columns[n]) < least or max(columns[n]) > greatest:
+                self.count_outside(n, (not least <= value <= greatest for value in columns[n]))
+        for n, known in self.values:
+            if not known.issuperset(columns[n]):
+                self.count_outside(n, (value not in known for value in columns[n]))
+        self.histogram.observe_all(predictions)
+
+    def count_outside(self, n: int, outside: Iterable[bool]) -> None:
+        """Count the values of a feature that are outside what training had."""
+        OUTSIDE_RANGE.labels(self.feature_names[n]).inc(sum(outside))
 
 
-@cache
-def histogram(bounds: Sequence[float]) -> Values:
-    """Return the histogram of predictions with these upper bounds."""
-    # In no registry, which would take one such name: what is scraped are the workers' files.
-    return Values("prediction_value", "What was predicted", buckets=bounds, registry=None)
+def set_served_model(tag: str, prediction_distribution: Mapping[float, float]) -> None:
+    """Publish the tag of the model, and the distribution of its predictions at training."""
+    SERVED_MODEL.labels(tag).set(1)
+    for bound, share in prediction_distribution.items():
+        TRAINING_DISTRIBUTION.labels(floatToGoString(bound)).set(share)
 
 
-def count_faults(kinds: Iterable[str]) -> None:
-    """Count a request under each kind of fault that its body has."""
+def count_request_errors(kinds: Iterable[str]) -> None:
+    """Count a rejected request once under each kind of its errors."""
     for kind in kinds:
-        FAULTS.labels(kind).inc()
+        REQUEST_ERRORS.labels(kind).inc()
 
 
-def count_worker() -> None:
-    """Count this worker in, and out those that died: nobody else does.
+def register_worker(error_kinds: Iterable[str]) -> None:
+    """Count this worker as live, and remove the live gauges of dead workers.
 
-    Their requests would be in progress for ever.
+    The Prometheus client leaves those behind: the requests of a dead worker would stay in progress
+    for ever.
     """
-    for kind in FAULT_KINDS:
-        FAULTS.labels(kind)  # a series that begins at its first fault shows no rate for it
+    for kind in error_kinds:
+        REQUEST_ERRORS.labels(kind)  # a series that begins at its first error shows no rate for it
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     for file in Path(folder).glob("gauge_live*.db") if folder else ():
         if not psutil.pid_exists(int(file.stem.rpartition("_")[2])):
             with suppress(FileNotFoundError):  # another new worker was faster
                 file.unlink()
-    STARTS.inc()
-    LIVE.set(1)
+    WORKER_STARTS.inc()
+    LIVE_WORKERS.set(1)
 
 
-def with_memory(
+def measure_memory_before(
     scrape: Callable[[Request], Awaitable[Response]],
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Have the memory measured before each scrape, when only one worker knows of it."""
+    """Wrap the /metrics view, so that each scrape measures the memory first."""
 
     async def measure_and_scrape(request: Request) -> Response:
         await asyncio.to_thread(measure_memory)
@@ -110,7 +130,7 @@ def with_memory(
 
 
 def measure_memory() -> None:
-    """Add up the memory of the supervisor and of its children, the workers."""
+    """Add up the memory of the supervisor and its children, the workers."""
     supervisor = psutil.Process().parent() or psutil.Process()
     total = 0
     for process in (supervisor, *supervisor.children()):

@@ -17,8 +17,9 @@ from selenium.webdriver.support.expected_conditions import element_to_be_clickab
 from selenium.webdriver.support.wait import WebDriverWait
 
 from house import EXAMPLE
-from tests.conftest import STORE, TUTORIAL, serving
+from tests.conftest import STORE
 from tests.docs.test_clients import block, here
+from tests.helpers.commands import TUTORIAL_RESPONSE, running_server
 
 KEY = "key-of-the-browser-tests"
 FLAGS = [
@@ -77,7 +78,7 @@ def guarded(model, origin, tmp_path_factory):
     # When a server starts, BentoML empties the folder of its home's metrics, which `live` fills.
     (home / "models").symlink_to(Path(STORE, "models"))
     env = {"BENTOML_HOME": str(home), "API_KEYS": KEY, "CORS_ORIGINS": origin}
-    with serving("bentoml", "serve", log=home / "log", **env) as client:
+    with running_server("bentoml", "serve", log=home / "log", **env) as client:
         yield client
 
 
@@ -181,7 +182,7 @@ def test_page_of_a_chosen_origin_can_call(browser, guarded, origin):
     """And reads the answer with its headers, be it an error."""
     browser.get(origin)
     status, answer, headers = fetch(browser, guarded)
-    assert (status, answer) == (200, {"prediction": TUTORIAL})
+    assert (status, answer) == (200, TUTORIAL_RESPONSE)
     assert {"x-model-tag", "x-request-id"} <= set(headers)
     status, answer, headers = fetch(browser, guarded, key="wrong")
     assert (status, answer.keys()) == (401, {"message"})
@@ -194,8 +195,8 @@ def test_javascript_of_the_page_about_clients(browser, guarded, origin):
     script = script.replace("headers: {", f'headers: {{"Authorization": "Bearer {KEY}", ')
     browser.get(origin)
     wrapped = f"(async console => {{{script}}})({{log: arguments[0]}}).catch(arguments[0])"
-    assert browser.execute_async_script(wrapped) == {"prediction": TUTORIAL}
-    assert json.loads(re.search("// (.*)", script)[1]) == {"prediction": TUTORIAL}
+    assert browser.execute_async_script(wrapped) == TUTORIAL_RESPONSE
+    assert json.loads(re.search("// (.*)", script)[1]) == TUTORIAL_RESPONSE
 
 
 def test_page_of_another_origin_cannot(browser, live, guarded, origin, tmp_path):

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from house import EXAMPLE
-from tests.conftest import ROOT, TUTORIAL, free_port, is_ready, run, wait_until
+from tests.helpers.commands import ROOT, TUTORIAL_RESPONSE, free_port, is_ready, run, wait_until
 from tests.helpers.load import Load, kill_worker
 
 pytestmark = pytest.mark.docker
@@ -67,7 +67,7 @@ def proxy(image):
 def test_proxy_gives_the_tutorials_answer(proxy):
     """And the model's tag."""
     answer = proxy.post("/predict", json=EXAMPLE)
-    assert answer.json() == {"prediction": TUTORIAL}
+    assert answer.json() == TUTORIAL_RESPONSE
     assert answer.headers["x-model-tag"].startswith("house_price:")
 
 
@@ -164,7 +164,7 @@ def test_https_is_switched_on_by_a_certificate(proxy, tmp_path):
     trusting = ssl.create_default_context(cafile=certificate)
     with httpx2.Client(base_url=f"https://127.0.0.1:{HTTPS}", verify=trusting) as client:
         wait_until(lambda: is_ready(client), Logs)
-        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
 
 
 def test_prometheus_scrapes_every_replica(proxy):

@@ -10,9 +10,17 @@ import httpx2
 import pytest
 
 from house import EXAMPLE
-from tests.conftest import PRIVATE_INDEX, ROOT, TUTORIAL, is_ready, run, wait_until
-from tests.helpers.containers import container
+from tests.helpers.commands import (
+    ROOT,
+    TUTORIAL_PREDICTION,
+    TUTORIAL_RESPONSE,
+    is_ready,
+    run,
+    wait_until,
+)
+from tests.helpers.containers import running_container
 from tests.helpers.load import Load, kill_worker
+from tests.helpers.package_index import PRIVATE_INDEX
 
 pytestmark = pytest.mark.docker
 
@@ -37,8 +45,8 @@ def hardened(image):
 
 def test_hardened_container_gives_the_tutorials_answer(hardened):
     """With a read-only root, without any capability, as a user without a name."""
-    with container(hardened) as client:
-        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+    with running_container(hardened) as client:
+        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
         user = run("docker", "exec", client.container, "id", "-u").stdout.strip()
         assert user == "1034"
         readonly = run("docker", "exec", client.container, "touch", "/app/x", check=False)
@@ -54,8 +62,10 @@ def test_bentomls_own_commands_make_an_image(engine, model):
     run("bentoml", "build")
     run("bentoml", "containerize", "house_price:latest", "--image-tag", "house_price:plain")
     try:
-        with container("docker run -p 3000:3000 house_price:plain") as client:
-            assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        with running_container("docker run -p 3000:3000 house_price:plain") as client:
+            assert client.post("/predict", json=EXAMPLE).json() == {
+                "prediction": TUTORIAL_PREDICTION
+            }
     finally:
         run("docker", "rmi", "house_price:plain")
 
@@ -115,7 +125,7 @@ def test_change_of_code_installs_no_package_again(image, tmp_path):
 
 def test_killed_worker_is_seen_and_replaced(hardened):
     """Only the requests inside it are lost, one for each connection at most."""
-    with container(hardened) as client:
+    with running_container(hardened) as client:
         with Load("127.0.0.1", client.base_url.port, clients=16) as load:
             load.await_answers(500, client.log)
             kill_worker(client.container)
@@ -129,7 +139,7 @@ def test_killed_worker_is_seen_and_replaced(hardened):
 
 def test_stop_ends_well(hardened):
     """Within the time that Docker gives, with exit status 0."""
-    with container(hardened) as client:
+    with running_container(hardened) as client:
         run("docker", "stop", client.container)
         assert run("docker", "wait", client.container).stdout == "0\n"
 

@@ -12,7 +12,7 @@ from bentoml._internal.utils.analytics.usage_stats import BENTOML_DO_NOT_TRACK
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.settings import Settings
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OLDEST = re.search(r"Kubernetes ([\d.]+)", (FOLDER / "kustomization.yaml").read_text())[1]

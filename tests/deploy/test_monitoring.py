@@ -16,7 +16,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from house import EXAMPLE
-from tests.conftest import ROOT, free_port, run, serving, wait_until
+from tests.helpers.commands import ROOT, free_port, run, running_server, wait_until
 
 DEPLOY = ROOT / "deploy"
 FOLDER = DEPLOY / "prometheus"
@@ -71,7 +71,7 @@ def service(model, tmp_path_factory):
     """A client of two workers under load, which want a key and take one request at a time."""
     log = tmp_path_factory.mktemp("service") / "log"
     env = {"API_KEYS": KEY, "WORKERS": "2", "MAX_CONCURRENCY": "1"}
-    with serving("bentoml", "serve", log=log, **env) as client, load(str(client.base_url)):
+    with running_server("bentoml", "serve", log=log, **env) as client, load(str(client.base_url)):
         yield client
 
 

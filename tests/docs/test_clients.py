@@ -8,7 +8,7 @@ import mslex
 import pytest
 
 from house import EXAMPLE
-from tests.conftest import ROOT, TUTORIAL, run
+from tests.helpers.commands import ROOT, TUTORIAL_PREDICTION, run
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 
@@ -33,21 +33,21 @@ def test_curl_in_a_shell(live):
     """As bash takes it."""
     command, shown = block("console").removeprefix("$ ").splitlines()
     assert run("bash", "-c", here(command, live)).stdout == shown
-    assert json.loads(shown)["prediction"] == TUTORIAL
+    assert json.loads(shown)["prediction"] == TUTORIAL_PREDICTION
 
 
 def test_curl_in_cmd(live):
     """With the arguments that cmd and the C runtime of Windows make of it."""
     command, shown = block("bat").removeprefix("C:\\> ").splitlines()
     assert run(*mslex.split(here(command, live), like_cmd=True)).stdout == shown
-    assert json.loads(shown)["prediction"] == TUTORIAL
+    assert json.loads(shown)["prediction"] == TUTORIAL_PREDICTION
 
 
 def test_body_in_powershell():
     """There is none here: at least the body is the example."""
     body = re.search("'(.*)'", block("powershell"))[1]
     assert json.loads(body) == EXAMPLE
-    assert float(block("powershell").splitlines()[-1]) == TUTORIAL
+    assert float(block("powershell").splitlines()[-1]) == TUTORIAL_PREDICTION
 
 
 @pytest.mark.filterwarnings("ignore:.*:ResourceWarning")

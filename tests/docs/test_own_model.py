@@ -12,10 +12,11 @@ import bentoml
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.conftest import PRIVATE_INDEX, ROOT, run, serving
 from tests.helpers import contract
-from tests.helpers.console import SERVERS, gives, sessions
-from tests.helpers.containers import container
+from tests.helpers.commands import ROOT, run, running_server
+from tests.helpers.console import SERVERS, check_output, console_commands
+from tests.helpers.containers import running_container
+from tests.helpers.package_index import PRIVATE_INDEX
 
 PAGE = (ROOT / "docs/your-own-model.md").read_text()
 EXAMPLE_FILES = ROOT / "examples/cars"
@@ -38,7 +39,7 @@ def clone(tmp_path_factory):
     path = tmp_path_factory.mktemp("clone") / "clone"
     shutil.copytree(ROOT, path, ignore=NOT_IN_A_CLONE)
     (path / ".venv").symlink_to(ROOT / ".venv")
-    for command, _ in sessions(PAGE):
+    for command, _ in console_commands(PAGE):
         if command.startswith(SERVERS):
             break
         run("bash", "-c", command, cwd=path)
@@ -56,7 +57,7 @@ def model(clone):
 def cars(clone, model, tmp_path_factory):
     """A client of `make serve` in the clone."""
     log = tmp_path_factory.mktemp("cars") / "log"
-    with serving("make", "serve", log=log, cwd=clone) as client:
+    with running_server("make", "serve", log=log, cwd=clone) as client:
         yield client
 
 
@@ -80,10 +81,10 @@ def many():
 def test_commands_give_the_output_that_is_shown(cars, clone):
     """But for what is done before serving."""
     *_, shown = PAGE.partition("make serve\n```\n")
-    commands = list(sessions(shown))
+    commands = list(console_commands(shown))
     assert len(commands) == 2
     for command, expected in commands:
-        gives(command, expected, cars.base_url.port, cwd=clone)
+        check_output(command, expected, cars.base_url.port, cwd=clone)
 
 
 def changes(clone):
@@ -118,7 +119,8 @@ def test_report_and_drift_are_of_cars(clone, model, tmp_path):
     run(
         "python",
         "-m",
-        "training.report",
+        "training",
+        "report",
         "--output",
         tmp_path,
         "--card",
@@ -129,7 +131,7 @@ def test_report_and_drift_are_of_cars(clone, model, tmp_path):
     card = (tmp_path / "card.md").read_text()
     assert "are made up" in card
     assert not re.search("house|boston|census", card, re.IGNORECASE)
-    failed = run("python", "-m", "training.drift", tmp_path, cwd=clone, check=False)
+    failed = run("python", "-m", "training", "drift", tmp_path, cwd=clone, check=False)
     assert "predictions-*.jsonl" in failed.stderr
 
 
@@ -157,24 +159,24 @@ def test_prediction_is_the_estimators(cars, model):
 
 def test_concurrent_requests_are_batched(cars):
     """As those for houses are."""
-    contract.batches_concurrent_requests(cars, CAR)
+    contract.check_concurrent_requests_are_batched(cars, CAR)
 
 
 def test_neighbours_in_a_batch_do_not_mix(cars, model, many):
     """Good and bad records and arrays, sent in the same moment, get each the model's own answer."""
     expected = bentoml.sklearn.load_model(model).predict([list(car.values()) for car in many])
-    contract.answers_each_its_own(cars, many, expected.tolist(), "mileage")
+    contract.check_neighbours_do_not_mix(cars, many, expected.tolist(), "mileage")
 
 
 def test_batches_that_are_split_and_joined_keep_their_order(cars, many):
     """Requests for 600 records each do not fit into one batch of 1000."""
-    contract.keeps_the_order(cars, many * 2)
+    contract.check_order_is_kept(cars, many * 2)
 
 
 def test_bentomls_python_client_calls_both_apis(cars):
     """With a record, and with a list of them."""
     prediction = cars.post("/predict", json=CAR).json()["prediction"]
-    contract.serves_bentomls_client(cars, CAR, prediction)
+    contract.check_bentomls_client(cars, CAR, prediction)
 
 
 def test_array_may_be_full_of_commas_and_colons(cars):
@@ -275,7 +277,7 @@ def test_bento_holds_the_record_type_and_serves(clone, model, tmp_path):
     ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
     files = {path.relative_to(src).as_posix() for path in src.rglob("*.py")}
     assert files == {"service.py", "car.py"} | ours
-    with serving("bentoml", "serve", str(bento.tag), log=tmp_path / "log") as client:
+    with running_server("bentoml", "serve", str(bento.tag), log=tmp_path / "log") as client:
         answer = client.post("/predict", json=CAR)
     assert answer.status_code == 200
     assert answer.headers["x-model-tag"] == str(model.tag)
@@ -288,7 +290,7 @@ def test_image_answers(engine, clone, model):
     told = run("make", "image", cwd=clone, timeout=900, **tag).stdout
     (command,) = re.findall(r"^ +(docker run .*)$", told, re.MULTILINE)
     try:
-        with container(command) as client:
+        with running_container(command) as client:
             answer = client.post("/predict", json=CAR)
     finally:
         run("docker", "rmi", "--force", "car_price:test")

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 from house import House
 from serving.settings import Settings
-from tests.conftest import ROOT, serving
-from tests.helpers.console import SERVERS, gives, sessions
+from tests.helpers.commands import ROOT, running_server
+from tests.helpers.console import SERVERS, check_output, console_commands
 
 README = (ROOT / "README.md").read_text()
 
@@ -23,15 +23,15 @@ def test_commands_give_the_output_that_is_shown(tmp_path):
     store = str(tmp_path / "store")
     with ExitStack() as server:
         port = "3000"
-        for number, (command, expected) in enumerate(sessions(README)):
+        for number, (command, expected) in enumerate(console_commands(README)):
             if command.startswith(SERVERS):
                 server.close()
-                client = serving(
+                client = running_server(
                     *shlex.split(command), log=tmp_path / str(number), BENTOML_HOME=store
                 )
                 port = str(server.enter_context(client).base_url.port)
             else:
-                gives(command, expected, port, BENTOML_HOME=store)
+                check_output(command, expected, port, BENTOML_HOME=store)
 
 
 def test_quick_start_fits_on_a_screen():

@@ -1,1 +1,1 @@
-"""What tests share."""
+"""Helpers that several test modules import; fixtures are in tests/conftest.py."""

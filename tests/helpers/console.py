@@ -1,14 +1,14 @@
-"""The console blocks of a page: commands, each with the output that it has to give."""
+"""Replay the console blocks of a page: commands, each with its expected output."""
 
 import re
 from doctest import ELLIPSIS, OutputChecker
 
-from tests.conftest import ROOT, run
+from tests.helpers.commands import ROOT, run
 
 SERVERS = ("make serve", "bentoml serve")
 
 
-def sessions(page):
+def console_commands(page):
     """Yield each command of the console blocks, with the output that is shown below it."""
     for block in re.findall(r"^```console\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
@@ -16,7 +16,7 @@ def sessions(page):
             yield command, output
 
 
-def gives(command, expected, port, cwd=ROOT, **env):
+def check_output(command, expected, port, cwd=ROOT, **env):
     """Run a command, with a port in place of 3000; compare its output, if one is shown."""
     done = run("bash", "-c", command.replace(":3000", f":{port}"), cwd=cwd, **env)
     output = done.stdout.rstrip("\n") + "\n" if expected else ""

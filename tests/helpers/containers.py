@@ -1,4 +1,4 @@
-"""A container of an image of ours, run in the background."""
+"""Run a container in the background."""
 
 import shlex
 import time
@@ -6,23 +6,23 @@ from contextlib import contextmanager
 
 import httpx2
 
-from tests.conftest import is_ready, run, wait_until
+from tests.helpers.commands import is_ready, run, wait_until
 
 
 class ContainerLog:
-    """What a container has logged."""
+    """The log of a container, with the interface of a file."""
 
     def __init__(self, name):
         self.name = name
 
     def read_text(self):
-        """Return it, as a file's."""
+        """Return what the container has logged so far."""
         done = run("docker", "logs", self.name)
         return done.stdout + done.stderr
 
 
 @contextmanager
-def container(command):
+def running_container(command):
     """Run a `docker run` command in the background, on a free port; yield a client when ready."""
     # Without --rm, for its log and its exit status are wanted.
     command = command.replace(" --rm", "").replace(" -p 3000:3000", " -p 127.0.0.1::3000")

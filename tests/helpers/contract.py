@@ -1,4 +1,4 @@
-"""What a served model has to do, whatever its records are; `client` is one of `bentoml serve`."""
+"""Checks that hold for any record type; `client` is one of `bentoml serve`."""
 
 import json
 import socket
@@ -16,8 +16,8 @@ def samples(client, family):
     return [sample for each in families if each.name == family for sample in each.samples]
 
 
-def batches(client):
-    """Return how many batches `predict` has run, and how many records were in them."""
+def batch_counts(client):
+    """Return the number of batches that `predict` has run, and of records in them."""
     sizes = {
         sample.name.rpartition("_")[2]: sample.value
         for sample in samples(client, "bentoml_service_adaptive_batch_size")
@@ -26,16 +26,16 @@ def batches(client):
     return sizes.get("count", 0), sizes.get("sum", 0)
 
 
-def batches_concurrent_requests(client, record):
-    """64 connections that send one record each in the same moment need few batches."""
+def check_concurrent_requests_are_batched(client, record):
+    """Check that 64 single records, sent at the same moment, need few batches."""
     body = json.dumps(record).encode()
     head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     address = (client.base_url.host, client.base_url.port)
-    count, size = batches(client)
+    count, size = batch_counts(client)
     with ExitStack() as stack:
         connections = [stack.enter_context(socket.create_connection(address)) for _ in range(64)]
-        # In the same moment for the worker, however busy the machine is.
+        # Suspended, the worker sees all requests at once, however busy the machine is.
         (worker,) = psutil.Process(client.server.pid).children()
         worker.suspend()
         for connection in connections:
@@ -43,15 +43,15 @@ def batches_concurrent_requests(client, record):
         worker.resume()
         answers = [connection.recv(65536) for connection in connections]
     assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
-    more, larger = batches(client)
+    more, larger = batch_counts(client)
     assert larger - size == 64
     assert more - count <= 16
 
 
-def answers_each_its_own(client, records, expected, feature):
-    """Good and bad records and arrays, sent in the same moment, get each its own answer.
+def check_neighbours_do_not_mix(client, records, expected, feature):
+    """Check that valid and invalid requests, sent at the same moment, each get their own answer.
 
-    A negative value of the feature is what makes a record bad.
+    A negative value of the feature makes a record invalid.
     """
     assert len(set(expected)) > 100
 
@@ -76,8 +76,8 @@ def answers_each_its_own(client, records, expected, feature):
         )
 
 
-def keeps_the_order(client, records):
-    """Arrays that are split and joined in batches come out whole."""
+def check_order_is_kept(client, records):
+    """Check that arrays which are split and joined in batches keep their order."""
     expected = client.post("/predict_batch", json=records).json()["predictions"]
     assert len(set(expected)) > 10
     with ThreadPoolExecutor(8) as clients:
@@ -85,8 +85,8 @@ def keeps_the_order(client, records):
     assert all(answer.json()["predictions"] == expected for answer in answers)
 
 
-def serves_bentomls_client(client, record, prediction):
-    """With a record, and with a list of them."""
+def check_bentomls_client(client, record, prediction):
+    """Check BentoML's client with a record and with a list."""
     with bentoml.SyncHTTPClient(str(client.base_url)) as own:
         assert own.predict(record) == {"prediction": prediction}
         assert own.predict_batch([record] * 2) == {"predictions": [prediction] * 2}

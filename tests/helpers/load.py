@@ -1,4 +1,4 @@
-"""A load of predictions, and what breaks something under it."""
+"""Send predictions in threads while something else happens."""
 
 import http.client
 import json
@@ -6,11 +6,11 @@ import threading
 from collections import Counter
 
 from house import EXAMPLE
-from tests.conftest import TUTORIAL, run, wait_until
+from tests.helpers.commands import TUTORIAL_RESPONSE, run, wait_until
 
 BODY = json.dumps(EXAMPLE)
 HEADERS = {"Content-Type": "application/json"}
-MOST_REQUESTS = 100_000  # of one client, so that the load ends whatever happens
+MAX_REQUESTS = 100_000  # of one client, so that the load ends whatever happens
 
 
 class Load:
@@ -38,7 +38,7 @@ class Load:
     def send(self):
         """Send requests over one connection, or a new one after a failure, until told to stop."""
         connection = http.client.HTTPConnection(*self.address, timeout=30)
-        for _ in range(MOST_REQUESTS):
+        for _ in range(MAX_REQUESTS):
             if self.stopping.is_set():
                 break
             self.outcomes[self.outcome(connection)] += 1
@@ -54,7 +54,7 @@ class Load:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             return repr(error)
-        right = response.status == 200 and json.loads(body) == {"prediction": TUTORIAL}
+        right = response.status == 200 and json.loads(body) == TUTORIAL_RESPONSE
         return "answered" if right else f"{response.status} {body!r}"
 
     def await_answers(self, number, log):

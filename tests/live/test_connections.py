@@ -14,9 +14,15 @@ import psutil
 import pytest
 
 from house import EXAMPLE
-from serving._bentoml.server import duplicates
-from serving.errors import MAX_HEAD
-from tests.conftest import TUTORIAL, no_linux, serving, wait_until
+from serving._bentoml.server import duplicate_listener
+from serving.errors import MAX_HEAD_BYTES
+from tests.helpers.commands import (
+    TUTORIAL_PREDICTION,
+    TUTORIAL_RESPONSE,
+    running_server,
+    wait_until,
+    without_linux_calls,
+)
 
 BODY = json.dumps(EXAMPLE).encode()
 
@@ -37,7 +43,7 @@ def hasty(model, tmp_path_factory):
     """A service with little patience."""
     log = tmp_path_factory.mktemp("hasty") / "log"
     limits = {"REQUEST_TIMEOUT": "0.5", "KEEP_ALIVE": "2", "MAX_BODY_BYTES": "100000"}
-    with serving("bentoml", "serve", log=log, **limits) as client:
+    with running_server("bentoml", "serve", log=log, **limits) as client:
         yield client
 
 
@@ -94,8 +100,8 @@ def drip(connection, data, seconds):
         (request("/predict", "Transfer-Encoding: chunked"), 400, "Send HTTP/1.1"),
         (CHUNKED + b"x\r\n", 400, "Send HTTP/1.1"),
         (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 405, "This is no proxy"),
-        (request("/" + "x" * MAX_HEAD), 431, "over 16384 bytes"),
-        (request("/predict", "X: " + "x" * MAX_HEAD), 431, "over 16384 bytes"),
+        (request("/" + "x" * MAX_HEAD_BYTES), 431, "over 16384 bytes"),
+        (request("/predict", "X: " + "x" * MAX_HEAD_BYTES), 431, "over 16384 bytes"),
         (request("/predict", *["X: x"] * 5000), 431, "over 16384 bytes"),
         (CHUNKED + b"0\r\nX: " + b"x" * 2**19, 431, "over 16384 bytes"),
         (CHUNKED + b"1;" + b"x" * 2**19, 431, "over 16384 bytes"),
@@ -131,12 +137,12 @@ def test_what_is_no_request_is_told_why_although_it_bears_no_key(model, tmp_path
     refused = {
         b"hello\r\n\r\n": 400,
         b"POST /predict HTTP/1.1\r\nHo": 408,
-        request("/" + "x" * MAX_HEAD, f"Authorization: Bearer {key}"): 431,
+        request("/" + "x" * MAX_HEAD_BYTES, f"Authorization: Bearer {key}"): 431,
         request("/predict", "Host: y", f"Authorization: Bearer {key}"): 400,
         request(): 401,
     }
     limits = {"REQUEST_TIMEOUT": "0.5", "API_KEYS": key}
-    with serving("bentoml", "serve", log=tmp_path / "log", **limits) as client:
+    with running_server("bentoml", "serve", log=tmp_path / "log", **limits) as client:
         for sent, status in refused.items():
             with connect(client) as connection:
                 connection.sendall(sent)
@@ -233,7 +239,7 @@ def test_request_for_an_upgrade_is_answered_in_the_protocol_at_hand(connection, 
         connection.sendall(part)
         time.sleep(0.1)
     connection.sendall(request())
-    assert [body for *_, body in answers(connection, 2)] == [{"prediction": TUTORIAL}] * 2
+    assert [body for *_, body in answers(connection, 2)] == [TUTORIAL_RESPONSE] * 2
 
 
 def test_websocket_is_told_that_there_is_none(connection):
@@ -280,20 +286,22 @@ def test_slow_clients_stop_nobody_else(hasty):
             slow = stack.enter_context(connect(hasty))
             slow.sendall(request()[: 20 if number % 2 else -20])
             if number % 300 == 0:
-                assert hasty.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+                assert hasty.post("/predict", json=EXAMPLE).json() == {
+                    "prediction": TUTORIAL_PREDICTION
+                }
 
 
 def test_slow_uploads_take_no_place_of_a_prediction(model, tmp_path):
     """And only so much memory."""
     limits = {"MAX_CONCURRENCY": "1", "MAX_BODY_BYTES": "1000"}
     with (
-        serving("bentoml", "serve", log=tmp_path / "log", **limits) as client,
+        running_server("bentoml", "serve", log=tmp_path / "log", **limits) as client,
         ExitStack() as stack,
     ):
         slow = [stack.enter_context(connect(client)) for _ in range(66)]
         for connection in slow:
             connection.sendall(request(length=1000, body=b" " * 999))
-        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
         statuses = Counter(status for status, *_ in map(last_answer, slow))
         assert statuses[429] >= 1
         assert statuses[429] + statuses[408] == 66
@@ -302,7 +310,7 @@ def test_slow_uploads_take_no_place_of_a_prediction(model, tmp_path):
 def test_clients_that_do_not_wait_when_refused_stop_nobody_else(model, tmp_path):
     """Nine of ten find no place: they are not refused again for some seconds."""
     tally = Counter()
-    with serving("bentoml", "serve", log=tmp_path / "log", MAX_CONCURRENCY="4") as client:
+    with running_server("bentoml", "serve", log=tmp_path / "log", MAX_CONCURRENCY="4") as client:
         threads = [threading.Thread(target=hurry, args=(client, tally)) for _ in range(40)]
         for thread in threads:
             thread.start()
@@ -328,7 +336,7 @@ def refusing(folder, **env):
     """Run a service that has refused many connections; yield a client, and them."""
     limits = {"MAX_CONCURRENCY": "1", "KEEP_ALIVE": "1", **env}
     with (
-        serving("bentoml", "serve", log=folder / "log", **limits) as client,
+        running_server("bentoml", "serve", log=folder / "log", **limits) as client,
         ExitStack() as stack,
     ):
         connections = [stack.enter_context(connect(client)) for _ in range(50)]
@@ -343,7 +351,10 @@ def refusing(folder, **env):
 @pytest.mark.parametrize("linux", [True, False], ids=["on Linux", "elsewhere"])
 def test_who_asks_again_too_early_is_answered_late_but_answered(model, tmp_path, ends, linux):
     """Though idle connections are closed sooner, and though the service ends."""
-    with refusing(tmp_path, **({} if linux else no_linux(tmp_path))) as (client, connections):
+    with refusing(tmp_path, **({} if linux else without_linux_calls(tmp_path))) as (
+        client,
+        connections,
+    ):
         for connection in connections:
             connection.sendall(request())
         if ends:
@@ -365,7 +376,7 @@ def test_clients_that_have_left_take_no_place(model, tmp_path):
             return [c for c in worker.net_connections() if c.status == psutil.CONN_CLOSE_WAIT]
 
         wait_until(lambda: not held(), client.log)
-        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
         assert " early\n" not in client.log.read_text()
 
 
@@ -380,10 +391,10 @@ def test_client_that_ends_its_side_is_answered(connection, sent):
 def test_few_files_are_enough(model, tmp_path):
     """For as many connections as there may be then."""
     few = "ulimit -n 256; exec bentoml serve"
-    with serving("bash", "-c", few, log=tmp_path / "log") as client, ExitStack() as stack:
+    with running_server("bash", "-c", few, log=tmp_path / "log") as client, ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(connect(client))
-        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
 
 
 def test_more_listeners_leave_the_others_as_they_are():
@@ -391,7 +402,7 @@ def test_more_listeners_leave_the_others_as_they_are():
     with socket.create_server(("127.0.0.1", 0)) as supervisor:
         supervisor.setblocking(False)
         with socket.socket(fileno=os.dup(supervisor.fileno())) as worker:
-            copies = duplicates(worker)
+            copies = duplicate_listener(worker)
             assert not os.get_blocking(supervisor.fileno())
         assert len({copy.getsockname() for copy in copies}) == 1
         for copy in copies:
@@ -439,7 +450,7 @@ def hammer(client, keep_alive, tally):
 def test_no_request_is_lost_when_the_service_is_stopped(model, tmp_path, workers):
     """Those on connections that stay open, and those that have just been made."""
     tally = Counter()
-    with serving("bentoml", "serve", log=tmp_path / "log", WORKERS=workers) as client:
+    with running_server("bentoml", "serve", log=tmp_path / "log", WORKERS=workers) as client:
         args = [(client, number % 2, tally) for number in range(32)]
         threads = [threading.Thread(target=hammer, args=args) for args in args]
         for thread in threads:
@@ -457,7 +468,7 @@ def test_no_request_is_lost_when_the_service_is_stopped(model, tmp_path, workers
 def test_service_that_is_stopped_says_so(model, tmp_path):
     """While it still answers a slow client: /readyz is 503, and the connections close."""
     with (
-        serving("bentoml", "serve", log=tmp_path / "log") as client,
+        running_server("bentoml", "serve", log=tmp_path / "log") as client,
         connect(client) as slow,
         connect(client) as probe,
     ):
@@ -478,7 +489,7 @@ def test_second_signal_ends_the_service_at_once(model, tmp_path):
     """Although a request is in progress that would be waited for."""
     limits = {"REQUEST_TIMEOUT": "60", "SHUTDOWN_TIMEOUT": "60"}
     with (
-        serving("bentoml", "serve", log=tmp_path / "log", **limits) as client,
+        running_server("bentoml", "serve", log=tmp_path / "log", **limits) as client,
         connect(client) as slow,
     ):
         slow.sendall(request()[:-1])
@@ -495,7 +506,7 @@ def test_service_ends_in_time_and_tells_who_waits(model, tmp_path):
     """503, for a request that is not done then."""
     limits = {"REQUEST_TIMEOUT": "60", "SHUTDOWN_TIMEOUT": "2"}
     with (
-        serving("bentoml", "serve", log=tmp_path / "log", **limits) as client,
+        running_server("bentoml", "serve", log=tmp_path / "log", **limits) as client,
         connect(client) as slow,
     ):
         slow.sendall(request()[:-1])
@@ -508,7 +519,7 @@ def test_service_ends_in_time_and_tells_who_waits(model, tmp_path):
 
 def test_worker_that_is_stopped_alone_stops_no_other(model, tmp_path):
     """It gets its signal from somebody else than the supervisor."""
-    with serving("bentoml", "serve", log=tmp_path / "log", WORKERS="2") as client:
+    with running_server("bentoml", "serve", log=tmp_path / "log", WORKERS="2") as client:
         worker, _ = psutil.Process(client.server.pid).children()
         worker.terminate()
         worker.wait(8)
@@ -522,7 +533,7 @@ def test_command_line_wins(model, tmp_path):
     """Over the setting, if it says anything else than BentoML's default."""
     command = ["bentoml", "serve", "--timeout-keep-alive", "1"]
     with (
-        serving(*command, log=tmp_path / "log", KEEP_ALIVE="60") as client,
+        running_server(*command, log=tmp_path / "log", KEEP_ALIVE="60") as client,
         connect(client) as connection,
     ):
         connection.sendall(request())

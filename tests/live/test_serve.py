@@ -13,10 +13,18 @@ from bentoml.models import BentoModel
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from house import EXAMPLE
-from serving.http.auth import BASIC
-from tests.conftest import ROOT, TUTORIAL, is_ready, run, serving, wait_until
+from serving.http.auth import BASIC_CHALLENGE
 from tests.helpers import contract
-from train import DATA
+from tests.helpers.commands import (
+    ROOT,
+    TUTORIAL_PREDICTION,
+    TUTORIAL_RESPONSE,
+    is_ready,
+    run,
+    running_server,
+    wait_until,
+)
+from train import PROJECT
 
 KEYS = ("first-key-of-the-tests", "second-key-of-the-tests")
 
@@ -30,12 +38,12 @@ def bento(model):
 
 def test_tutorial_request_gives_the_tutorials_answer(live):
     """Over HTTP."""
-    assert live.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+    assert live.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
 
 
 def test_concurrent_requests_are_batched(live):
     """64 connections that send one record each in the same moment need far fewer batches."""
-    contract.batches_concurrent_requests(live, EXAMPLE)
+    contract.check_concurrent_requests_are_batched(live, EXAMPLE)
 
 
 def test_neighbours_in_a_batch_do_not_mix(live, model):
@@ -43,17 +51,17 @@ def test_neighbours_in_a_batch_do_not_mix(live, model):
     houses = [EXAMPLE | {"RM": 3 + n / 50, "LSTAT": n % 30} for n in range(300)]
     estimator = bentoml.sklearn.load_model(model)
     expected = estimator.predict([list(house.values()) for house in houses]).tolist()
-    contract.answers_each_its_own(live, houses, expected, "AGE")
+    contract.check_neighbours_do_not_mix(live, houses, expected, "AGE")
 
 
 def test_batches_that_are_split_and_joined_keep_their_order(live):
     """Requests for 700 records each do not fit into one batch of 1000, and come out whole."""
-    contract.keeps_the_order(live, [EXAMPLE | {"RM": 3 + n / 100} for n in range(700)])
+    contract.check_order_is_kept(live, [EXAMPLE | {"RM": 3 + n / 100} for n in range(700)])
 
 
 def test_bentomls_python_client_calls_both_apis(live):
     """With a record, and with a list of them."""
-    contract.serves_bentomls_client(live, EXAMPLE, TUTORIAL)
+    contract.check_bentomls_client(live, EXAMPLE, TUTORIAL_PREDICTION)
 
 
 def test_each_request_is_one_log_line(live):
@@ -124,7 +132,7 @@ def test_values_outside_the_training_range_are_counted(live):
 def guarded(model, tmp_path_factory):
     """A client of `bentoml serve` with API keys, which sends none."""
     log = tmp_path_factory.mktemp("guarded") / "log"
-    with serving("bentoml", "serve", log=log, API_KEYS=",".join(KEYS)) as client:
+    with running_server("bentoml", "serve", log=log, API_KEYS=",".join(KEYS)) as client:
         yield client
 
 
@@ -155,9 +163,9 @@ def test_prediction_needs_a_key(guarded):
     """Which BentoML's client can send."""
     answer = guarded.post("/predict", json=EXAMPLE)
     assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == BASIC
+    assert answer.headers["www-authenticate"] == BASIC_CHALLENGE
     with bentoml.SyncHTTPClient(str(guarded.base_url), token=KEYS[1]) as client:
-        assert client.predict(EXAMPLE) == {"prediction": TUTORIAL}
+        assert client.predict(EXAMPLE) == TUTORIAL_RESPONSE
 
 
 def test_keys_are_described_exactly_if_there_are_any(guarded, live):
@@ -194,7 +202,7 @@ def test_keys_are_in_no_log_and_no_bento(guarded):
 
 def test_log_is_complete_when_the_service_ends(model, tmp_path):
     """The last requests before the end are in it."""
-    with serving("bentoml", "serve", log=tmp_path / "log", ACCESS_LOG="json") as client:
+    with running_server("bentoml", "serve", log=tmp_path / "log", ACCESS_LOG="json") as client:
         for number in range(100):
             client.post("/predict", json=EXAMPLE, headers={"X-Request-ID": f"number-{number}"})
     log = (tmp_path / "log").read_text()
@@ -214,7 +222,7 @@ def test_bento_holds_what_serving_needs_and_nothing_else(bento, model):
 @pytest.fixture
 def newer_model(model, tmp_path):
     """A model of less data, trained after the other."""
-    lines = DATA.read_text().splitlines(keepends=True)
+    lines = PROJECT.data.read_text().splitlines(keepends=True)
     (tmp_path / "less.csv").write_text("".join(lines[:200]))
 
     def train():
@@ -230,17 +238,17 @@ def newer_model(model, tmp_path):
 def test_bento_serves_the_model_that_it_was_built_with(bento, model, newer_model, tmp_path):
     """Although a newer one has come into the store since."""
     assert newer_model() != model.tag
-    with serving("bentoml", "serve", "house_price:latest", log=tmp_path / "log") as client:
+    with running_server("bentoml", "serve", "house_price:latest", log=tmp_path / "log") as client:
         answer = client.post("/predict", json=EXAMPLE)
         description = client.get("/docs.json").json()
-    assert answer.json() == {"prediction": TUTORIAL}
+    assert answer.json() == TUTORIAL_RESPONSE
     assert answer.headers["x-model-tag"] == str(model.tag)
     assert description["info"]["version"] == bento.tag.version
 
 
 def test_worker_that_replaces_a_dead_one_serves_the_same_model(model, newer_model, tmp_path):
     """And not one that has come into the store since."""
-    with serving("bentoml", "serve", log=tmp_path / "log") as client:
+    with running_server("bentoml", "serve", log=tmp_path / "log") as client:
         newer_model()
         (worker,) = psutil.Process(client.server.pid).children()
         worker.kill()
@@ -252,9 +260,9 @@ def test_worker_that_replaces_a_dead_one_serves_the_same_model(model, newer_mode
 
 def test_two_workers_serve(model, tmp_path):
     """Each with the model loaded."""
-    with serving("bentoml", "serve", log=tmp_path / "log", WORKERS="2") as client:
+    with running_server("bentoml", "serve", log=tmp_path / "log", WORKERS="2") as client:
         assert len(psutil.Process(client.server.pid).children()) == 2
-        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
 
 
 @pytest.fixture
@@ -268,8 +276,8 @@ def container(bento, model, tmp_path):
 def test_damaged_model_in_an_image_is_refused(container, tmp_path):
     """At once, by the supervisor: no worker fails over and over again."""
     command, home = ("bentoml", "serve", str(container)), str(tmp_path / "home")
-    with serving(*command, log=tmp_path / "log", BENTOML_HOME=home) as client:
-        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+    with running_server(*command, log=tmp_path / "log", BENTOML_HOME=home) as client:
+        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
     (pickled,) = container.rglob("saved_model.pkl")
     pickled.write_bytes(pickled.read_bytes()[:-1])
     failed = run(*command, check=False, BENTOML_HOME=home)

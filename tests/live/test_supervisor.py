@@ -12,7 +12,17 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from house import EXAMPLE
-from tests.conftest import ROOT, TUTORIAL, free_port, is_ready, no_linux, run, serving, wait_until
+from tests.helpers.commands import (
+    ROOT,
+    TUTORIAL_PREDICTION,
+    TUTORIAL_RESPONSE,
+    free_port,
+    is_ready,
+    run,
+    running_server,
+    wait_until,
+    without_linux_calls,
+)
 
 REPORT = "Worker ended by signal 9; it is replaced"
 
@@ -26,7 +36,7 @@ def workers(server):
 def test_dead_worker_is_replaced_and_reported(env, model, tmp_path):
     """Also in a container, where BentoML replaces none, and also the one after it."""
     log = tmp_path / "log"
-    with serving("bentoml", "serve", log=log, WORKERS="2", **env) as client:
+    with running_server("bentoml", "serve", log=log, WORKERS="2", **env) as client:
         for deaths in (1, 2):
             dead, other = workers(client.server)
             dead.kill()
@@ -34,7 +44,7 @@ def test_dead_worker_is_replaced_and_reported(env, model, tmp_path):
             assert dead not in workers(client.server)
             assert other in workers(client.server)
             assert len(workers(client.server)) == 2
-        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -43,7 +53,7 @@ def test_service_that_cannot_start_ends(workers, model, tmp_path):
     for name in ("house.py", "serving"):
         (tmp_path / name).symlink_to(ROOT / name)
     source = (ROOT / "service.py").read_text()
-    (tmp_path / "service.py").write_text(source.replace("        gc.freeze()", "        1 / 0"))
+    (tmp_path / "service.py").write_text(source.replace("Regressor(self.model)", "1 / 0"))
     env = {"WORKERS": workers, "PORT": str(free_port())}
     failed = run("bentoml", "serve", check=False, cwd=tmp_path, **env)
     assert failed.returncode == 1
@@ -57,12 +67,14 @@ def test_worker_that_cannot_start_leaves_the_others_alone(model, tmp_path):
     store = tmp_path / "store"
     shutil.copytree(Path(os.environ["BENTOML_HOME"], "models"), store / "models")
     log = tmp_path / "log"
-    with serving("bentoml", "serve", log=log, WORKERS="2", BENTOML_HOME=str(store)) as client:
+    with running_server(
+        "bentoml", "serve", log=log, WORKERS="2", BENTOML_HOME=str(store)
+    ) as client:
         dead, other = workers(client.server)
         shutil.rmtree(store / "models" / "house_price")
         dead.kill()
         wait_until(lambda: "Worker ended by exit status 3\n" in log.read_text(), log)
-        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
         assert client.get("/model").json()["tag"] == str(model.tag)
         assert other.is_running()
     assert client.server.returncode == 0
@@ -71,12 +83,14 @@ def test_worker_that_cannot_start_leaves_the_others_alone(model, tmp_path):
 @pytest.mark.parametrize(("wrapper", "survives"), [([], False), (["nohup"], True)], ids=str)
 def test_service_ends_with_its_terminal(wrapper, survives, model, tmp_path):
     """Or else its port would stay taken; unless it was started to stay."""
-    with serving(*wrapper, "bentoml", "serve", log=tmp_path / "log") as client:
+    with running_server(*wrapper, "bentoml", "serve", log=tmp_path / "log") as client:
         for _ in range(2):  # as a shell does
             client.server.send_signal(signal.SIGHUP)
         if survives:
             time.sleep(1)
-            assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+            assert client.post("/predict", json=EXAMPLE).json() == {
+                "prediction": TUTORIAL_PREDICTION
+            }
         else:
             assert client.server.wait(timeout=10) == 0
 
@@ -84,12 +98,12 @@ def test_service_ends_with_its_terminal(wrapper, survives, model, tmp_path):
 def test_service_runs_where_the_calls_of_linux_are_missing(model, tmp_path):
     """As on macOS: it serves, replaces a dead worker, and ends."""
     log = tmp_path / "log"
-    with serving("bentoml", "serve", log=log, **no_linux(tmp_path)) as client:
-        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+    with running_server("bentoml", "serve", log=log, **without_linux_calls(tmp_path)) as client:
+        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
         (worker,) = workers(client.server)
         worker.kill()
         wait_until(lambda: is_ready(client) and worker not in workers(client.server), log)
-        assert client.post("/predict", json=EXAMPLE).json() == {"prediction": TUTORIAL}
+        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
     assert "Traceback" not in log.read_text()
 
 
@@ -108,7 +122,7 @@ def test_metrics_of_a_dead_worker_are_what_it_did_and_nothing_that_goes_on(model
     """Although it could not count out the request that it was about to read."""
     log = tmp_path / "log"
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    with serving("bentoml", "serve", log=log, REQUEST_TIMEOUT="60") as client:
+    with running_server("bentoml", "serve", log=log, REQUEST_TIMEOUT="60") as client:
 
         def in_progress():
             return total(client, "bentoml_service_request_in_progress", endpoint="/predict")
@@ -133,9 +147,9 @@ def test_metrics_are_those_of_one_server(model, tmp_path):
     """Though another one uses the same model store; and they go when it ends."""
     first_log, second_log = tmp_path / "first", tmp_path / "second"
     (folder := tmp_path / "metrics").mkdir()
-    with serving("bentoml", "serve", log=first_log, TMPDIR=str(folder)) as first:
+    with running_server("bentoml", "serve", log=first_log, TMPDIR=str(folder)) as first:
         first.post("/predict", json=EXAMPLE)
-        with serving("bentoml", "serve", log=second_log, TMPDIR=str(folder)) as second:
+        with running_server("bentoml", "serve", log=second_log, TMPDIR=str(folder)) as second:
             assert total(first, "prediction_value_count") == 1
             assert total(second, "prediction_value_count") == 0
             assert len([*folder.glob("bentoml-metrics-*")]) == 2
@@ -145,7 +159,7 @@ def test_metrics_are_those_of_one_server(model, tmp_path):
 
 def test_end_of_the_service_replaces_no_worker(model, tmp_path):
     """And reports none."""
-    with serving("bentoml", "serve", log=tmp_path / "log", WORKERS="2") as client:
+    with running_server("bentoml", "serve", log=tmp_path / "log", WORKERS="2") as client:
         pass
     assert "Worker ended" not in client.log.read_text()
     assert client.server.returncode == 0

@@ -11,7 +11,6 @@ import bentoml
 import pandas as pd
 import pytest
 from bentoml.exceptions import BentoMLException
-from prometheus_client import REGISTRY
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.dummy import DummyRegressor
@@ -20,23 +19,24 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from house import EXAMPLE, FEATURES, House
-from serving.model import CONFIG, MODEL_FILE, RecordModel, check_record_type, described, specimens
-from serving.records import row
+from serving.model import (
+    MODEL_FILE,
+    REQUIRED_CONFIG,
+    ModelReference,
+    check_record_type,
+    feature_schemas,
+    probe_rows,
+)
+from serving.records import to_row
 from serving.regressor import Regressor
-from tests.conftest import run
-from training.model import save
+from tests.helpers.commands import run
+from training.store import save
 
 
 @pytest.fixture(scope="module")
 def regressor(model):
     """The regressor of the trained model."""
     return Regressor(model)
-
-
-def outside(feature):
-    """Return how many values of a feature were counted as outside the training range."""
-    labels = {"feature": feature}
-    return REGISTRY.get_sample_value("feature_outside_training_range_total", labels) or 0
 
 
 def record_type(*features):
@@ -46,7 +46,7 @@ def record_type(*features):
 
 def test_model_of_the_record_type_is_resolved(model):
     """What the tag names is what one gets."""
-    assert RecordModel("house_price:latest", House).resolve().tag == model.tag
+    assert ModelReference("house_price:latest", House).resolve().tag == model.tag
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_model_of_the_record_type_is_resolved(model):
 )
 def test_model_of_other_features_is_refused(model, features, difference):
     """With the difference, and with what to do."""
-    reference = RecordModel("house_price:latest", record_type(*features))
+    reference = ModelReference("house_price:latest", record_type(*features))
     with pytest.raises(BentoMLException, match=f"{difference}: run `make train`"):
         reference.resolve()
     with pytest.raises(BentoMLException, match=difference):
         reference.to_info()
 
 
-@pytest.mark.parametrize("part", CONFIG)
+@pytest.mark.parametrize("part", REQUIRED_CONFIG)
 def test_record_type_that_is_not_strict_is_refused(model, part):
     """With what it needs, and so is one that hands out members of an Enum for strings."""
 
@@ -75,7 +75,7 @@ def test_record_type_that_is_not_strict_is_refused(model, part):
         model_config = ConfigDict(**{part: None})
 
     with pytest.raises(BentoMLException, match=r"Lax needs model_config = ConfigDict\(strict=True"):
-        RecordModel("house_price:latest", Lax).resolve()
+        ModelReference("house_price:latest", Lax).resolve()
 
 
 @pytest.mark.parametrize("bounds", [{}, {"ge": 0}, {"le": 9}])
@@ -86,7 +86,7 @@ def test_integer_without_bounds_is_refused(model, bounds):
         RAD: int = Field(**bounds)
 
     with pytest.raises(BentoMLException, match=r"Loose\.RAD needs ge and le"):
-        RecordModel("house_price:latest", Loose).resolve()
+        ModelReference("house_price:latest", Loose).resolve()
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ def test_target_may_be_any_number():
 def test_missing_model_is_refused(model):
     """With what to do."""
     with pytest.raises(BentoMLException, match=r"no nobody:latest .* run `make train`"):
-        RecordModel("nobody:latest", House).resolve()
+        ModelReference("nobody:latest", House).resolve()
 
 
 def test_model_that_train_did_not_save_is_refused(model):
     """It may be anything."""
     bentoml.sklearn.save_model("stranger", DummyRegressor().fit([[0]], [0]))
     with pytest.raises(BentoMLException, match=r"no stranger:.* saved by train.py"):
-        RecordModel("stranger:latest", House).resolve()
+        ModelReference("stranger:latest", House).resolve()
 
 
 class Malice:
@@ -170,7 +170,7 @@ def flip(content):
 def test_model_file_that_training_did_not_write_is_refused(copy_of, change, fault):
     """By the supervisor and by a worker, with what to do."""
     stored = copy_of(change)
-    for load in (RecordModel("copy:latest", House).resolve, lambda: Regressor(stored)):
+    for load in (ModelReference("copy:latest", House).resolve, lambda: Regressor(stored)):
         with pytest.raises(BentoMLException, match=f"{fault}.* run `make train`"):
             load()
 
@@ -179,7 +179,7 @@ def test_pickle_that_training_did_not_write_is_not_run(copy_of, tmp_path):
     """Neither by the supervisor nor by a worker; this one would create a file."""
     malice = pickle.dumps(Malice(tmp_path / "run"))
     stored = copy_of(lambda _: malice)
-    for load in (RecordModel("copy:latest", House).resolve, lambda: Regressor(stored)):
+    for load in (ModelReference("copy:latest", House).resolve, lambda: Regressor(stored)):
         with pytest.raises(BentoMLException, match="content has changed"):
             load()
     assert not (tmp_path / "run").exists()
@@ -194,44 +194,27 @@ def test_damaged_metadata_are_refused(copy_of, content):
     """In words, wherever the damage shows."""
     Path(copy_of().path_of("model.yaml")).write_bytes(content)
     with pytest.raises(BentoMLException, match=r"no copy:.* saved by train.py"):
-        RecordModel("copy:latest", House).resolve()
+        ModelReference("copy:latest", House).resolve()
 
 
 def test_model_of_another_scikit_learn_is_refused_unless_allowed(copy_of, model):
     """With both versions, and with what to do."""
     copy_of(versions=model.info.metadata["versions"] | {"scikit-learn": "1.2.3"})
     with pytest.raises(BentoMLException, match=r"1\.2\.3, and .* `make train`, or set ALLOW_OTHER"):
-        RecordModel("copy:latest", House).resolve()
-    assert RecordModel("copy:latest", House, allow_other_sklearn=True).resolve().tag.name == "copy"
+        ModelReference("copy:latest", House).resolve()
+    assert (
+        ModelReference("copy:latest", House, allow_other_sklearn=True).resolve().tag.name == "copy"
+    )
 
 
 def test_supervisor_checks_the_model_without_scikit_learn(model):
     """To import it takes 0.8 s and 100 MB; ALLOW_OTHER_SKLEARN reaches the check."""
     code = (
-        "import sys, service; service.model.resolve();"
-        "print(service.model.allow_other_sklearn, 'sklearn' in sys.modules)"
+        "import sys, service; service.model_reference.resolve();"
+        "print(service.model_reference.allow_other_sklearn, 'sklearn' in sys.modules)"
     )
     done = run("python", "-c", code, ALLOW_OTHER_SKLEARN="true")
     assert done.stdout.split() == ["True", "False"]
-
-
-def test_values_outside_the_training_range_are_predicted_and_counted(regressor):
-    """As often as they occur, by feature."""
-    before = outside("RM"), outside("CRIM"), outside("TAX")
-    rows = [tuple((EXAMPLE | change).values()) for change in ({"RM": 1}, {"RM": 50, "CRIM": 99})]
-    assert len(regressor.predict(rows)) == 2
-    assert (outside("RM"), outside("CRIM"), outside("TAX")) == (
-        before[0] + 2,
-        before[1] + 1,
-        before[2],
-    )
-
-
-def test_ends_of_the_training_range_are_inside(regressor):
-    """They were seen in training."""
-    before = outside("CHAS")
-    regressor.predict([tuple((EXAMPLE | {"CHAS": value}).values()) for value in (0, 1)])
-    assert outside("CHAS") == before
 
 
 def test_number_too_large_for_the_trees_is_predicted_as_a_large_one(regressor):
@@ -251,7 +234,7 @@ class Fuel(StrEnum):
 class Car(BaseModel):
     """A record with a feature of each kind."""
 
-    model_config = ConfigDict(**CONFIG)
+    model_config = ConfigDict(**REQUIRED_CONFIG)
 
     KM: float
     SEATS: int = Field(ge=1, le=9)
@@ -265,7 +248,7 @@ CAR = {"KM": 9.5, "SEATS": 5, "FUEL": "petrol", "BODY": "van: high", "GARAGED": 
 
 def test_features_are_described_with_their_values():
     """Those of an Enum too, which pydantic describes elsewhere."""
-    features = described(Car)
+    features = feature_schemas(Car)
     assert features["FUEL"] == {
         "enum": ["petrol", "diesel"],
         "type": "string",
@@ -274,12 +257,12 @@ def test_features_are_described_with_their_values():
     }
     assert features["BODY"]["enum"] == ["estate, long", "van: high"]
     assert features["GARAGED"]["type"] == "boolean"
-    assert described(House) == House.model_json_schema()["properties"]
+    assert feature_schemas(House) == House.model_json_schema()["properties"]
 
 
 def test_specimens_have_each_category_once():
     """So that a model that knows none but those of its training is found out before it serves."""
-    rows = specimens(Car, CAR)
+    rows = probe_rows(Car, CAR)
     assert rows[0] == tuple(CAR.values())
     assert [{row[n] for row in rows} for n in range(5)] == [
         {9.5},
@@ -324,9 +307,9 @@ def cars(request):
     X = pd.DataFrame(CARS)
     fitted = request.param(X)
     target = {"name": "PRICE", "description": "Price", "unit": "$"}
-    saved = save("cars", fitted, X, {}, target, b"")
+    saved = save("cars", fitted, X, {}, target, "")
     expected = fitted.predict(X if request.param is fit_on_frames else X.to_numpy())
-    yield Regressor(RecordModel("cars:latest", Car).resolve()), expected.tolist()
+    yield Regressor(ModelReference("cars:latest", Car).resolve()), expected.tolist()
     bentoml.models.delete(saved.tag)
 
 
@@ -334,23 +317,5 @@ def test_records_of_all_kinds_of_features_are_predicted(cars):
     """As the estimator does what it was fitted on, be it an array or a DataFrame."""
     regressor, expected = cars
     records = TypeAdapter(list[Car]).validate_json(json.dumps(CARS))
-    assert regressor.predict([row(record) for record in records]) == expected
-    assert [regressor.predict([row(record)]) for record in records] == [[y] for y in expected]
-
-
-def test_values_that_training_lacked_are_predicted_and_counted(cars):
-    """Numbers outside the range, and categories that did not occur."""
-    regressor, _ = cars
-    before = {name: outside(name) for name in Car.model_fields}
-    odd = CAR | {"KM": 99.0, "SEATS": 1, "FUEL": "diesel"}
-    assert len(regressor.predict([tuple(odd.values()), tuple((odd | {"KM": 2.0}).values())])) == 2
-    more = {name: outside(name) - before[name] for name in Car.model_fields}
-    assert more == {"KM": 1, "SEATS": 2, "FUEL": 2, "BODY": 0, "GARAGED": 0}
-
-
-def test_look_before_serving_is_not_counted(cars):
-    """It is not what anybody asked."""
-    regressor, _ = cars
-    before = outside("FUEL")
-    regressor.check(specimens(Car, CAR))
-    assert outside("FUEL") == before
+    assert regressor.predict([to_row(record) for record in records]) == expected
+    assert [regressor.predict([to_row(record)]) for record in records] == [[y] for y in expected]

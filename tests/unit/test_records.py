@@ -4,28 +4,28 @@ import json
 import math
 
 import pytest
-from pydantic import TypeAdapter, create_model
+from pydantic import create_model
 
 from house import EXAMPLE, FEATURES
 from service import HouseBody, HousesBody
-from serving.errors import Refusal
-from serving.records import MAX_FAULTS, Prediction, Predictions, Records
+from serving.errors import APIError
+from serving.records import MAX_ERRORS, Prediction, Predictions, RequestBody
 
 
 def complaint(spec, body):
     """Return what a caller is told about a body."""
-    with pytest.raises(Refusal) as caught:
-        spec.rows(body if isinstance(body, bytes) else json.dumps(body).encode())
+    with pytest.raises(APIError) as caught:
+        spec.parse(body if isinstance(body, bytes) else json.dumps(body).encode())
     assert caught.value.status == 400
-    return json.loads(caught.value.body)["message"]
+    return json.loads(caught.value.content)["message"]
 
 
 def test_row_holds_the_values_in_the_order_of_the_features():
     """Whatever their order in the body."""
     values = dict(zip(FEATURES, [1, 2, 3, 1, 5, 6, 7, 8, 9, 10, 11, 12, 13], strict=True))
     body = json.dumps(dict(reversed(values.items()))).encode()
-    assert HouseBody.rows(body) == [tuple(values.values())]
-    assert HousesBody.rows(b"[" + body + b"," + body + b"]") == [tuple(values.values())] * 2
+    assert HouseBody.parse(body) == [tuple(values.values())]
+    assert HousesBody.parse(b"[" + body + b"," + body + b"]") == [tuple(values.values())] * 2
 
 
 def test_all_faults_are_named_at_once():
@@ -68,9 +68,8 @@ def test_long_names_of_features_are_not_cut():
     """Two of them might begin with the same 37 characters."""
     names = ["x" * 40 + end for end in "ab"]
 
-    class Body(Records):
-        body = TypeAdapter(create_model("Long", **dict.fromkeys(names, (float, ...))))
-        most_values = 2
+    class Body(RequestBody):
+        record_type = create_model("Long", **dict.fromkeys(names, (float, ...)))
 
     assert complaint(Body, {}) == {name: f"No {name} provided" for name in names}
 
@@ -97,12 +96,11 @@ def test_feature_given_repeatedly_is_named_by_its_record():
 def test_repetitions_are_told_from_colons_in_strings_and_from_defaults(text, told):
     """In whatever record type somebody may have."""
 
-    class Body(Records):
-        body = TypeAdapter(create_model("Named", NAME=(str, ...), SIZE=(float, 0)))
-        most_values = 2
+    class Body(RequestBody):
+        record_type = create_model("Named", NAME=(str, ...), SIZE=(float, 0))
 
     if told is None:
-        assert len(Body.rows(text.encode())) == 1
+        assert len(Body.parse(text.encode())) == 1
     else:
         assert complaint(Body, text.encode()) == told
 
@@ -111,12 +109,12 @@ def test_repetitions_are_told_from_colons_in_strings_and_from_defaults(text, tol
 def test_commas_in_strings_part_no_values(text):
     """An array of categories that have commas in them is as long as its values."""
 
-    class Body(Records):
-        body = TypeAdapter(list[create_model("Named", NAME=(str, ...))])
-        most_values = 100
+    class Body(RequestBody):
+        record_type = create_model("Named", NAME=(str, ...))
+        max_records = 100
 
     records = json.dumps([{"NAME": text}] * 100)
-    assert Body.rows(records.encode()) == [(text,)] * 100
+    assert Body.parse(records.encode()) == [(text,)] * 100
     numbers = f"[{records}, {json.dumps([text] * 300)}]"
     assert complaint(Body, numbers.encode()) == ("Send at most 100 values; the body has many more")
 
@@ -124,7 +122,7 @@ def test_commas_in_strings_part_no_values(text):
 def test_too_many_faults_are_counted():
     """An array of 1000 empty records is 3 KB, and would be answered with half a megabyte."""
     assert complaint(HousesBody, [{}] * 1000) == (
-        f"{13 * MAX_FAULTS} faults are too many to name: is this the right body?"
+        f"{13 * MAX_ERRORS} faults are too many to name: is this the right body?"
     )
 
 
@@ -133,4 +131,4 @@ def test_too_many_faults_are_counted():
 def test_prediction_that_is_not_finite_is_not_rendered(spec, value):
     """JSON has no word for it."""
     with pytest.raises(ValueError, match="not JSON compliant"):
-        spec.render([value])
+        spec.to_json([value])

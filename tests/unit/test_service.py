@@ -9,7 +9,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 
 from house import EXAMPLE, FEATURES
 from service import HousePrice
-from tests.conftest import TUTORIAL
+from tests.helpers.commands import TUTORIAL_RESPONSE
 
 JSON = {"Content-Type": "application/json"}
 
@@ -18,7 +18,7 @@ def test_tutorial_request_gives_the_tutorials_answer(client, model):
     """To 1e-9, and with the model that made it."""
     answer = client.post("/predict", json=EXAMPLE)
     assert answer.status_code == 200
-    assert answer.json() == {"prediction": TUTORIAL}
+    assert answer.json() == TUTORIAL_RESPONSE
     assert answer.headers["x-model-tag"] == str(model.tag)
     assert answer.headers["content-type"] == "application/json"
 
@@ -26,7 +26,7 @@ def test_tutorial_request_gives_the_tutorials_answer(client, model):
 def test_order_of_the_features_does_not_matter(client):
     """An object has none."""
     backwards = dict(reversed(EXAMPLE.items()))
-    assert client.post("/predict", json=backwards).json() == {"prediction": TUTORIAL}
+    assert client.post("/predict", json=backwards).json() == TUTORIAL_RESPONSE
 
 
 def test_batch_equals_its_single_predictions(client, model):
@@ -179,7 +179,7 @@ def test_number_may_have_any_spelling_of_json(client):
     record = EXAMPLE | dict.fromkeys(same, "?")
     text = json.dumps(record).replace('"?"', "{}").replace("{", "{{", 1)[:-1] + "}}"
     answer = client.post("/predict", headers=JSON, content=text.format(*same.values()))
-    assert answer.json() == {"prediction": TUTORIAL}
+    assert answer.json() == TUTORIAL_RESPONSE
 
 
 OTHER_ERRORS = {

@@ -3,8 +3,8 @@
 import pytest
 from bentoml.exceptions import BentoMLConfigException
 
-from serving.settings import Settings, load_settings, misspelled
-from tests.conftest import run
+from serving.settings import Settings, find_misspelled, load_settings
+from tests.helpers.commands import run
 
 LONG = "a-key-of-17-signs"
 
@@ -34,7 +34,7 @@ def test_log_that_is_no_folder_is_refused(monkeypatch, tmp_path):
 def test_misspelled_setting_is_told():
     """Above all one without which there are no keys; other variables mean something else."""
     variables = ["API_KEY", "WORKER", "workers", "PORT", "PATH", "OPENAI_API_KEY", "MODEL_TAG"]
-    assert list(misspelled(variables)) == [("API_KEY", "API_KEYS"), ("WORKER", "WORKERS")]
+    assert list(find_misspelled(variables)) == [("API_KEY", "API_KEYS"), ("WORKER", "WORKERS")]
 
 
 @pytest.mark.parametrize(

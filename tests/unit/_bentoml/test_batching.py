@@ -10,15 +10,15 @@ from bentoml._internal.marshal.dispatcher import CorkDispatcher
 from prometheus_client import REGISTRY
 
 from serving._bentoml.batching import Predictor
-from serving.errors import Busy
+from serving.errors import TooManyRequests
 from serving.records import Predictions
 
 
 class Body:
     """A body of plain JSON rows, and an answer of plain JSON."""
 
-    rows = json.loads
-    render = json.dumps
+    parse = json.loads
+    to_json = json.dumps
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def predictor(predict, max_queue=10):
         ),
         "predict",
         max_queue,
-        None,
+        observe=lambda rows, predictions: None,
+        prediction_log=None,
     )
 
 
@@ -85,9 +86,9 @@ def test_record_that_is_alone_waits_for_no_queue(predict):
         busy = predictor(predict)
         predict.release()
         busy.inline_seconds = 0  # is what the model takes
-        queued, busy.submit = busy.submit, None
+        queued, busy.enqueue = busy.enqueue, None
         alone = await busy("id", "[1]")
-        busy.submit = queued
+        busy.enqueue = queued
         for _ in range(20):  # while BentoML's dispatcher learns, it joins none
             await busy("id", "[2, 2]")
         predict.batches.clear()
@@ -172,7 +173,7 @@ def test_queue_is_bounded(predict):
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     *_, refused = asyncio.run(scenario())
-    assert isinstance(refused, Busy)
+    assert isinstance(refused, TooManyRequests)
 
 
 async def outcomes(predictor, release, *bodies):

@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 
 from house import EXAMPLE
 from service import HousePrice
-from serving._bentoml.batching import NoWait
-from serving._bentoml.service import REPLACED
-from tests.conftest import run
+from serving._bentoml.batching import ZeroWaitOptimizer
+from serving._bentoml.service import REPLACED_MIDDLEWARE
+from tests.helpers.commands import run
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def factory(model):
 def test_bentoml_still_has_the_middleware_that_the_edge_replaces(factory):
     """All of it but for the limit of concurrency, which it has if one is configured."""
     names = {part.cls.__name__ for part in factory().user_middleware}
-    assert names == REPLACED - {"MaxConcurrencyMiddleware"} | {
+    assert names == REPLACED_MIDDLEWARE - {"MaxConcurrencyMiddleware"} | {
         "OpenTelemetryMiddleware",
         "ContextMiddleware",
     }
@@ -64,7 +64,7 @@ def test_dispatcher_is_bentomls(factory):
 def test_wait_is_learned_by_bentoml_and_not_here():
     """After batches that waited 100 ms, BentoML's optimizer would wait, ours does not."""
     waits = []
-    for optimizer in (Optimizer(60), NoWait(60, Histogram("wait", "", registry=None))):
+    for optimizer in (Optimizer(60), ZeroWaitOptimizer(60, Histogram("wait", "", registry=None))):
         for n in range(10):
             optimizer.log_outbound(n, wait=0.1, duration=0.001 * n)
         optimizer.trigger_refresh()
@@ -92,7 +92,7 @@ def test_prediction_that_is_not_finite_is_a_500(client, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "outermost"),
     [
-        ("", "Edge"),
+        ("", "ServiceApp"),
         (
             "services.tracing.exporter_type=in_memory services.tracing.sample_rate=1.0",
             "OpenTelemetryMiddleware",

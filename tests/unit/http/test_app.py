@@ -10,10 +10,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving.errors import Refusal
-from serving.http.app import Edge
-from serving.http.auth import BASIC
-from serving.http.body import Body
+from serving.errors import APIError
+from serving.http.app import ServiceApp
+from serving.http.auth import BASIC_CHALLENGE
+from serving.http.body import BodyReader
+from serving.observability.request_metrics import RequestMetrics
 from serving.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
@@ -27,7 +28,7 @@ async def measure(request_id, body):
 
 async def refuse(request_id, body):
     """Refuse, as a record does."""
-    raise Refusal(400, {"RM": "No RM provided"})
+    raise APIError(400, {"RM": "No RM provided"})
 
 
 async def crash(request_id, body):
@@ -62,12 +63,20 @@ async def echo(request):
     return PlainTextResponse(await request.body())
 
 
+def service_app(app, predictors, endpoints=(), unlogged_paths=(), **settings):
+    """Return a `ServiceApp` without a prediction log."""
+    labels = {"service_name": "", "service_version": "", "runner_name": ""}
+    metrics = RequestMetrics(predictors, labels, "test", (1.0,))
+    settings = Settings(**settings)
+    return ServiceApp(app, predictors, endpoints, unlogged_paths, settings, metrics, None)
+
+
 def edge(**limits):
     """Return an edge with narrow limits around these predictors and this page."""
     predictors = {f"/{p.__name__}": p for p in (measure, refuse, crash, hang, hang_and_fail)}
     limits = {"max_body_bytes": 100, "request_timeout": 0.2, "access_log": "off"} | limits
     app = Starlette(routes=[Route("/page", page), Route("/echo", echo, methods=["POST"])])
-    return Edge(app, predictors, {"/page", *predictors}, {"/livez"}, Settings(**limits), None)
+    return service_app(app, predictors, {"/page", *predictors}, {"/livez"}, **limits)
 
 
 @pytest.fixture
@@ -198,7 +207,7 @@ def test_key_comes_before_everything_else(path):
         assert without.status_code == with_key.status_code
     else:
         assert without.status_code == 401
-        assert without.headers["www-authenticate"] == BASIC
+        assert without.headers["www-authenticate"] == BASIC_CHALLENGE
         assert without.json().keys() == {"message"}
 
 
@@ -253,7 +262,7 @@ def test_late_body_is_given_up(path):
     assert status == 408
     assert headers[b"connection"] == b"close"
     assert answer == {"message": "The request was not complete within 0.2 s; try again"}
-    assert Body.arriving == 0
+    assert BodyReader.buffered_bytes == 0
 
 
 def post(edge, path, receive=None):
@@ -290,7 +299,7 @@ def test_one_too_many_at_once_is_refused():
         return await first, second, await post(busy, "/wait")
 
     release = asyncio.Event()
-    busy = Edge(None, {"/wait": wait}, (), (), Settings(max_concurrency=1, access_log="off"), None)
+    busy = service_app(None, {"/wait": wait}, max_concurrency=1, access_log="off")
     first, second, third = asyncio.run(scenario())
     assert (first[0], second[0], third[0]) == (200, 429, 200)
     assert second[1][b"retry-after"] == b"1"

@@ -5,8 +5,8 @@ from base64 import b64encode
 
 import pytest
 
-from serving.errors import Refusal
-from serving.http.auth import BASIC, BEARER, Keys
+from serving.errors import APIError
+from serving.http.auth import BASIC_CHALLENGE, BEARER_CHALLENGE, APIKeyAuth
 
 FIRST, SECOND = "first-key-of-two", "second/key+of=two"
 
@@ -14,7 +14,7 @@ FIRST, SECOND = "first-key-of-two", "second/key+of=two"
 def check(authorization, path="/predict", keys=(FIRST, SECOND)):
     """Check a request with this header, or without one."""
     headers = {} if authorization is None else {b"authorization": authorization.encode("latin-1")}
-    Keys(keys).check(path, headers)
+    APIKeyAuth(keys).authenticate(path, headers)
 
 
 def basic(credentials):
@@ -76,12 +76,13 @@ def test_key_with_a_colon_can_be_a_password():
 )
 def test_anything_else_is_refused(authorization):
     """401, with what to send."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(APIError) as caught:
         check(authorization)
     assert caught.value.status == 401
-    challenge = BEARER if authorization and authorization.startswith("Bearer ") else BASIC
+    sent_bearer = authorization and authorization.startswith("Bearer ")
+    challenge = BEARER_CHALLENGE if sent_bearer else BASIC_CHALLENGE
     assert caught.value.headers == {"WWW-Authenticate": challenge}
-    assert json.loads(caught.value.body)["message"].startswith("Send the header Authorization:")
+    assert json.loads(caught.value.content)["message"].startswith("Send the header Authorization:")
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
@@ -93,7 +94,7 @@ def test_probes_need_no_key(path):
 @pytest.mark.parametrize("path", ["/livez/", "//livez", "/livez\n", "/metrics", "/", ""])
 def test_every_other_path_needs_one(path):
     """Also if it looks like a probe's."""
-    with pytest.raises(Refusal):
+    with pytest.raises(APIError):
         check(None, path)
 
 

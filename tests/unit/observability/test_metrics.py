@@ -8,8 +8,9 @@ import pytest
 from prometheus_client import REGISTRY, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from serving.observability.metrics import Values, count_worker
-from serving.records import FAULT_KINDS
+from serving._bentoml.prediction_histogram import PredictionHistogram
+from serving.observability.metrics import PredictionMetrics, register_worker
+from serving.records import ERROR_KINDS
 
 BOUNDS = (10.0, 20.5, 30.0)
 
@@ -30,7 +31,7 @@ def samples(histogram):
 )
 def test_values_are_counted_together_as_one_by_one(values):
     """In the same buckets, which hold their upper bound, and with the same sum."""
-    together = Values("values_together", "", buckets=BOUNDS, registry=None)
+    together = PredictionHistogram("values_together", "", buckets=BOUNDS, registry=None)
     singly = Histogram("values_singly", "", buckets=BOUNDS, registry=None)
     together.observe_all(values)
     for value in values:
@@ -40,16 +41,60 @@ def test_values_are_counted_together_as_one_by_one(values):
 
 def test_values_that_are_not_finite_are_not_counted():
     """One would be in the sum for ever."""
-    values = Values("finite_values", "", buckets=BOUNDS, registry=None)
+    values = PredictionHistogram("finite_values", "", buckets=BOUNDS, registry=None)
     values.observe_all([math.nan, math.inf, -math.inf, 15.0])
     assert (samples(values)["sum"], samples(values)["count"]) == (15, 1)
+
+
+def outside(feature):
+    """Return how many values of a feature were counted as outside what training had."""
+    labels = {"feature": feature}
+    return REGISTRY.get_sample_value("feature_outside_training_range_total", labels) or 0
+
+
+@pytest.fixture
+def count():
+    """A function that counts records of a number, a category and a boolean; it returns the counts.
+
+    Training had numbers from 1 to 3, petrol and diesel, and no true.
+    """
+    names = ("age", "fuel", "repaired")
+    histogram = PredictionHistogram("counted_values", "", buckets=BOUNDS, registry=None)
+    metrics = PredictionMetrics(
+        names, {"age": [1, 3]}, {"fuel": ["diesel", "petrol"], "repaired": [False]}, histogram
+    )
+
+    def count(*rows):
+        before = [outside(name) for name in names]
+        metrics.observe(rows, [15.0] * len(rows))
+        return [outside(name) - number for name, number in zip(names, before, strict=True)]
+
+    return count
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        pytest.param([(2, "petrol", False)], [0, 0, 0], id="inside"),
+        pytest.param([(1, "petrol", False), (3.0, "diesel", False)], [0, 0, 0], id="ends"),
+        pytest.param([(0.9, "petrol", False)], [1, 0, 0], id="below"),
+        pytest.param([(1e308, "petrol", False)], [1, 0, 0], id="above"),
+        pytest.param([(0, "gas", True)], [1, 1, 1], id="each"),
+        pytest.param(
+            [(0, "gas", False), (2, "gas", False), (9, "petrol", True)], [2, 2, 1], id="batch"
+        ),
+    ],
+)
+def test_values_outside_the_training_range_are_counted_by_feature(count, rows, expected):
+    """Numbers outside the range, and categories and booleans that training did not have."""
+    assert count(*rows) == expected
 
 
 def faults():
     """Return how many requests were counted under each kind of fault."""
     return {
         kind: REGISTRY.get_sample_value("request_faults_total", {"kind": kind})
-        for kind in FAULT_KINDS
+        for kind in ERROR_KINDS
     }
 
 
@@ -99,8 +144,9 @@ def scraped(tmp_path, monkeypatch):
 
 WORKER = """
 import sys
-from serving.observability.metrics import LIVE, STARTS, count_worker
-count_worker()
+from serving._bentoml.prediction_histogram import PredictionHistogram
+from serving.observability.metrics import register_worker
+register_worker([])
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -141,5 +187,5 @@ def test_nothing_is_counted_out_without_a_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     gauge = tmp_path / "gauge_livesum_0.db"
     gauge.touch()
-    count_worker()
+    register_worker(ERROR_KINDS)
     assert gauge.exists()

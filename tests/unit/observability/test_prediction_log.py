@@ -8,17 +8,20 @@ import pytest
 from prometheus_client import REGISTRY
 
 from house import EXAMPLE, FEATURES
-from serving.observability.prediction_log import FILES, PredictionLog, RotatingFile
+from serving.observability.prediction_log import PredictedRequest, PredictionLog
+from serving.observability.rotating_file import FILES, RotatingFile
 from serving.settings import Settings
-from tests.conftest import TUTORIAL, serving
+from tests.helpers.commands import TUTORIAL_PREDICTION, running_server
 
 
 def logged(folder, *requests, **settings):
     """Log requests, each its rows and predictions, and let the log close."""
-    log = PredictionLog(Settings(prediction_log=str(folder), **settings), ["a", "b"])
+    log = PredictionLog(
+        Settings(prediction_log=str(folder), **settings), ["a", "b"], worker_index=1
+    )
     for rows, predictions in requests:
-        log.add((1e9, "id-1", "house_price:1", rows, predictions))
-    log.spool.close()
+        log.add(PredictedRequest(1e9, "id-1", "house_price:1", rows, predictions))
+    log.writer.close()
 
 
 def lost():
@@ -118,7 +121,7 @@ def test_service_logs_what_it_answers(model, tmp_path):
     """Each record of each request, under its ID; and nothing of what it refuses."""
     folder = tmp_path / "predictions"
     env = {"PREDICTION_LOG": str(folder)}
-    with serving("bentoml", "serve", log=tmp_path / "log", **env) as client:
+    with running_server("bentoml", "serve", log=tmp_path / "log", **env) as client:
         headers = {"X-Request-ID": "mine"}
         client.post("/predict", json=EXAMPLE, headers=headers)
         client.post("/predict_batch", json=[EXAMPLE] * 3, headers=headers)
@@ -128,4 +131,4 @@ def test_service_logs_what_it_answers(model, tmp_path):
     assert set(frame["request_id"]) == {"mine"}
     assert set(frame["model_tag"]) == {str(model.tag)}
     assert frame[list(FEATURES)].iloc[0].to_dict() == EXAMPLE
-    assert frame["prediction"].tolist() == [TUTORIAL] * 4
+    assert frame["prediction"].tolist() == [TUTORIAL_PREDICTION] * 4

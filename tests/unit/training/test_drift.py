@@ -8,22 +8,22 @@ import pytest
 from matplotlib.image import imread
 
 from house import FEATURES, LabelledHouse
-from serving.observability.prediction_log import PredictionLog
+from serving.observability.prediction_log import PredictedRequest, PredictionLog
 from serving.regressor import Regressor
 from serving.settings import Settings
-from tests.conftest import run
-from train import DATA
-from training.data import load, split
+from tests.helpers.commands import run
+from train import PROJECT
+from training.data import parse_csv, split
 from training.drift import (
     BINS,
     MIN_ROWS,
-    InvalidLog,
-    align,
     compare,
+    convert_types,
     draw,
     read_log,
     stability_index,
 )
+from training.errors import InvalidLogError
 
 N_ROWS = MIN_ROWS + 100
 STABLE = dict.fromkeys((*FEATURES, "prediction"), "stable")
@@ -31,21 +31,22 @@ STABLE = dict.fromkeys((*FEATURES, "prediction"), "stable")
 
 def log_predictions(folder, model, tag=None, n_rows=N_ROWS, **shifts):
     """Log predictions for houses drawn from the training part, features shifted."""
-    X_train = split(load(DATA.read_text(), LabelledHouse)).X_train.to_numpy()
+    X_train = split(parse_csv(PROJECT.data.read_text(), LabelledHouse)).X_train.to_numpy()
     rows = X_train[np.random.default_rng(0).integers(len(X_train), size=n_rows)]
     for name, shift in shifts.items():
         rows[:, FEATURES.index(name)] += shift
-    log = PredictionLog(Settings(prediction_log=str(folder)), FEATURES)
+    log = PredictionLog(Settings(prediction_log=str(folder)), FEATURES, worker_index=1)
     predictions = Regressor(model).predict(rows)
-    log.add((time.time(), "id-1", tag or str(model.tag), rows.tolist(), predictions))
-    log.spool.close()
+    tag = tag or str(model.tag)
+    log.add(PredictedRequest(time.time(), "id-1", tag, rows.tolist(), predictions))
+    log.writer.close()
     return folder
 
 
 def drift(folder, *options):
     """Run `python drift.py`, its picture in the folder."""
     output = ("--output", folder / "drift.png")
-    return run("python", "-m", "training.drift", folder, *output, *options, check=False)
+    return run("python", "-m", "training", "drift", folder, *output, *options, check=False)
 
 
 def verdicts(done):
@@ -110,7 +111,7 @@ def test_log_of_other_models_only_is_refused(model, tmp_path):
 
 def test_other_data_are_refused(model, tmp_path):
     """As by the report."""
-    (tmp_path / "other.csv").write_text(DATA.read_text().replace("0.00632", "0.00633"))
+    (tmp_path / "other.csv").write_text(PROJECT.data.read_text().replace("0.00632", "0.00633"))
     done = drift(log_predictions(tmp_path, model), "--data", tmp_path / "other.csv")
     assert done.returncode == 1
     assert done.stderr.startswith("The model was trained on other data")
@@ -127,7 +128,7 @@ def test_damaged_line_is_named(model, tmp_path, line):
     path = tmp_path / "predictions-1.jsonl"
     first, rest = path.read_text().split("\n", 1)
     path.write_text("\n".join([first, line.replace("TAG", str(model.tag)), rest]))
-    with pytest.raises(InvalidLog, match=f"{path}, line 2 is damaged"):
+    with pytest.raises(InvalidLogError, match=f"{path}, line 2 is damaged"):
         read_log(tmp_path, str(model.tag), list(STABLE))
 
 
@@ -194,7 +195,7 @@ def test_categories_booleans_and_gaps_are_compared_too():
     )
     log = training.assign(town="east").astype({"rooms": object})
     log.loc[MIN_ROWS - 1 :, "rooms"] = None
-    log = align(log, training)
+    log = convert_types(log, training)
     table = compare(training, log)
     assert table["verdict"].tolist() == ["drifted", "stable", "too few"]
     assert table["n"].tolist() == [N_ROWS, N_ROWS, MIN_ROWS - 1]

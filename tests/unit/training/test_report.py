@@ -9,11 +9,12 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 
 from house import FEATURES, House, LabelledHouse
-from tests.conftest import ROOT, run
-from train import DATA
-from training.data import load, split
-from training.model import evaluate, save
-from training.report import significant
+from tests.helpers.commands import ROOT, run
+from train import PROJECT
+from training.data import parse_csv, split
+from training.evaluation import evaluate
+from training.report import format_number
+from training.store import save
 
 SVG = "data:image/svg+xml;base64,"
 
@@ -45,7 +46,7 @@ class Page(HTMLParser):
 def report(folder, *options, check=True):
     """Run `python report.py` with what it writes in a folder."""
     written = ("--output", folder / "report", "--card", folder / "card.md")
-    return run("python", "-m", "training.report", *written, *options, check=check)
+    return run("python", "-m", "training", "report", *written, *options, check=check)
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +75,14 @@ def test_page_tells_the_model_and_its_metrics(page, model):
     assert str(model.tag) in page.text
     assert model.info.metadata["data_sha256"] in page.text
     for name, value in model.info.metadata["metrics"].items():
-        assert [name, significant(value)] in [row[:2] for row in page.rows]
+        assert [name, format_number(value)] in [row[:2] for row in page.rows]
 
 
 def test_page_tells_each_feature_and_its_training_range(page, model):
     """With its meaning and its unit."""
     for name, schema in House.model_json_schema()["properties"].items():
         bounds = model.info.metadata["training_range"][name]
-        seen = " to ".join(significant(bound, 6) for bound in bounds)
+        seen = " to ".join(format_number(bound, 6) for bound in bounds)
         assert [name, schema["description"], schema["unit"], seen] in page.rows
 
 
@@ -122,7 +123,7 @@ def test_model_card_of_the_repository_is_that_of_the_recipe(folder):
 def test_other_data_are_refused(model, tmp_path):
     """Be it one value that is different, for the figures would not be those of the model."""
     other = tmp_path / "other.csv"
-    other.write_text(DATA.read_text().replace("0.00632", "0.00633"))
+    other.write_text(PROJECT.data.read_text().replace("0.00632", "0.00633"))
     failed = report(tmp_path, "--data", other, check=False)
     assert failed.returncode == 1
     assert "The model was trained on other data: give that with --data" in failed.stderr
@@ -155,10 +156,11 @@ def test_what_is_missing_is_said(model, tmp_path, options, words):
 )
 def test_estimator_without_stages_is_drawn_by_rows(model, tmp_path, estimator):
     """Its learning curve is over the number of rows that it is fitted on."""
-    data = split(load(DATA.read_text(), LabelledHouse))
+    data = split(parse_csv(PROJECT.data.read_text(), LabelledHouse))
     estimator.fit(data.X_train, data.y_train)
     metrics, target = evaluate(estimator, data), model.info.metadata["target"]
-    save("unstaged", estimator, data.X_train, metrics, target, DATA.read_bytes())
+    sha256 = model.info.metadata["data_sha256"]
+    save("unstaged", estimator, data.X_train, metrics, target, sha256)
     report(tmp_path, "--name", "unstaged")
     curve = Page(tmp_path / "report" / "index.html").images[-1]
     assert "number of rows" in " ".join(curve["alt"].split())
@@ -172,4 +174,4 @@ def test_estimator_without_stages_is_drawn_by_rows(model, tmp_path, estimator):
 )
 def test_numbers_have_significant_digits_and_no_exponent(value, digits, text):
     """Whether a target is in dollars or in thousands of them."""
-    assert significant(value, digits) == text
+    assert format_number(value, digits) == text

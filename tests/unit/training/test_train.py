@@ -11,22 +11,22 @@ from sklearn.dummy import DummyRegressor
 from sklearn.metrics import root_mean_squared_error
 
 from house import EXAMPLE, FEATURES, LabelledHouse
-from tests.conftest import TUTORIAL, run
-from train import DATA, fit
-from training.data import InvalidData, split
-from training.data import load as load_csv
-from training.model import LEVELS, distribution
+from tests.helpers.commands import TUTORIAL_PREDICTION, run
+from train import PROJECT, fit
+from training.data import parse_csv, split
+from training.errors import InvalidDataError
+from training.store import QUANTILES, cumulative_distribution
 
 
 def load(text):
     """Return the rows of a CSV text."""
-    return load_csv(text, LabelledHouse)
+    return parse_csv(text, LabelledHouse)
 
 
 @pytest.fixture(scope="module")
 def data():
     """The training data, split."""
-    return split(load(DATA.read_text()))
+    return split(load(PROJECT.data.read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def rewritten(tmp_path):
     """A function that writes the CSV with its rows changed by another, and returns the path."""
 
     def rewrite(change):
-        with DATA.open(newline="") as file:
+        with PROJECT.data.open(newline="") as file:
             rows = change(list(csv.reader(file)))
         path = tmp_path / "rewritten.csv"
         with path.open("w", newline="") as file:
@@ -83,20 +83,20 @@ BAD_DATA = {
 @pytest.mark.parametrize(("change", "message"), BAD_DATA.values(), ids=BAD_DATA)
 def test_bad_data_is_named(rewritten, change, message):
     """By its line, its column, its value and what is allowed."""
-    with pytest.raises(InvalidData, match=message):
+    with pytest.raises(InvalidDataError, match=message):
         load(rewritten(change).read_text())
 
 
 def test_every_bad_row_is_named_at_once(rewritten):
     """So that one run is enough to mend the file."""
-    with pytest.raises(InvalidData, match=r"line 4: RM .*\nline 9: NOX "):
+    with pytest.raises(InvalidDataError, match=r"line 4: RM .*\nline 9: NOX "):
         load(rewritten(lambda rows: cell(9, "NOX", "-1")(cell(4, "RM", "")(rows))).read_text())
 
 
 def test_columns_may_come_in_any_order(rewritten):
     """They are told apart by their names."""
     frame = load(rewritten(lambda rows: [row[::-1] for row in rows]).read_text())
-    assert frame.equals(load(DATA.read_text()))
+    assert frame.equals(load(PROJECT.data.read_text()))
 
 
 def test_nothing_is_saved_of_bad_data(model, rewritten):
@@ -119,7 +119,7 @@ def test_bytes_that_are_no_text_fail_in_words(tmp_path):
 
 def test_byte_order_mark_is_no_column(tmp_path, model):
     """Spreadsheets write one."""
-    (tmp_path / "data.csv").write_bytes(b"\xef\xbb\xbf" + DATA.read_bytes())
+    (tmp_path / "data.csv").write_bytes(b"\xef\xbb\xbf" + PROJECT.data.read_bytes())
     run("python", "train.py", "--data", tmp_path / "data.csv", "--name", "marked")
     assert bentoml.models.get("marked").info.metadata["feature_names"] == list(FEATURES)
 
@@ -148,7 +148,7 @@ def test_no_row_is_in_both_parts(data):
 
 def test_the_tutorials_answer_comes_out(fitted):
     """Its record gives its prediction."""
-    assert fitted.predict([list(EXAMPLE.values())])[0] == TUTORIAL
+    assert fitted.predict([list(EXAMPLE.values())])[0] == TUTORIAL_PREDICTION
 
 
 def test_training_twice_gives_the_same_model(data, fitted):
@@ -187,7 +187,7 @@ def test_model_store_tells_all_of_the_training(model):
     assert metadata["training_range"]["CHAS"] == [0, 1]
     assert metadata["prediction_distribution"].keys() > {"6.41", "20.93", "49.84"}
     assert metadata["target"]["name"] == "MEDV"
-    assert metadata["data_sha256"] == hashlib.sha256(DATA.read_bytes()).hexdigest()
+    assert metadata["data_sha256"] == hashlib.sha256(PROJECT.data.read_bytes()).hexdigest()
     pickled = Path(model.path_of("saved_model.pkl")).read_bytes()
     assert metadata["model_sha256"] == hashlib.sha256(pickled).hexdigest()
     assert metadata["metrics"]["train_mse"] == pytest.approx(1.77, abs=0.01)
@@ -200,9 +200,9 @@ def test_model_store_tells_all_of_the_training(model):
 def test_distribution_is_that_of_the_predictions(data, fitted):
     """The bounds are their quantiles, but for rounding."""
     y_pred = fitted.predict(data.X_train.to_numpy())
-    found = distribution(y_pred)
-    assert list(found) == pytest.approx(np.quantile(y_pred, LEVELS), rel=1e-3)
-    assert list(found.values()) == pytest.approx(LEVELS, abs=0.01)
+    found = cumulative_distribution(y_pred)
+    assert list(found) == pytest.approx(np.quantile(y_pred, QUANTILES), rel=1e-3)
+    assert list(found.values()) == pytest.approx(QUANTILES, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,15 @@ def test_distribution_is_that_of_the_predictions(data, fitted):
 )
 def test_distribution_of_few_values_has_few_bounds(y_pred, expected):
     """Each once."""
-    assert distribution(np.array(y_pred)) == expected
+    assert cumulative_distribution(np.array(y_pred)) == expected
 
 
 def test_bentoml_loads_the_model_too(model):
     """In a notebook, say; as what was saved."""
-    assert bentoml.sklearn.load_model(model).predict([list(EXAMPLE.values())])[0] == TUTORIAL
+    assert (
+        bentoml.sklearn.load_model(model).predict([list(EXAMPLE.values())])[0]
+        == TUTORIAL_PREDICTION
+    )
 
 
 def test_training_prints_its_figures(training):

@@ -1,4 +1,4 @@
-"""Metrics and the access log: what they tell, and what they cannot be made to do."""
+"""The access log."""
 
 import json
 import os
@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from serving.observability.access_log import AccessLog
 from serving.observability.background_writer import FLUSH_SECONDS
-from serving.observability.telemetry import AccessLog, RequestMetrics
-from tests.conftest import ROOT
-
-LABELS = {"service_name": "", "service_version": "not available", "runner_name": "None"}
+from tests.helpers.commands import ROOT
 
 
 def logged(style, *requests):
@@ -24,7 +22,7 @@ def logged(style, *requests):
     log = AccessLog(style)
     for request in requests:
         log.add(*request)
-    log.spool.close()
+    log.writer.close()
 
 
 def test_line_for_people(capfd):
@@ -88,11 +86,11 @@ def test_lines_that_nobody_takes_are_counted(monkeypatch):
 def test_reader_that_has_stopped_reading_does_not_hold_up_the_end():
     """The lines are lost to it, and the process ends all the same."""
     script = """
-from serving.observability.telemetry import AccessLog
+from serving.observability.access_log import AccessLog
 log = AccessLog("text")
 for _ in range(10_000):
     log.add("GET", "/", 200, 0.001, "abc")
-log.spool.close()
+log.writer.close()
 """
     reader, writer = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=writer)
@@ -102,28 +100,3 @@ log.spool.close()
         process.kill()
         os.close(reader)
         os.close(writer)
-
-
-def test_requests_are_counted_under_bentomls_names():
-    """By endpoint and status, with their duration."""
-    metrics = RequestMetrics(["/p"])
-    labels = LABELS | {"endpoint": "/p"}
-    answered = labels | {"http_response_code": "200"}
-    assert REGISTRY.get_sample_value("bentoml_service_request_total", answered) == 0
-    metrics.begin("/p", logged=True)
-    assert REGISTRY.get_sample_value("bentoml_service_request_in_progress", labels) == 1
-    metrics.end("/p", 200, 0.02)
-    assert REGISTRY.get_sample_value("bentoml_service_request_in_progress", labels) == 0
-    assert REGISTRY.get_sample_value("bentoml_service_request_total", answered) == 1
-    duration = "bentoml_service_request_duration_seconds_sum"
-    assert REGISTRY.get_sample_value(duration, answered) == pytest.approx(0.02)
-
-
-def test_last_request_is_no_probe():
-    """Or else a service that nobody uses would seem to be in use."""
-    last = "bentoml_service_last_request_timestamp_seconds"
-    metrics = RequestMetrics([])
-    metrics.begin("/p", logged=True)
-    before = REGISTRY.get_sample_value(last, LABELS)
-    metrics.begin("/livez", logged=False)
-    assert REGISTRY.get_sample_value(last, LABELS) == before > 0

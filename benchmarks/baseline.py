@@ -1,17 +1,17 @@
-"""The floor under every server here: uvicorn, and an answer that takes no prediction."""
+"""The baseline of the benchmark: uvicorn with a constant response, without any prediction."""
 
 from starlette.types import Receive, Scope, Send
 
-ANSWER = b'{"prediction": 12.273424794987879}'
+RESPONSE = b'{"prediction": 12.273424794987879}'
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Read a body and answer the same to all."""
+    """Read the body and send the constant response."""
     if scope["type"] == "lifespan":
         return
     while (await receive()).get("more_body"):
         pass
-    length = (b"content-length", str(len(ANSWER)).encode())
+    length = (b"content-length", str(len(RESPONSE)).encode())
     headers = [(b"content-type", b"application/json"), length]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": ANSWER})
+    await send({"type": "http.response.body", "body": RESPONSE})

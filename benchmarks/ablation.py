@@ -1,0 +1,107 @@
+"""Ablations: our service without one of its optimizations, which `ABLATION` names."""
+
+import gc
+import os
+import sys
+from typing import Any
+
+import bentoml
+from bentoml._internal.marshal.dispatcher import Optimizer
+from prometheus_client import Histogram
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving._bentoml import metrics_files
+
+ablation = os.environ.get("ABLATION", "")
+if ablation == "process ID asked for once":
+    metrics_files.process_id = os.getpid
+metrics_files.install()  # before the modules below create metrics
+
+from serving._bentoml import batching, connection, server, service  # noqa: E402
+from serving._bentoml.prediction_histogram import PredictionHistogram  # noqa: E402
+from serving.observability.request_metrics import RequestMetrics  # noqa: E402
+from serving.records import Prediction, RequestBody, Row  # noqa: E402
+
+
+def use_bentomls_http_layers() -> None:
+    """Use BentoML's own application between a request and its dispatcher."""
+
+    async def from_request(cls: type[RequestBody], request: Request, serde: Any) -> list[Row]:
+        return cls.parse(await request.body())
+
+    async def to_response(cls: type[Prediction], predictions: list[float], serde: Any) -> Response:
+        tag = str(bentoml.get_current_service().model.tag)
+        headers = {"X-Model-Tag": tag}
+        return Response(cls.to_json(predictions), headers=headers, media_type="application/json")
+
+    RequestBody.__root_input__ = True
+    RequestBody.from_http_request = classmethod(from_request)
+    Prediction.to_http_response = classmethod(to_response)
+    service.TabularService.to_asgi = bentoml.Service.to_asgi
+
+
+def learn_to_wait() -> None:
+    """Use BentoML's optimizer, which waits for as long as batches waited recently."""
+    batching.ZeroWaitOptimizer = lambda max_latency, _: Optimizer(max_latency)
+
+
+def queue_single_requests() -> None:
+    """Send a request that is the only one through BentoML's queue, too."""
+    batching.Predictor.is_only_request = lambda _: False
+
+
+def predict_single_rows_in_a_thread() -> None:
+    """Predict single rows in a thread, too."""
+    batching.MAX_INLINE_ROWS = 0
+
+
+def predict_batches_inline() -> None:
+    """Predict batches of any size on the event loop."""
+    batching.MAX_INLINE_ROWS = batching.MAX_INLINE_SECONDS = 10**6
+
+
+def collect_garbage() -> None:
+    """Let the garbage collector visit everything that was imported."""
+    gc.freeze = gc.unfreeze
+
+
+def use_asyncio_loop() -> None:
+    """Use asyncio's event loop."""
+    sys.modules["uvloop"] = None
+
+
+def write_head_and_body_apart() -> None:
+    """Send the head and the body of a response in two writes."""
+    connection.ResponseWriter.write = lambda self, data: self.connection.transport.write(data)
+
+
+def use_one_listener() -> None:
+    """Accept one connection in a turn of the event loop."""
+    server.LISTENERS = 1
+
+
+def count_nothing() -> None:
+    """Leave out the metrics of requests and predictions."""
+    RequestMetrics.start = RequestMetrics.finish = lambda *_, **__: None
+    Histogram.observe = PredictionHistogram.observe_all = lambda *_: None
+
+
+# The names are those of the results; bench.py reads them from here.
+ABLATIONS = {
+    "the edge before BentoML's HTTP layers": use_bentomls_http_layers,
+    "batches that go at once": learn_to_wait,
+    "no queue for one alone": queue_single_requests,
+    "one row on the event loop": predict_single_rows_in_a_thread,
+    "more rows in a thread": predict_batches_inline,
+    "garbage frozen": collect_garbage,
+    "uvloop": use_asyncio_loop,
+    "head and body in one write": write_head_and_body_apart,
+    "several listeners": use_one_listener,
+    "process ID asked for once": lambda: None,  # done above
+    "(cost of the metrics)": count_nothing,
+}
+if ablation:
+    ABLATIONS[ablation]()
+
+from service import HousePrice  # noqa: E402, F401 - it uses what was replaced above

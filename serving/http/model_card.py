@@ -1,0 +1,34 @@
+"""`GET /model`: the model card of the served model, as JSON."""
+
+from functools import cache
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serving.model import ModelReference, TrainingMetadata, feature_schemas
+
+
+class ModelCard(TrainingMetadata):
+    """The served model: its tag, its training, and the features that it expects."""
+
+    tag: str
+    features: dict[str, dict[str, Any]]
+
+
+def model_card_app(reference: ModelReference) -> Starlette:
+    """Return the application of `GET /model`, which the Service mounts."""
+
+    @cache
+    def card() -> dict[str, Any]:
+        model = reference.resolved
+        features = feature_schemas(reference.record_type)
+        values = {**model.info.metadata, "tag": str(model.tag), "features": features}
+        return ModelCard.model_validate(values).model_dump(mode="json")
+
+    async def view(request: Request) -> Response:
+        return JSONResponse(card())
+
+    return Starlette(routes=[Route("/model", view)])

@@ -1,0 +1,75 @@
+"""Send the response to one request, with its request ID and errors in one shape."""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from random import Random
+
+from starlette.types import Message, Scope, Send
+
+from serving.errors import RETRY_AFTER, APIError
+
+# A caller may choose the ID, but it must not be able to forge lines of the log.
+REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
+# uuid4() would ask the kernel for each ID. Not the module `random`: others may seed it.
+id_generator = Random()  # noqa: S311
+
+
+class ResponseSender:
+    """The ASGI `send` of one request, for BentoML's application and for responses of ours.
+
+    It adds the request ID, and holds back an error of BentoML's application, so that
+    `raise_for_status` can replace it.
+    """
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.request_headers: dict[bytes, bytes] = dict(scope["headers"])
+        given_id = self.request_headers.get(b"x-request-id", b"")
+        self.request_id = given_id.decode() if REQUEST_ID.fullmatch(given_id) else new_request_id()
+        self.send = send
+        self.status = 0  # until a response has started
+        self.error_start: Message | None = None
+
+    async def __call__(self, message: Message) -> None:
+        """Forward a message of BentoML's application, unless it belongs to an error response."""
+        if message["type"] == "http.response.start":
+            if message["status"] >= 400:
+                self.error_start = message
+            else:
+                self.status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", self.request_id.encode()),
+                ]
+        if self.error_start is None:
+            await self.send(message)
+
+    async def send_json(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
+        """Send a JSON response of ours."""
+        self.status = status
+        all_headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        all_headers |= {"X-Request-ID": self.request_id, **headers}
+        raw = [(name.lower().encode(), value.encode()) for name, value in all_headers.items()]
+        await self.send({"type": "http.response.start", "status": status, "headers": raw})
+        await self.send({"type": "http.response.body", "body": content})
+
+    def raise_for_status(self) -> None:
+        """Raise the error of BentoML's application, if there is one, as an APIError of ours."""
+        if self.error_start is None:
+            return
+        status = self.error_start["status"]
+        allow = dict(self.error_start["headers"]).get(b"allow", b"GET, HEAD").decode()
+        if status == 404:
+            raise APIError(404, "Nothing is here; GET / describes the API")
+        if status == 405:
+            raise APIError(405, f"Use {allow} here", {"Allow": allow})
+        if status == 503:
+            raise APIError(503, "Not ready to answer; try again in a second", RETRY_AFTER)
+        if status >= 500:
+            raise RuntimeError(f"The application answered {status}")
+        raise APIError(status, HTTPStatus(status).phrase)
+
+
+def new_request_id() -> str:
+    """Return a random 128-bit ID, unique across workers."""
+    return f"{id_generator.getrandbits(128):032x}"

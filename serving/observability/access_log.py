@@ -1,0 +1,53 @@
+"""The access log: a line for each request on standard output, as text or as JSON."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+
+from prometheus_client import Counter
+
+from serving.observability.background_writer import BackgroundWriter
+from serving.observability.timestamp import format_timestamp
+
+MAX_PENDING_LINES = 100_000
+MAX_PATH = 200  # characters
+
+LINES_LOST = Counter("access_log_lines_lost", "Access log lines that could not be written")
+
+
+class AccessLog:
+    """Writes a line for each request in the background."""
+
+    def __init__(self, style: str) -> None:
+        self.format = {"text": format_text, "json": format_json, "off": None}[style]
+        self.writer = BackgroundWriter(write_to_stdout, LINES_LOST, MAX_PENDING_LINES)
+
+    def add(self, method: str, path: str, status: int, seconds: float, request_id: str) -> None:
+        """Log a request."""
+        if self.format:
+            line = self.format(method, path[:MAX_PATH], status, seconds * 1000, request_id)
+            self.writer.add(line)
+
+
+def write_to_stdout(lines: Iterable[str]) -> None:
+    """Write lines to standard output; raise OSError."""
+    remaining = "".join(lines).encode()
+    # Not through `sys.stdout`, whose lock would keep the process from ending.
+    while remaining:
+        remaining = remaining[os.write(sys.stdout.fileno(), remaining) :]
+
+
+def format_text(method: str, path: str, status: int, milliseconds: float, request_id: str) -> str:
+    """Return a line for people. The path is quoted, because it may hold line feeds."""
+    timestamp = format_timestamp(time.time())
+    return f"{timestamp} {method} {json.dumps(path)} {status} {milliseconds:.3f}ms {request_id}\n"
+
+
+def format_json(method: str, path: str, status: int, milliseconds: float, request_id: str) -> str:
+    """Return a line for machines."""
+    timestamp = format_timestamp(time.time())
+    fields = {"time": timestamp, "method": method, "path": path, "status": status}
+    fields |= {"duration_ms": round(milliseconds, 3), "request_id": request_id}
+    return json.dumps(fields) + "\n"

@@ -1,0 +1,85 @@
+"""Run commands and servers in processes of their own."""
+
+import os
+import socket
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# The tutorial's answer to its example record.
+TUTORIAL_PREDICTION = pytest.approx(12.273424794987879, abs=1e-9)
+TUTORIAL_RESPONSE = {"prediction": TUTORIAL_PREDICTION}
+
+
+def run(*command, check=True, timeout=120, cwd=ROOT, **env):
+    """Run a command to its end, and return it with its output."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    if check and done.returncode:
+        pytest.fail(f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def free_port():
+    """Return a port that nobody listens on."""
+    with socket.socket() as unbound:
+        unbound.bind(("127.0.0.1", 0))
+        return unbound.getsockname()[1]
+
+
+@contextmanager
+def running_server(*command, log, cwd=ROOT, **env):
+    """Run a command that serves on PORT; yield a client once the service is ready."""
+    port = free_port()
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=os.environ | env | {"PORT": str(port)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            client.server, client.log = server, log
+            wait_until(lambda: is_ready(client), log)
+            yield client
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def without_linux_calls(folder):
+    """Return the environment of a Python that lacks the system calls which only Linux has."""
+    missing = {"os": ["posix_fallocate", "memfd_create", "waitid"], "select": ["POLLRDHUP"]}
+    lines = [
+        f"import {module}; del {module}.{name}" for module in missing for name in missing[module]
+    ]
+    (folder / "sitecustomize.py").write_text("\n".join(lines))
+    return {"PYTHONPATH": str(folder)}
+
+
+def is_ready(client):
+    """Tell whether /readyz answers 200."""
+    with suppress(httpx2.TransportError):
+        return client.get("/readyz").status_code == 200
+
+
+def wait_until(condition, log):
+    """Return once a condition holds; fail after 30 s, with the server's log."""
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"The condition did not hold within 30 s:\n{log.read_text()}")

@@ -1,0 +1,44 @@
+"""How good a fitted regressor is."""
+
+import numpy as np
+import pandas as pd
+from sklearn.base import RegressorMixin
+from sklearn.metrics import (
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+    root_mean_squared_error,
+)
+from sklearn.model_selection import KFold, cross_val_score
+
+from training.data import Split
+
+FOLDS = KFold(5, shuffle=True, random_state=0)
+SCORES = {
+    "mse": mean_squared_error,
+    "rmse": root_mean_squared_error,
+    "mae": mean_absolute_error,
+    "r2": r2_score,
+}
+
+
+def to_fitted_type(estimator: RegressorMixin, X: pd.DataFrame) -> pd.DataFrame | np.ndarray:
+    """Return features as the type that the estimator was fitted on: a DataFrame or an array."""
+    return X if hasattr(estimator, "feature_names_in_") else X.to_numpy()
+
+
+def evaluate(estimator: RegressorMixin, data: Split) -> dict[str, float]:
+    """Return the scores on both parts, and the RMSE of a five-fold cross-validation."""
+    X, y = to_fitted_type(estimator, pd.concat(data[:2])), pd.concat(data[2:])
+    cv_rmse = -cross_val_score(estimator, X, y, cv=FOLDS, scoring="neg_root_mean_squared_error")
+    predicted = {
+        "train": (data.y_train, estimator.predict(to_fitted_type(estimator, data.X_train))),
+        "test": (data.y_test, estimator.predict(to_fitted_type(estimator, data.X_test))),
+    }
+    metrics = {
+        f"{part}_{name}": score(*predicted[part])
+        for name, score in SCORES.items()
+        for part in predicted
+    }
+    metrics |= {"cv_rmse": cv_rmse.mean(), "cv_rmse_std": cv_rmse.std()}
+    return {name: float(value) for name, value in metrics.items()}
