@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import accumulate
@@ -27,8 +27,7 @@ MAX_INLINE_ROWS, MAX_INLINE_SECONDS = 1, 0.005
 class Predictor:
     """Calls one prediction API of a Service for each request, in batches.
 
-    `factory` is BentoML's `ServiceAppFactory`; `observe` gets the rows and the predictions of each
-    batch.
+    `factory` is BentoML's `ServiceAppFactory`.
     """
 
     def __init__(
@@ -36,13 +35,11 @@ class Predictor:
         factory: Any,
         api_name: str,
         max_queue: int,
-        observe: Callable[[list[Row], list[float]], None],
         prediction_log: PredictionLog | None,
     ) -> None:
         self.factory = factory
         self.api = factory.service.apis[api_name]
         self.max_queue = max_queue
-        self.observe = observe
         self.prediction_log = prediction_log
         self.pending = 0  # requests
         self.inline_seconds = math.inf  # what the model took for the last batch of this size
@@ -115,7 +112,7 @@ class Predictor:
         self.model_seconds.observe(seconds)
         if len(rows) <= MAX_INLINE_ROWS:
             self.inline_seconds = seconds
-        self.observe(rows, predictions)
+        self.service.prediction_metrics.observe(rows, predictions)
         return predictions
 
     @cached_property

@@ -30,10 +30,11 @@ class TabularService(bentoml.Service):
     """
 
     def __attrs_post_init__(self) -> None:
-        """Prepare the metrics folder, and the supervisor before BentoML starts it."""
+        """Prepare the metrics folder, the supervisor, and each worker once it has an instance."""
         super().__attrs_post_init__()
         use_private_metrics_folder()
-        self.inner.supervise = bentoml.on_deployment(install_supervisor)
+        self.inner.install_supervisor = bentoml.on_deployment(install_supervisor)
+        self.inner.add_prediction_metrics = bentoml.on_startup(add_prediction_metrics)
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return the application of a worker: `ServiceApp` in front of BentoML's application.
@@ -64,11 +65,8 @@ class TabularService(bentoml.Service):
         if settings.prediction_log:
             worker_index = server_context.worker_index or 1
             prediction_log = PredictionLog(settings, model.record_type.model_fields, worker_index)
-        metrics = prediction_metrics(model.resolved)
         predictors = {
-            api.route: Predictor(
-                factory, name, settings.max_concurrency, metrics.observe, prediction_log
-            )
+            api.route: Predictor(factory, name, settings.max_concurrency, prediction_log)
             for name, api in self.apis.items()
         }
         mounted = [route for mount, *_ in self.mount_apps for route in mount.routes]
@@ -132,14 +130,14 @@ def request_metrics(endpoints: Any) -> Any:
     )
 
 
-def prediction_metrics(model: bentoml.Model) -> Any:
-    """Publish the model that is served, and return the metrics of its predictions."""
+def add_prediction_metrics(instance: Any) -> None:
+    """Publish the model of a Service's instance, and give it the metrics of its predictions."""
     from serving._bentoml.prediction_histogram import prediction_histogram
     from serving.observability.metrics import PredictionMetrics, set_served_model
 
-    training = TrainingMetadata.model_validate(model.info.metadata)
-    set_served_model(str(model.tag), training.prediction_distribution)
-    return PredictionMetrics(
+    training = TrainingMetadata.model_validate(instance.model.info.metadata)
+    set_served_model(str(instance.model.tag), training.prediction_distribution)
+    instance.prediction_metrics = PredictionMetrics(
         training.feature_names,
         training.training_range,
         training.training_values,

@@ -47,11 +47,13 @@ def predictor(predict, max_queue=10):
             service=SimpleNamespace(apis={"predict": api}, name="service"),
             dispatchers={"predict": CorkDispatcher(60_000, 100, fallback=lambda: None)},
             adaptive_batch_size_hist=histogram,
-            _service_instance=SimpleNamespace(model=SimpleNamespace(tag="tag:1")),
+            _service_instance=SimpleNamespace(
+                model=SimpleNamespace(tag="tag:1"),
+                prediction_metrics=SimpleNamespace(observe=lambda rows, predictions: None),
+            ),
         ),
         "predict",
         max_queue,
-        observe=lambda rows, predictions: None,
         prediction_log=None,
     )
 
