@@ -1,5 +1,5 @@
-"""The trial of the service: hostile input, overload, faults and long runs, against the real server.
+"""Stress tests of the running server: fuzzing, resource exhaustion, overload, failures, soak.
 
-`python -m tests.stress` runs all of it and prints one table; each scenario is a module that yields
-its rows. Development only: none of it is in the Bento.
+`python -m tests.stress` runs every scenario and prints one table. A scenario is a function that
+yields the results of its checks. Development only: the Bento does not contain this package.
 """

@@ -1,4 +1,4 @@
-"""Run all scenarios one after another, and print what held."""
+"""Run the stress scenarios one after another and print a table of their results."""
 
 import argparse
 import sys
@@ -9,28 +9,28 @@ from dataclasses import replace
 from rich.console import Console
 from tqdm import tqdm
 
-from tests.stress.disk import full_disk
-from tests.stress.faults import killed_worker, stopped_service
-from tests.stress.fuzz import fuzzed_records
-from tests.stress.hostile import hostile_requests
-from tests.stress.models import refused_models
+from tests.stress.config import StressConfig
+from tests.stress.full_disk import full_disk
+from tests.stress.invalid_models import invalid_models
+from tests.stress.openapi_conformance import openapi_conformance
 from tests.stress.overload import cold_start, overload
-from tests.stress.row import Row, table
-from tests.stress.schema import described_requests
-from tests.stress.service import Home, new_home
-from tests.stress.size import Size
-from tests.stress.slow import slow_clients
+from tests.stress.process_signals import graceful_shutdown, worker_crash
+from tests.stress.record_fuzzing import record_fuzzing
+from tests.stress.request_fuzzing import request_fuzzing
+from tests.stress.resource_exhaustion import resource_exhaustion
+from tests.stress.result import Result, results_table
+from tests.stress.server import ModelStore, temporary_model_store
 from tests.stress.soak import soak
 
-Scenario = Callable[[Home, Size], Iterator[Row]]
+Scenario = Callable[[ModelStore, StressConfig], Iterator[Result]]
 SCENARIOS: list[Scenario] = [
-    fuzzed_records,
-    described_requests,
-    hostile_requests,
-    refused_models,
-    slow_clients,
-    killed_worker,
-    stopped_service,
+    record_fuzzing,
+    openapi_conformance,
+    request_fuzzing,
+    invalid_models,
+    resource_exhaustion,
+    worker_crash,
+    graceful_shutdown,
     full_disk,
     overload,
     cold_start,
@@ -39,23 +39,31 @@ SCENARIOS: list[Scenario] = [
 
 
 def main() -> int:
-    """Return the exit status: 1 if something did not hold."""
+    """Run the selected scenarios and return the exit status, 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=0, help="in all; what is left is soaked")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=0,
+        help="duration of the whole run; the soak test, which comes last, takes the time left",
+    )
     names = [scenario.__name__ for scenario in SCENARIOS]
-    parser.add_argument("--only", choices=names, help="run this scenario alone")
-    arguments = parser.parse_args()
-    minutes = arguments.minutes
-    end = time.monotonic() + 60 * minutes
-    chosen = [s for s in SCENARIOS if arguments.only in (None, s.__name__)]
-    rows = []
-    with new_home() as home, tqdm(chosen, unit="scenario", disable=None) as scenarios:
+    parser.add_argument("--only", choices=names, help="run only this scenario")
+    args = parser.parse_args()
+    end = time.monotonic() + 60 * args.minutes
+    selected = [s for s in SCENARIOS if args.only in (None, s.__name__)]
+    results = []
+    with (
+        temporary_model_store() as store,
+        tqdm(selected, unit="scenario", disable=None) as scenarios,
+    ):
         for scenario in scenarios:
             scenarios.set_description(scenario.__name__.replace("_", " "))
-            left = int(end - time.monotonic())
-            rows += scenario(home, replace(Size(), soak_seconds=max(left, Size.soak_seconds)))
-    Console(width=160).print(table(rows))
-    return not all(row.ok for row in rows)
+            remaining = int(end - time.monotonic())
+            soak_seconds = max(remaining, StressConfig.soak_seconds)
+            results += scenario(store, replace(StressConfig(), soak_seconds=soak_seconds))
+    Console(width=160).print(results_table(results))
+    return not all(result.ok for result in results)
 
 
 if __name__ == "__main__":

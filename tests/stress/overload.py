@@ -1,96 +1,125 @@
-"""Ten times the clients that there are places for: the service goes on serving what it can.
+"""Overload with ten times the clients that the server accepts, and a start under full load.
 
-An open loop at ten times the rate would need a load generator ten times as fast as the service,
-which two cores don't have. wrk's clients ask again as soon as they are refused, whatever
-Retry-After says, and so are as rude as clients get; those that probe come once a second.
+An open-loop test at ten times the capacity would need a load generator ten times as fast as the
+server, which two cores do not provide. Therefore wrk is the worst case of a client: it ignores
+`Retry-After` and retries as soon as it is rejected. Separate probe clients send one request a
+second, to measure how long a polite client waits for its rejection.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from statistics import median
 
-from tests.stress.faults import busy_clients
-from tests.stress.load import background, load
-from tests.stress.row import Row
-from tests.stress.service import START_SECONDS, Home, Service, launched, serving, wait_until
-from tests.stress.size import Size
-from tests.stress.wire import close, connect, read_answer, request
+from tests.stress.config import StressConfig
+from tests.stress.load_generator import LoadResult, background_load, run_load
+from tests.stress.process_signals import background_clients
+from tests.stress.raw_http import build_request, close, connect, read_response
+from tests.stress.result import Result
+from tests.stress.server import (
+    START_TIMEOUT_SECONDS,
+    ModelStore,
+    Server,
+    launch_server,
+    run_server,
+    wait_until,
+)
 
-PLACES = 64
-TIMES = 10
-LEAST_SHARE = 0.9
-REFUSED_MS = 50
-PROBES = 50
-
-
-def overload(home: Home, size: Size) -> Iterator[Row]:
-    """Measure the capacity, offer ten times the clients, and see how it is afterwards."""
-    clients = PLACES * TIMES
-    with serving(home, MAX_CONCURRENCY=str(PLACES)) as service:
-        load(service, PLACES, 1)
-        # In turn, for the rate of a machine changes from one second to the next.
-        steps = (PLACES, size.seconds), (clients, size.seconds), (PLACES, 1)
-        rounds = [[load(service, *step) for step in steps] for _ in range(size.rounds)]
-        with background(service, clients, size.seconds + 1):
-            refusals = asyncio.run(probe(service, size.seconds))
-    before, over, after = zip(*rounds, strict=True)
-    target = f">= {LEAST_SHARE:.0%} of the capacity"
-    for what, loads in ((f"{TIMES} times the clients", over), ("first second afterwards", after)):
-        good, refused = sum(one.good for one in loads), sum(one.refused for one in loads)
-        lost = sum(one.other + one.broken for one in loads)
-        share = median(one.rate / full.rate for one, full in zip(loads, before, strict=True))
-        figure = f"{share:.0%} of {median(full.rate for full in before):.0f}/s, {refused:,} refused"
-        yield Row(what, good + lost, lost, figure, target, share >= LEAST_SHARE and not lost)
-    yield refusal_row(refusals)
+MAX_CONCURRENCY = 64
+OVERLOAD_FACTOR = 10
+MIN_CAPACITY_SHARE = 0.9
+MAX_REJECTION_MS = 50
+PROBE_CLIENTS = 50
 
 
-def refusal_row(seconds: list[float]) -> Row:
-    """Return how long polite clients waited to be refused."""
-    late = sum(second * 1000 > REFUSED_MS for second in seconds)
-    ordered = sorted(seconds) or [0.0]
+def overload(store: ModelStore, config: StressConfig) -> Iterator[Result]:
+    """Measure the throughput at capacity, under overload, and in the first second afterwards."""
+    clients = MAX_CONCURRENCY * OVERLOAD_FACTOR
+    with run_server(store, MAX_CONCURRENCY=str(MAX_CONCURRENCY)) as server:
+        run_load(server, MAX_CONCURRENCY, 1)  # warm-up
+        # Alternate the phases, because the speed of a machine changes from second to second.
+        phases = (
+            (MAX_CONCURRENCY, config.load_seconds),
+            (clients, config.load_seconds),
+            (MAX_CONCURRENCY, 1),
+        )
+        rounds = [
+            [run_load(server, *phase) for phase in phases] for _ in range(config.overload_rounds)
+        ]
+        with background_load(server, clients, config.load_seconds + 1):
+            latencies = asyncio.run(measure_rejections(server, config.load_seconds))
+    at_capacity, overloaded, afterwards = zip(*rounds, strict=True)
+    check = f"overload, {OVERLOAD_FACTOR} times the clients"
+    yield throughput_result(check, overloaded, at_capacity)
+    yield throughput_result("first second after the overload", afterwards, at_capacity)
+    yield rejection_latency_result(latencies)
+
+
+def throughput_result(
+    check: str, loads: Iterable[LoadResult], at_capacity: Iterable[LoadResult]
+) -> Result:
+    """Return the median share of the capacity; each load is compared with that of its round."""
+    pairs = list(zip(loads, at_capacity, strict=True))
+    succeeded = sum(load.succeeded for load, _ in pairs)
+    rejected = sum(load.rejected for load, _ in pairs)
+    failed = sum(load.unexpected + load.connection_errors for load, _ in pairs)
+    share = median(load.throughput / baseline.throughput for load, baseline in pairs)
+    capacity = median(baseline.throughput for _, baseline in pairs)
+    measured = f"{share:.0%} of {capacity:.0f}/s, {rejected:,} rejected"
+    target = f">= {MIN_CAPACITY_SHARE:.0%} of the capacity"
+    ok = share >= MIN_CAPACITY_SHARE and not failed
+    return Result(check, succeeded + failed, failed, measured, target, ok)
+
+
+def rejection_latency_result(latencies: list[float]) -> Result:
+    """Return the percentiles of rejection latencies, which are in seconds."""
+    late = sum(1000 * latency > MAX_REJECTION_MS for latency in latencies)
+    ordered = sorted(latencies) or [0.0]
     p50, p99 = (1000 * ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
-    figure = f"p50 {p50:.0f} ms, p99 {p99:.0f} ms"
-    target = f"p99 <= {REFUSED_MS} ms"
-    return Row("time to a refusal", len(seconds), late, figure, target, p99 <= REFUSED_MS)
+    measured = f"p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+    target = f"p99 <= {MAX_REJECTION_MS} ms"
+    ok = p99 <= MAX_REJECTION_MS
+    return Result("latency of a rejection (429)", len(latencies), late, measured, target, ok)
 
 
-async def probe(service: Service, seconds: float) -> list[float]:
-    """Return how long refusals took, for clients that wait as Retry-After says."""
-    refusals: list[float] = []
+async def measure_rejections(server: Server, seconds: float) -> list[float]:
+    """Return the latencies in seconds of 429 responses, for clients that obey `Retry-After`."""
+    latencies: list[float] = []
     end = time.monotonic() + seconds
 
-    async def ask(delay: float) -> None:
+    async def probe(delay: float) -> None:
         await asyncio.sleep(delay)
-        reader, writer = await connect(service)
+        reader, writer = await connect(server)
         while time.monotonic() < end:
             start = time.perf_counter()
-            writer.write(request())
-            answer = await read_answer(reader)
-            if answer and answer.status == 429:
-                refusals.append(time.perf_counter() - start)
+            writer.write(build_request())
+            response = await read_response(reader)
+            if response and response.status == 429:
+                latencies.append(time.perf_counter() - start)
             await asyncio.sleep(1)
         await close(writer)
 
-    await asyncio.gather(*(ask(n / PROBES) for n in range(PROBES)))
-    return refusals
+    await asyncio.gather(*(probe(n / PROBE_CLIENTS) for n in range(PROBE_CLIENTS)))
+    return latencies
 
 
-def cold_start(home: Home, size: Size) -> Iterator[Row]:
-    """Start under full load: whoever is connected is served."""
-    with launched(home) as service:
-        tally, ready = asyncio.run(start_under_load(service, size.seconds))
-    lost = tally.total() - tally[200]
-    ok = ready and tally[200] > 0 and not lost
-    figure = ", ".join(f"{status}: {times:,}" for status, times in tally.items())
-    yield Row("start under full load", tally.total(), lost, figure, "all served", ok)
+def cold_start(store: ModelStore, config: StressConfig) -> Iterator[Result]:
+    """Start the server under full load and check that every connected client is served."""
+    with launch_server(store) as server:
+        outcomes, ready = asyncio.run(start_under_load(server, config.load_seconds))
+    failed = outcomes.total() - outcomes[200]
+    ok = ready and outcomes[200] > 0 and not failed
+    measured = ", ".join(f"{outcome}: {count:,}" for outcome, count in outcomes.items())
+    yield Result("start under full load", outcomes.total(), failed, measured, "all served", ok)
 
 
-async def start_under_load(service: Service, seconds: float) -> tuple[Counter, bool]:
-    """Return what clients got that were there before the service."""
-    tally: Counter = Counter()
-    async with busy_clients(service, tally, PLACES):
-        ready = await asyncio.to_thread(wait_until, lambda: tally[200] > 0, START_SECONDS)
+async def start_under_load(server: Server, seconds: float) -> tuple[Counter, bool]:
+    """Return the outcomes for clients that connect before the server listens, and its readiness."""
+    outcomes: Counter = Counter()
+    async with background_clients(server, outcomes, MAX_CONCURRENCY):
+        ready = await asyncio.to_thread(
+            wait_until, lambda: outcomes[200] > 0, START_TIMEOUT_SECONDS
+        )
         await asyncio.sleep(seconds)
-    return tally, ready
+    return outcomes, ready

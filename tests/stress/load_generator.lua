@@ -1,4 +1,4 @@
--- Posts the body from standard input, and prints what became of it as one line of JSON.
+-- wrk script: post the body read from standard input, and print a `LoadResult` as one line of JSON.
 local threads = {}
 
 wrk.method = "POST"
@@ -10,7 +10,7 @@ function setup(thread)
 end
 
 function init(args)
-  good, refused, other = 0, 0, 0
+  succeeded, rejected, unexpected = 0, 0, 0
   request_text = wrk.format(nil, nil, nil, body)
 end
 
@@ -20,19 +20,21 @@ end
 
 function response(status)
   if status == 200 then
-    good = good + 1
+    succeeded = succeeded + 1
   elseif status == 429 or status == 503 then
-    refused = refused + 1
+    rejected = rejected + 1
   else
-    other = other + 1
+    unexpected = unexpected + 1
   end
 end
 
 function done(summary, latency)
   local thread, e = threads[1], summary.errors
   io.write(string.format(
-    '{"seconds": %f, "good": %d, "refused": %d, "other": %d, "broken": %d, "p50_ms": %f, "p99_ms": %f}\n',
-    summary.duration / 1e6, thread:get("good"), thread:get("refused"), thread:get("other"),
+    '{"seconds": %f, "succeeded": %d, "rejected": %d, "unexpected": %d, "connection_errors": %d, ' ..
+    '"p50_ms": %f, "p99_ms": %f}\n',
+    summary.duration / 1e6,
+    thread:get("succeeded"), thread:get("rejected"), thread:get("unexpected"),
     e.connect + e.read + e.write + e.timeout,
     latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
 end

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as it is on the wire, for clients that do not keep to it."""
+"""Minimal HTTP/1.1 over raw sockets, for clients that violate the protocol."""
 
 import asyncio
 import json
@@ -6,21 +6,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from house import EXAMPLE
-from tests.stress.service import HOST, Service
+from tests.stress.server import HOST, Server
 
 EXAMPLE_BODY = json.dumps(EXAMPLE).encode()
 
 
 @dataclass
-class Answer:
-    """One answer."""
+class Response:
+    """An HTTP response; the names and values of its headers are in lower case."""
 
     status: int
     headers: dict[bytes, bytes]
     body: bytes
 
     def is_well_formed(self) -> bool:
-        """Tell whether it is JSON of the one shape, if it is an error, and has an ID."""
+        """Return whether it has a request ID and, if it is an error, the API's error format."""
         if b"x-request-id" not in self.headers:
             return False
         if self.status < 400:
@@ -29,7 +29,7 @@ class Answer:
 
 
 def is_error(body: bytes) -> bool:
-    """Tell whether a body is `{"message": ...}`."""
+    """Return whether a body is `{"message": ...}`, with a text or an object of texts."""
     try:
         error = json.loads(body)
     except ValueError:
@@ -41,47 +41,52 @@ def is_error(body: bytes) -> bool:
     return all(isinstance(reason, str) and reason for reason in reasons)
 
 
-def request(
+def build_request(
     body: bytes = EXAMPLE_BODY, path: str = "/predict", method: str = "POST", *headers: str
 ) -> bytes:
-    """Return a request."""
+    """Return the bytes of a request, by default a valid prediction request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: x", "Content-Type: application/json", *headers]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
-async def connect(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return a new connection."""
-    return await asyncio.open_connection(HOST, service.port, limit=1 << 20)
+async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a connection to a server."""
+    return await asyncio.open_connection(HOST, server.port, limit=1 << 20)
 
 
 async def close(writer: asyncio.StreamWriter) -> None:
-    """Close a connection, whatever is still to be sent."""
+    """Close a connection and discard what is not sent yet."""
     writer.transport.abort()
     with suppress(OSError):
         await writer.wait_closed()
 
 
-async def read_answer(reader: asyncio.StreamReader) -> Answer | None:
-    """Return the next answer that is final, or none at the end of the connection."""
+async def read_response(reader: asyncio.StreamReader) -> Response | None:
+    """Return the next final response, or None if the connection is closed before its end."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
-        first, *lines = head[:-4].split(b"\r\n")
-        status = int(first.split(b" ", 2)[1])
+        status_line, *lines = head[:-4].split(b"\r\n")
+        status = int(status_line.split(b" ", 2)[1])
         if status < 200:
-            return await read_answer(reader)
+            return await read_response(reader)
         headers = dict(line.lower().split(b": ", 1) for line in lines)
         if headers.get(b"transfer-encoding") == b"chunked":
-            return Answer(status, headers, await read_chunks(reader))
-        return Answer(status, headers, await reader.readexactly(int(headers[b"content-length"])))
+            return Response(status, headers, await read_chunked_body(reader))
+        return Response(status, headers, await reader.readexactly(int(headers[b"content-length"])))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
 
 
-async def read_chunks(reader: asyncio.StreamReader) -> bytes:
-    """Return a chunked body."""
+async def read_chunked_body(reader: asyncio.StreamReader) -> bytes:
+    """Return a body in chunked transfer encoding."""
     body = b""
     while size := int(await reader.readline(), 16):
         body += await reader.readexactly(size)
         await reader.readline()
     await reader.readline()
     return body
+
+
+def closes_connection(response: Response | None) -> bool:
+    """Return whether the server closes the connection after this response, or has closed it."""
+    return response is None or response.headers.get(b"connection") == b"close"
