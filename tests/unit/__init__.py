@@ -1,1 +1,1 @@
-"""Tests in this process."""
+"""Tests that run in this process, or in short-lived child processes."""

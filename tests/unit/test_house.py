@@ -1,4 +1,4 @@
-"""The record type: what it allows, and that everything else derives from it."""
+"""The record type: the order of its features, its JSON schema, and which values are valid."""
 
 import pytest
 from pydantic import ValidationError
@@ -6,22 +6,22 @@ from pydantic import ValidationError
 from house import EXAMPLE, FEATURES, House, LabelledHouse
 
 
-def test_features_are_in_the_order_of_statlib():
-    """Order matters: it is that of the columns which the model is trained on."""
+def test_features_are_in_statlib_order():
+    """The columns of the training data have this order, and so have the rows for the model."""
     expected = "CRIM ZN INDUS CHAS NOX RM AGE DIS RAD TAX PTRATIO B LSTAT"
     assert " ".join(FEATURES) == expected
     assert list(LabelledHouse.model_fields) == [*FEATURES, "MEDV"]
 
 
-def test_every_feature_tells_what_it_means():
-    """Each has a description, a unit, an example, and a lower bound or the legal values."""
+def test_every_feature_has_description_unit_example_and_bounds():
+    """An enumeration of the valid values may replace the lower bound."""
     for schema in House.model_json_schema()["properties"].values():
         assert schema.keys() >= {"description", "unit", "example"}
         assert schema.keys() & {"minimum", "enum"}
 
 
 def test_example_is_valid():
-    """The tutorial's record passes."""
+    """The tutorial's record passes validation unchanged."""
     assert House(**EXAMPLE).model_dump() == EXAMPLE
 
 
@@ -37,8 +37,8 @@ def test_example_is_valid():
         ("RM", -0.0),
     ],
 )
-def test_bounds_are_legal(feature, value):
-    """A value at its bound, an integer, or one far outside the training range is legal."""
+def test_valid_value_is_accepted(feature, value):
+    """Bounds are inclusive. Integers, and values far outside the training range, are valid."""
     assert getattr(House(**EXAMPLE | {feature: value}), feature) == value
 
 
@@ -63,7 +63,7 @@ def test_bounds_are_legal(feature, value):
         *((feature, -1e-9) for feature in FEATURES),
     ],
 )
-def test_other_values_are_not(feature, value):
-    """Nothing negative, no share over 100 %, no stand-in for a number."""
+def test_invalid_value_is_rejected(feature, value):
+    """Out of bounds, not a number, or not finite; no feature accepts a negative value."""
     with pytest.raises(ValidationError, match=feature):
         House(**EXAMPLE | {feature: value})

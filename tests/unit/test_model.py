@@ -1,4 +1,4 @@
-"""The model reference, which refuses what the service could not serve, and the regressor."""
+"""The model reference, which rejects models that the service could not serve; the regressor."""
 
 import json
 import pickle
@@ -35,31 +35,31 @@ from training.store import save
 
 @pytest.fixture(scope="module")
 def regressor(model):
-    """The regressor of the trained model."""
+    """A regressor on the trained model."""
     return Regressor(model)
 
 
 def record_type(*features):
-    """Return a record type with these features."""
+    """Return a record type with these features, all of them floats."""
     return create_model("Other", **dict.fromkeys(features, (float, ...)))
 
 
-def test_model_of_the_record_type_is_resolved(model):
-    """What the tag names is what one gets."""
+def test_model_with_matching_features_is_resolved(model):
+    """`resolve` returns the model that the tag names."""
     assert ModelReference("house_price:latest", House).resolve().tag == model.tag
 
 
 @pytest.mark.parametrize(
     ("features", "difference"),
     [
-        pytest.param(FEATURES[1:], r"\(CRIM\)", id="feature missing"),
-        pytest.param((*FEATURES, "POOL"), r"\(POOL\)", id="feature unknown"),
-        pytest.param(("POOL", *FEATURES[1:]), r"\(CRIM, POOL\)", id="feature renamed"),
+        pytest.param(FEATURES[1:], r"\(CRIM\)", id="missing feature"),
+        pytest.param((*FEATURES, "POOL"), r"\(POOL\)", id="additional feature"),
+        pytest.param(("POOL", *FEATURES[1:]), r"\(CRIM, POOL\)", id="renamed feature"),
         pytest.param(FEATURES[::-1], r"\(their order\)", id="other order"),
     ],
 )
-def test_model_of_other_features_is_refused(model, features, difference):
-    """With the difference, and with what to do."""
+def test_model_with_other_features_is_rejected(model, features, difference):
+    """The error names the difference and the remedy. `bentoml build` calls `to_info`."""
     reference = ModelReference("house_price:latest", record_type(*features))
     with pytest.raises(BentoMLException, match=f"{difference}: run `make train`"):
         reference.resolve()
@@ -67,20 +67,20 @@ def test_model_of_other_features_is_refused(model, features, difference):
         reference.to_info()
 
 
-@pytest.mark.parametrize("part", REQUIRED_CONFIG)
-def test_record_type_that_is_not_strict_is_refused(model, part):
-    """With what it needs, and so is one that hands out members of an Enum for strings."""
+@pytest.mark.parametrize("option", REQUIRED_CONFIG)
+def test_record_type_without_a_required_option_is_rejected(model, option):
+    """The error shows the whole configuration that the record type needs."""
 
     class Lax(House):
-        model_config = ConfigDict(**{part: None})
+        model_config = ConfigDict(**{option: None})
 
     with pytest.raises(BentoMLException, match=r"Lax needs model_config = ConfigDict\(strict=True"):
         ModelReference("house_price:latest", Lax).resolve()
 
 
 @pytest.mark.parametrize("bounds", [{}, {"ge": 0}, {"le": 9}])
-def test_integer_without_bounds_is_refused(model, bounds):
-    """One of 400 digits would fail all requests of a batch: no float holds it."""
+def test_integer_without_both_bounds_is_rejected(model, bounds):
+    """No float holds an integer of 400 digits, so that one would fail its whole batch."""
 
     class Loose(House):
         RAD: int = Field(**bounds)
@@ -90,7 +90,7 @@ def test_integer_without_bounds_is_refused(model, bounds):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "words"),
+    ("name", "annotation", "message"),
     [
         ("district", str, "has to be a float, an int, a bool, or one of the strings"),
         ("rooms", float | None, "has to be a float"),
@@ -99,50 +99,53 @@ def test_integer_without_bounds_is_refused(model, bounds):
         ("prediction", bool, "choose another name"),
     ],
 )
-def test_feature_that_can_not_be_one_is_refused(name, kind, words):
-    """Free text, a gap, and what would be lost in the prediction log."""
-    record_type = create_model("Odd", __base__=House, **{name: kind})
-    with pytest.raises(BentoMLException, match=rf"Odd\.{name} .*{words}"):
-        check_record_type(record_type)
+def test_unsupported_feature_is_rejected(name, annotation, message):
+    """Free text, an optional value, an array, or the name of a column of the prediction log."""
+    unsupported = create_model("Unsupported", __base__=House, **{name: annotation})
+    with pytest.raises(BentoMLException, match=rf"Unsupported\.{name} .*{message}"):
+        check_record_type(unsupported)
 
 
-def test_target_may_be_any_number():
-    """It is not sent."""
+def test_target_is_exempt_from_the_rules_for_features():
+    """No request contains it: it may be unbounded, or have the name of a log column."""
     labelled = create_model("Labelled", __base__=House, prediction=int)
     check_record_type(labelled, "prediction")
 
 
-def test_missing_model_is_refused(model):
-    """With what to do."""
+def test_missing_model_is_rejected(model):
+    """The error says how to train one."""
     with pytest.raises(BentoMLException, match=r"no nobody:latest .* run `make train`"):
         ModelReference("nobody:latest", House).resolve()
 
 
-def test_model_that_train_did_not_save_is_refused(model):
-    """It may be anything."""
+def test_model_without_training_metadata_is_rejected(model):
+    """train.py did not save it, so that nothing is known of its features or its file."""
     bentoml.sklearn.save_model("stranger", DummyRegressor().fit([[0]], [0]))
     with pytest.raises(BentoMLException, match=r"no stranger:.* saved by train.py"):
         ModelReference("stranger:latest", House).resolve()
 
 
-class Malice:
-    """What creates a file when it is unpickled."""
+class FileCreator:
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
 
     def __reduce__(self):
-        """Return the call that unpickling makes."""
+        """Return the call that unpickling executes."""
         return Path.touch, (self.path,)
 
 
 @pytest.fixture
-def copy_of(model):
-    """A function that stores the model's file and metadata once more, each changed a little."""
+def copy_model(model):
+    """A function that stores a copy of the model, with a changed file or changed metadata.
 
-    def copy(pickled=lambda content: content, **metadata):
+    `change` maps the content of the file to the new content, or to None for no file.
+    """
+
+    def copy(change=lambda content: content, **metadata):
         with bentoml.models.create("copy", metadata=model.info.metadata | metadata) as stored:
-            content = pickled(Path(model.path_of(MODEL_FILE)).read_bytes())
+            content = change(Path(model.path_of(MODEL_FILE)).read_bytes())
             if content is not None:
                 Path(stored.path_of(MODEL_FILE)).write_bytes(content)
         return bentoml.models.get(stored.tag)
@@ -151,55 +154,55 @@ def copy_of(model):
     shutil.rmtree(Path(model.path).parents[1] / "copy")
 
 
-def flip(content):
-    """Return a content with one bit changed, in its middle."""
+def flip_bit(content):
+    """Return the content with one bit flipped, in its middle."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "reason"),
     [
         pytest.param(lambda _: None, "No such file", id="missing"),
         pytest.param(lambda _: b"", "content has changed", id="empty"),
-        pytest.param(lambda content: content[:-1], "content has changed", id="cut"),
-        pytest.param(lambda content: content + b"\n", "content has changed", id="longer"),
-        pytest.param(flip, "content has changed", id="bit flipped"),
+        pytest.param(lambda content: content[:-1], "content has changed", id="truncated"),
+        pytest.param(lambda content: content + b"\n", "content has changed", id="extended"),
+        pytest.param(flip_bit, "content has changed", id="bit flipped"),
     ],
 )
-def test_model_file_that_training_did_not_write_is_refused(copy_of, change, fault):
-    """By the supervisor and by a worker, with what to do."""
-    stored = copy_of(change)
+def test_changed_model_file_is_rejected(copy_model, change, reason):
+    """By the supervisor, which resolves the model, and by a worker, which loads it."""
+    stored = copy_model(change)
     for load in (ModelReference("copy:latest", House).resolve, lambda: Regressor(stored)):
-        with pytest.raises(BentoMLException, match=f"{fault}.* run `make train`"):
+        with pytest.raises(BentoMLException, match=f"{reason}.* run `make train`"):
             load()
 
 
-def test_pickle_that_training_did_not_write_is_not_run(copy_of, tmp_path):
-    """Neither by the supervisor nor by a worker; this one would create a file."""
-    malice = pickle.dumps(Malice(tmp_path / "run"))
-    stored = copy_of(lambda _: malice)
+def test_changed_pickle_is_not_executed(copy_model, tmp_path):
+    """Neither the supervisor nor a worker unpickles a file before its SHA-256 is verified."""
+    malicious = pickle.dumps(FileCreator(tmp_path / "run"))
+    stored = copy_model(lambda _: malicious)
     for load in (ModelReference("copy:latest", House).resolve, lambda: Regressor(stored)):
         with pytest.raises(BentoMLException, match="content has changed"):
             load()
     assert not (tmp_path / "run").exists()
-    pickle.loads(malice)  # noqa: S301 - it would have
+    pickle.loads(malicious)  # noqa: S301 - shows that it would create the file
     assert (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\xff", b"a: [", b"name: copy", b"name: copy\nversion: x\nmetadata: []"]
 )
-def test_damaged_metadata_are_refused(copy_of, content):
-    """In words, wherever the damage shows."""
-    Path(copy_of().path_of("model.yaml")).write_bytes(content)
+def test_model_with_damaged_metadata_is_rejected(copy_model, content):
+    """The error is the same whether the encoding, the YAML, a field or a type is wrong."""
+    Path(copy_model().path_of("model.yaml")).write_bytes(content)
     with pytest.raises(BentoMLException, match=r"no copy:.* saved by train.py"):
         ModelReference("copy:latest", House).resolve()
 
 
-def test_model_of_another_scikit_learn_is_refused_unless_allowed(copy_of, model):
-    """With both versions, and with what to do."""
-    copy_of(versions=model.info.metadata["versions"] | {"scikit-learn": "1.2.3"})
+def test_model_of_another_sklearn_version_is_rejected_unless_allowed(copy_model, model):
+    """The error names the version of the training, and the two remedies."""
+    copy_model(versions=model.info.metadata["versions"] | {"scikit-learn": "1.2.3"})
     with pytest.raises(BentoMLException, match=r"1\.2\.3, and .* `make train`, or set ALLOW_OTHER"):
         ModelReference("copy:latest", House).resolve()
     assert (
@@ -207,8 +210,8 @@ def test_model_of_another_scikit_learn_is_refused_unless_allowed(copy_of, model)
     )
 
 
-def test_supervisor_checks_the_model_without_scikit_learn(model):
-    """To import it takes 0.8 s and 100 MB; ALLOW_OTHER_SKLEARN reaches the check."""
+def test_supervisor_checks_the_model_without_importing_sklearn(model):
+    """The import takes 0.8 s and 100 MB. The setting ALLOW_OTHER_SKLEARN reaches the check."""
     code = (
         "import sys, service; service.model_reference.resolve();"
         "print(service.model_reference.allow_other_sklearn, 'sklearn' in sys.modules)"
@@ -217,22 +220,22 @@ def test_supervisor_checks_the_model_without_scikit_learn(model):
     assert done.stdout.split() == ["True", "False"]
 
 
-def test_number_too_large_for_the_trees_is_predicted_as_a_large_one(regressor):
-    """Without a warning, although float32 cannot hold it."""
+def test_number_beyond_float32_is_predicted_like_any_large_number(regressor):
+    """The trees compare float32 values. The overflow raises no warning."""
     rows = [tuple((EXAMPLE | {"CRIM": crime}).values()) for crime in (1e6, 1e308)]
     large, huge = regressor.predict(rows)
     assert large == huge
 
 
 class Fuel(StrEnum):
-    """What a car burns."""
+    """The fuel of a car."""
 
     PETROL = "petrol"
     DIESEL = "diesel"
 
 
 class Car(BaseModel):
-    """A record with a feature of each kind."""
+    """A record with a feature of each kind: float, integer, Enum, Literal and boolean."""
 
     model_config = ConfigDict(**REQUIRED_CONFIG)
 
@@ -246,8 +249,8 @@ class Car(BaseModel):
 CAR = {"KM": 9.5, "SEATS": 5, "FUEL": "petrol", "BODY": "van: high", "GARAGED": True}
 
 
-def test_features_are_described_with_their_values():
-    """Those of an Enum too, which pydantic describes elsewhere."""
+def test_feature_schema_contains_the_categories():
+    """Those of an Enum, too, which pydantic puts in `$defs`."""
     features = feature_schemas(Car)
     assert features["FUEL"] == {
         "enum": ["petrol", "diesel"],
@@ -260,8 +263,8 @@ def test_features_are_described_with_their_values():
     assert feature_schemas(House) == House.model_json_schema()["properties"]
 
 
-def test_specimens_have_each_category_once():
-    """So that a model that knows none but those of its training is found out before it serves."""
+def test_probe_rows_contain_each_category():
+    """They reveal a model that fails on a category which its training data lacked."""
     rows = probe_rows(Car, CAR)
     assert rows[0] == tuple(CAR.values())
     assert [{row[n] for row in rows} for n in range(5)] == [
@@ -282,40 +285,39 @@ CARS = [
 PRICES = pd.Series([4.0, 3.0, 2.5, 1.5])
 
 
-def pipeline(*columns):
-    """Return a pipeline that encodes the categories, in columns by name or number, and fits."""
-    categories, booleans = columns
+def make_regressor(categories, booleans):
+    """Return an unfitted regressor that encodes these columns, given by name or by number."""
     encoder = OneHotEncoder(handle_unknown="ignore")
     columns = make_column_transformer((encoder, categories), (encoder, booleans))
     return make_pipeline(columns, LinearRegression())
 
 
-def fit_on_arrays(X):
+def fit_on_array(X):
     """Fit on an array, whose columns have numbers."""
-    return pipeline([2, 3], [4]).fit(X.to_numpy(), PRICES)
+    return make_regressor([2, 3], [4]).fit(X.to_numpy(), PRICES)
 
 
-def fit_on_frames(X):
+def fit_on_frame(X):
     """Fit on a DataFrame, whose columns have names and types."""
     booleans = make_column_selector(dtype_include=bool)
-    return pipeline(["FUEL", "BODY"], booleans).fit(X, PRICES)
+    return make_regressor(["FUEL", "BODY"], booleans).fit(X, PRICES)
 
 
-@pytest.fixture(scope="module", params=[fit_on_arrays, fit_on_frames])
-def cars(request):
-    """The regressor of a model of cars, and what it has to predict for those of the training."""
+@pytest.fixture(scope="module", params=[fit_on_array, fit_on_frame])
+def car_regressor(request):
+    """A regressor on a model of cars, and the estimator's predictions for its training data."""
     X = pd.DataFrame(CARS)
     fitted = request.param(X)
     target = {"name": "PRICE", "description": "Price", "unit": "$"}
     saved = save("cars", fitted, X, {}, target, "")
-    expected = fitted.predict(X if request.param is fit_on_frames else X.to_numpy())
+    expected = fitted.predict(X if request.param is fit_on_frame else X.to_numpy())
     yield Regressor(ModelReference("cars:latest", Car).resolve()), expected.tolist()
     bentoml.models.delete(saved.tag)
 
 
-def test_records_of_all_kinds_of_features_are_predicted(cars):
-    """As the estimator does what it was fitted on, be it an array or a DataFrame."""
-    regressor, expected = cars
+def test_regressor_predicts_like_its_estimator(car_regressor):
+    """For features of all kinds, whether the estimator was fitted on an array or a DataFrame."""
+    regressor, expected = car_regressor
     records = TypeAdapter(list[Car]).validate_json(json.dumps(CARS))
     assert regressor.predict([to_row(record) for record in records]) == expected
     assert [regressor.predict([to_row(record)]) for record in records] == [[y] for y in expected]

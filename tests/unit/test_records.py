@@ -1,4 +1,4 @@
-"""From a JSON body to rows, or to the reasons why not."""
+"""A JSON body becomes rows or an error message; predictions become JSON."""
 
 import json
 import math
@@ -12,27 +12,27 @@ from serving.errors import APIError
 from serving.records import MAX_ERRORS, Prediction, Predictions, RequestBody
 
 
-def complaint(spec, body):
-    """Return what a caller is told about a body."""
+def error_message(spec, body):
+    """Return the message of the 400 error for a body, given as bytes or as an object."""
     with pytest.raises(APIError) as caught:
         spec.parse(body if isinstance(body, bytes) else json.dumps(body).encode())
     assert caught.value.status == 400
     return json.loads(caught.value.content)["message"]
 
 
-def test_row_holds_the_values_in_the_order_of_the_features():
-    """Whatever their order in the body."""
+def test_row_has_the_values_in_feature_order():
+    """The order of the names in the body does not matter."""
     values = dict(zip(FEATURES, [1, 2, 3, 1, 5, 6, 7, 8, 9, 10, 11, 12, 13], strict=True))
     body = json.dumps(dict(reversed(values.items()))).encode()
     assert HouseBody.parse(body) == [tuple(values.values())]
     assert HousesBody.parse(b"[" + body + b"," + body + b"]") == [tuple(values.values())] * 2
 
 
-def test_all_faults_are_named_at_once():
-    """Whoever sends four mistakes learns of four."""
+def test_all_errors_of_a_record_are_reported():
+    """One message names the errors of all four features."""
     record = EXAMPLE | {"RM": "6", "ZN": 101, "OLD": 1}
     del record["LSTAT"]
-    assert complaint(HouseBody, record) == {
+    assert error_message(HouseBody, record) == {
         "ZN": "ZN should be less than or equal to 100, got 101",
         "RM": 'RM should be a valid number, got "6"',
         "LSTAT": "No LSTAT provided",
@@ -40,74 +40,77 @@ def test_all_faults_are_named_at_once():
     }
 
 
-def test_faults_in_an_array_carry_the_number_of_the_record():
-    """Counted from 0, as in the array."""
-    assert complaint(HousesBody, [EXAMPLE, EXAMPLE | {"AGE": -1}, 7]) == {
+def test_errors_in_an_array_have_the_index_of_the_record():
+    """Indices start at 0."""
+    assert error_message(HousesBody, [EXAMPLE, EXAMPLE | {"AGE": -1}, 7]) == {
         "1.AGE": "AGE should be greater than or equal to 0, got -1",
         "2": "Record 2 should be an object, got 7",
     }
 
 
 @pytest.mark.parametrize("record", [EXAMPLE | {"RM": "x" * 100_000}, EXAMPLE | {"x" * 100_000: 1}])
-def test_long_names_and_values_are_cut(record):
-    """An answer does not give a megabyte back."""
-    assert len(str(complaint(HouseBody, record))) < 200
+def test_long_names_and_values_are_truncated(record):
+    """Otherwise a response could be as large as its request."""
+    assert len(str(error_message(HouseBody, record))) < 200
 
 
-def test_long_names_that_are_cut_to_the_same_are_counted():
-    """None of them goes unsaid."""
+def test_unknown_names_that_are_equal_after_truncation_are_counted():
+    """They share one entry of the message, which gives their number."""
     record = EXAMPLE | {"x" * 40 + end: 1 for end in "abc"}
-    cut = "x" * 37 + "..."
-    assert complaint(HouseBody, record) == {cut: f"There is no feature {cut} (3 times)"}
-    assert complaint(HousesBody, [EXAMPLE, record]) == {
-        f"1.{cut}": f"There is no feature {cut} (3 times)"
+    truncated = "x" * 37 + "..."
+    assert error_message(HouseBody, record) == {
+        truncated: f"There is no feature {truncated} (3 times)"
+    }
+    assert error_message(HousesBody, [EXAMPLE, record]) == {
+        f"1.{truncated}": f"There is no feature {truncated} (3 times)"
     }
 
 
-def test_long_names_of_features_are_not_cut():
-    """Two of them might begin with the same 37 characters."""
+def test_names_of_features_are_not_truncated():
+    """Two of them may begin with the same 37 characters."""
     names = ["x" * 40 + end for end in "ab"]
 
     class Body(RequestBody):
         record_type = create_model("Long", **dict.fromkeys(names, (float, ...)))
 
-    assert complaint(Body, {}) == {name: f"No {name} provided" for name in names}
+    assert error_message(Body, {}) == {name: f"No {name} provided" for name in names}
 
 
-def test_feature_given_repeatedly_is_named_by_its_record():
-    """Once, with how often."""
+def test_repeated_feature_is_reported_with_its_count():
+    """Once for each record."""
     record = json.dumps(EXAMPLE)
     repeated = record.replace("{", '{"RM": 6, "RM": 6, ')
     body = f"[{record}, {repeated}, {repeated}]".encode()
-    assert complaint(HousesBody, body) == {
+    assert error_message(HousesBody, body) == {
         "1.RM": "RM is given 3 times",
         "2.RM": "RM is given 3 times",
     }
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('{"NAME": "10:30", "SIZE": 1}', None),
         ('{"NAME": "x"}', None),
         ('{"NAME": "x", "NAME": "x"}', {"NAME": "NAME is given 2 times"}),
     ],
+    ids=["colon in a string", "default value", "repeated feature"],
 )
-def test_repetitions_are_told_from_colons_in_strings_and_from_defaults(text, told):
-    """In whatever record type somebody may have."""
+def test_colon_in_a_string_or_a_default_value_is_no_repetition(text, message):
+    """The parser looks for repeated features only if the number of colons is not as expected."""
 
     class Body(RequestBody):
         record_type = create_model("Named", NAME=(str, ...), SIZE=(float, 0))
 
-    if told is None:
+    if message is None:
         assert len(Body.parse(text.encode())) == 1
     else:
-        assert complaint(Body, text.encode()) == told
+        assert error_message(Body, text.encode()) == message
 
 
 @pytest.mark.parametrize("text", [r"a, \", b", "c:", "\\", "a,,,,,,,,,,b:"])
-def test_commas_in_strings_part_no_values(text):
-    """An array of categories that have commas in them is as long as its values."""
+def test_commas_in_strings_do_not_count_as_separators(text):
+    """The limit on the number of values counts commas, but only those outside strings."""
 
     class Body(RequestBody):
         record_type = create_model("Named", NAME=(str, ...))
@@ -115,20 +118,22 @@ def test_commas_in_strings_part_no_values(text):
 
     records = json.dumps([{"NAME": text}] * 100)
     assert Body.parse(records.encode()) == [(text,)] * 100
-    numbers = f"[{records}, {json.dumps([text] * 300)}]"
-    assert complaint(Body, numbers.encode()) == ("Send at most 100 values; the body has many more")
+    oversized = f"[{records}, {json.dumps([text] * 300)}]"
+    assert (
+        error_message(Body, oversized.encode()) == "Send at most 100 values; the body has many more"
+    )
 
 
-def test_too_many_faults_are_counted():
-    """An array of 1000 empty records is 3 KB, and would be answered with half a megabyte."""
-    assert complaint(HousesBody, [{}] * 1000) == (
+def test_too_many_errors_are_counted_instead_of_listed():
+    """An array of 1000 empty records has 3 kB; a list of its errors would have 0.5 MB."""
+    assert error_message(HousesBody, [{}] * 1000) == (
         f"{13 * MAX_ERRORS} faults are too many to name: is this the right body?"
     )
 
 
 @pytest.mark.parametrize("spec", [Prediction, Predictions])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_prediction_that_is_not_finite_is_not_rendered(spec, value):
-    """JSON has no word for it."""
+def test_non_finite_prediction_is_not_serialized(spec, value):
+    """JSON has neither NaN nor Infinity."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         spec.to_json([value])

@@ -1,4 +1,4 @@
-"""The contract, request by request, against the service in this process."""
+"""The contract of the API: requests and their responses, with the service in this process."""
 
 import gc
 import json
@@ -14,56 +14,59 @@ from tests.helpers.commands import TUTORIAL_RESPONSE
 JSON = {"Content-Type": "application/json"}
 
 
-def test_tutorial_request_gives_the_tutorials_answer(client, model):
-    """To 1e-9, and with the model that made it."""
-    answer = client.post("/predict", json=EXAMPLE)
-    assert answer.status_code == 200
-    assert answer.json() == TUTORIAL_RESPONSE
-    assert answer.headers["x-model-tag"] == str(model.tag)
-    assert answer.headers["content-type"] == "application/json"
+def test_tutorial_record_gives_the_tutorial_prediction(client, model):
+    """Within 1e-9; a header names the model."""
+    response = client.post("/predict", json=EXAMPLE)
+    assert response.status_code == 200
+    assert response.json() == TUTORIAL_RESPONSE
+    assert response.headers["x-model-tag"] == str(model.tag)
+    assert response.headers["content-type"] == "application/json"
 
 
-def test_order_of_the_features_does_not_matter(client):
-    """An object has none."""
-    backwards = dict(reversed(EXAMPLE.items()))
-    assert client.post("/predict", json=backwards).json() == TUTORIAL_RESPONSE
+def test_order_of_the_features_in_the_body_does_not_matter(client):
+    """The members of a JSON object are unordered."""
+    reversed_example = dict(reversed(EXAMPLE.items()))
+    assert client.post("/predict", json=reversed_example).json() == TUTORIAL_RESPONSE
 
 
-def test_batch_equals_its_single_predictions(client, model):
-    """One by one, in the same order, bit for bit."""
+def test_array_gives_the_predictions_of_its_single_records(client, model):
+    """In the order of the records, and bit for bit."""
     houses = [EXAMPLE | {"RM": 4 + n / 50, "LSTAT": n % 30} for n in range(200)]
-    answer = client.post("/predict_batch", json=houses)
-    assert answer.headers["x-model-tag"] == str(model.tag)
+    response = client.post("/predict_batch", json=houses)
+    assert response.headers["x-model-tag"] == str(model.tag)
     singles = [client.post("/predict", json=house).json()["prediction"] for house in houses]
-    assert answer.json() == {"predictions": singles}
+    assert response.json() == {"predictions": singles}
 
 
 @pytest.mark.parametrize("size", [1, 1000])
-def test_batch_sizes_that_are_served(client, size):
-    """From one record to a thousand."""
-    answer = client.post("/predict_batch", json=[EXAMPLE] * size)
-    assert len(answer.json()["predictions"]) == size
+def test_array_of_allowed_size_is_predicted(client, size):
+    """The limits are 1 record and, by default, 1000."""
+    response = client.post("/predict_batch", json=[EXAMPLE] * size)
+    assert len(response.json()["predictions"]) == size
 
 
-def without(feature):
-    """Return the example lacking a feature."""
+def example_without(feature):
+    """Return the example without one feature."""
     return {name: value for name, value in EXAMPLE.items() if name != feature}
 
 
-def raw(feature, text):
-    """Return the JSON of the example with any text as the value of a feature."""
+def raw_example(feature, text):
+    """Return the JSON of the example with an arbitrary text as the value of a feature."""
     return json.dumps(EXAMPLE | {feature: "?"}).replace('"?"', text)
 
 
-BAD_RECORDS = {
-    "missing": (without("LSTAT"), {"LSTAT": "No LSTAT provided"}),
-    "unknown": (EXAMPLE | {"POOL": 1}, {"POOL": "There is no feature POOL"}),
-    "nameless": (without("RM") | {"": 1}, {"RM": "No RM provided", "": "There is no feature "}),
-    "lower case": (
-        without("RM") | {"rm": 6},
+INVALID_RECORDS = {
+    "missing feature": (example_without("LSTAT"), {"LSTAT": "No LSTAT provided"}),
+    "unknown feature": (EXAMPLE | {"POOL": 1}, {"POOL": "There is no feature POOL"}),
+    "empty name": (
+        example_without("RM") | {"": 1},
+        {"RM": "No RM provided", "": "There is no feature "},
+    ),
+    "lower-case name": (
+        example_without("RM") | {"rm": 6},
         {"RM": "No RM provided", "rm": "There is no feature rm"},
     ),
-    "empty": ({}, {feature: f"No {feature} provided" for feature in FEATURES}),
+    "empty record": ({}, {feature: f"No {feature} provided" for feature in FEATURES}),
     "string": (EXAMPLE | {"RM": "6"}, {"RM": 'RM should be a valid number, got "6"'}),
     "boolean": (EXAMPLE | {"CHAS": True}, {"CHAS": "CHAS should be a valid number, got true"}),
     "null": (EXAMPLE | {"RM": None}, {"RM": "RM should be a valid number, got null"}),
@@ -72,35 +75,41 @@ BAD_RECORDS = {
         EXAMPLE | {"RM": float("inf")},
         {"RM": "RM should be a finite number, got Infinity"},
     ),
-    "too large for a float": (
-        raw("RM", "1e999"),
+    "number beyond float64": (
+        raw_example("RM", "1e999"),
         {"RM": "RM should be a finite number, got Infinity"},
     ),
-    "too large an integer": (
-        raw("RM", "9" * 4300),
+    "integer of 4300 digits": (
+        raw_example("RM", "9" * 4300),
         {"RM": f"RM should be a finite number, got {'9' * 37}..."},
     ),
-    "negative": (
+    "below minimum": (
         EXAMPLE | {"TAX": -1},
         {"TAX": "TAX should be greater than or equal to 0, got -1"},
     ),
-    "over 100 %": (
+    "above maximum": (
         EXAMPLE | {"AGE": 100.5},
         {"AGE": "AGE should be less than or equal to 100, got 100.5"},
     ),
-    "half a river": (
+    "neither 0 nor 1": (
         EXAMPLE | {"CHAS": 0.5},
         {"CHAS": "CHAS should be 0 or 1, got 0.5"},
     ),
-    "twice": (raw("RM", '6, "RM": 7'), {"RM": "RM is given 2 times"}),
-    "twice the same": (raw("RM", '6, "RM": 6'), {"RM": "RM is given 2 times"}),
-    "twice, once escaped": (raw("RM", r'6, "\u0052M": 7'), {"RM": "RM is given 2 times"}),
-    "twice, once no number": (
-        raw("RM", '{"RM": ["a:b", NaN, {}]}, "RM": 6'),
+    "repeated": (raw_example("RM", '6, "RM": 7'), {"RM": "RM is given 2 times"}),
+    "repeated with the same value": (
+        raw_example("RM", '6, "RM": 6'),
         {"RM": "RM is given 2 times"},
     ),
-    "twice and thrice": (
-        raw("RM", '6, "RM": 7, "AGE": 1, "AGE": 2'),
+    "repeated with an escaped name": (
+        raw_example("RM", r'6, "\u0052M": 7'),
+        {"RM": "RM is given 2 times"},
+    ),
+    "repeated with an object as value": (
+        raw_example("RM", '{"RM": ["a:b", NaN, {}]}, "RM": 6'),
+        {"RM": "RM is given 2 times"},
+    ),
+    "two repeated features": (
+        raw_example("RM", '6, "RM": 7, "AGE": 1, "AGE": 2'),
         {"RM": "RM is given 2 times", "AGE": "AGE is given 3 times"},
     ),
     "array": ([EXAMPLE], "Send one record, as a JSON object"),
@@ -108,20 +117,20 @@ BAD_RECORDS = {
 }
 
 
-@pytest.mark.parametrize(("record", "message"), BAD_RECORDS.values(), ids=BAD_RECORDS)
-def test_bad_record_is_refused(client, caplog, record, message):
-    """400, naming every fault, without a traceback in the log."""
+@pytest.mark.parametrize(("record", "message"), INVALID_RECORDS.values(), ids=INVALID_RECORDS)
+def test_invalid_record_is_rejected_with_400(client, caplog, record, message):
+    """The message names every error; the service logs neither a warning nor a traceback."""
     text = record if isinstance(record, str) else json.dumps(record)
-    answer = client.post("/predict", headers=JSON, content=text)
-    assert answer.status_code == 400
-    assert answer.json() == {"message": message}
+    response = client.post("/predict", headers=JSON, content=text)
+    assert response.status_code == 400
+    assert response.json() == {"message": message}
     assert not [line for line in caplog.records if line.levelno >= logging.WARNING]
 
 
-BAD_BODIES = {
-    "empty": b"",
-    "broken": b'{"CRIM": 15.02,',
-    "surplus": json.dumps(EXAMPLE).encode() + b"}",
+INVALID_JSON = {
+    "empty body": b"",
+    "truncated": b'{"CRIM": 15.02,',
+    "surplus brace": json.dumps(EXAMPLE).encode() + b"}",
     "NUL after the end": json.dumps(EXAMPLE).encode() + b"\0",
     "NUL in a name": b'{"CRIM\0": 1}',
     "not UTF-8": b'{"CRIM\xff": 1}',
@@ -130,11 +139,11 @@ BAD_BODIES = {
     "lone surrogate": rb'{"\ud800": 1}',
     "lone surrogate in bytes": b'{"\xed\xa0\x80": 1}',
     "byte order mark": b"\xef\xbb\xbf" + json.dumps(EXAMPLE).encode(),
-    "too deep": b"[" * 100_000,
-    "too deep in an object": b'{"CRIM": ' * 100_000,
+    "nested too deep": b"[" * 100_000,
+    "nested too deep in objects": b'{"CRIM": ' * 100_000,
     "too many digits": b'{"CRIM": 1' + b"0" * 10_000 + b"}",
     "negative NaN": b'{"CRIM": -NaN}',
-    "hexadecimal": b'{"CRIM": 0x1F}',
+    "hexadecimal number": b'{"CRIM": 0x1F}',
     "leading zero": b'{"CRIM": 01}',
     "comment": b"/* a house */ {}",
     "trailing comma": b'{"CRIM": 1,}',
@@ -142,85 +151,102 @@ BAD_BODIES = {
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
-@pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES)
-def test_body_that_is_not_json_is_refused(client, path, body):
-    """400, with the place where it stops being JSON."""
-    answer = client.post(path, headers=JSON, content=body)
-    assert answer.status_code == 400
-    assert answer.json()["message"].startswith("Invalid JSON: ")
+@pytest.mark.parametrize("body", INVALID_JSON.values(), ids=INVALID_JSON)
+def test_invalid_json_is_rejected_with_400(client, path, body):
+    """The syntax, the encoding, a number or the nesting depth is invalid."""
+    response = client.post(path, headers=JSON, content=body)
+    assert response.status_code == 400
+    assert response.json()["message"].startswith("Invalid JSON: ")
 
 
-BAD_BATCHES = {
-    "empty": ([], "Send at least 1 record"),
-    "too long": ([EXAMPLE] * 1001, "Send at most 1000 records, not 1001"),
-    "one record": (EXAMPLE, "Send records, as a JSON array"),
+INVALID_ARRAYS = {
+    "empty array": ([], "Send at least 1 record"),
+    "too many records": ([EXAMPLE] * 1001, "Send at most 1000 records, not 1001"),
+    "record instead of an array": (EXAMPLE, "Send records, as a JSON array"),
 }
 
 
-@pytest.mark.parametrize(("batch", "message"), BAD_BATCHES.values(), ids=BAD_BATCHES)
-def test_bad_batch_is_refused(client, batch, message):
-    """400, with what it should be."""
-    answer = client.post("/predict_batch", json=batch)
-    assert answer.status_code == 400
-    assert answer.json()["message"].startswith(message)
+@pytest.mark.parametrize(("records", "message"), INVALID_ARRAYS.values(), ids=INVALID_ARRAYS)
+def test_invalid_array_is_rejected_with_400(client, records, message):
+    """The message says what to send."""
+    response = client.post("/predict_batch", json=records)
+    assert response.status_code == 400
+    assert response.json()["message"].startswith(message)
 
 
-def test_faults_of_a_batch_carry_the_number_of_the_record(client):
-    """And one bad record refuses all of them: nothing is predicted by halves."""
-    batch = [EXAMPLE, EXAMPLE, EXAMPLE, without("LSTAT")]
-    answer = client.post("/predict_batch", json=batch)
-    assert answer.status_code == 400
-    assert answer.json() == {"message": {"3.LSTAT": "No LSTAT provided"}}
+def test_one_invalid_record_rejects_the_whole_array(client):
+    """The error has the index of the record; no other record is predicted."""
+    records = [EXAMPLE, EXAMPLE, EXAMPLE, example_without("LSTAT")]
+    response = client.post("/predict_batch", json=records)
+    assert response.status_code == 400
+    assert response.json() == {"message": {"3.LSTAT": "No LSTAT provided"}}
 
 
-def test_number_may_have_any_spelling_of_json(client):
-    """An integer, an exponent, many digits, or a negative zero, which is zero."""
-    same = {"CRIM": "1502e-2", "ZN": "-0", "CHAS": "0e9", "NOX": "0.614" + "0" * 100, "RAD": "24"}
-    record = EXAMPLE | dict.fromkeys(same, "?")
+def test_every_json_notation_of_a_number_is_accepted(client):
+    """An exponent, an integer, many digits, or a negative zero."""
+    notations = {
+        "CRIM": "1502e-2",
+        "ZN": "-0",
+        "CHAS": "0e9",
+        "NOX": "0.614" + "0" * 100,
+        "RAD": "24",
+    }
+    record = EXAMPLE | dict.fromkeys(notations, "?")
     text = json.dumps(record).replace('"?"', "{}").replace("{", "{{", 1)[:-1] + "}}"
-    answer = client.post("/predict", headers=JSON, content=text.format(*same.values()))
-    assert answer.json() == TUTORIAL_RESPONSE
+    response = client.post("/predict", headers=JSON, content=text.format(*notations.values()))
+    assert response.json() == TUTORIAL_RESPONSE
 
 
-OTHER_ERRORS = {
-    "form": ("POST", "/predict", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
+INVALID_REQUESTS = {
+    "form data": ("POST", "/predict", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
     "pickle": ("POST", "/predict", {"Content-Type": "application/vnd.bentoml+pickle"}, 415),
-    "too large": ("POST", "/predict_batch", JSON | {"Content-Length": "1048577"}, 413),
-    "absurdly large": ("POST", "/predict", JSON | {"Content-Length": "9" * 5000}, 413),
-    "line feed": ("POST", "/predict%0a", JSON, 404),
-    "trailing slash": ("POST", "/predict/", JSON, 404),
-    "GET": ("GET", "/predict", {}, 405),
-    "POST to health": ("POST", "/livez", JSON, 405),
-    "POST to the model": ("POST", "/model", JSON, 405),
+    "Content-Length over limit": (
+        "POST",
+        "/predict_batch",
+        JSON | {"Content-Length": "1048577"},
+        413,
+    ),
+    "Content-Length of 5000 digits": (
+        "POST",
+        "/predict",
+        JSON | {"Content-Length": "9" * 5000},
+        413,
+    ),
+    "path with line feed": ("POST", "/predict%0a", JSON, 404),
+    "path with trailing slash": ("POST", "/predict/", JSON, 404),
+    "GET to /predict": ("GET", "/predict", {}, 405),
+    "POST to /livez": ("POST", "/livez", JSON, 405),
+    "POST to /model": ("POST", "/model", JSON, 405),
     "unknown path": ("GET", "/nowhere", {}, 404),
-    "unknown file": ("GET", "/static_content/nothing.js", {}, 404),
+    "unknown static file": ("GET", "/static_content/nothing.js", {}, 404),
 }
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "headers", "status"), OTHER_ERRORS.values(), ids=OTHER_ERRORS
+    ("method", "path", "headers", "status"), INVALID_REQUESTS.values(), ids=INVALID_REQUESTS
 )
 def test_every_error_has_the_same_shape(client, method, path, headers, status):
-    """From whatever layer it comes."""
-    answer = client.request(method, path, headers=headers, content="{}")
-    assert answer.status_code == status
-    assert answer.json().keys() == {"message"}
-    assert isinstance(answer.json()["message"], str)
-    assert answer.headers["x-request-id"]
-    assert ("allow" in answer.headers) == (status == 405)
+    """BentoML's application rejects some of these requests, `ServiceApp` the others."""
+    response = client.request(method, path, headers=headers, content="{}")
+    assert response.status_code == status
+    assert response.json().keys() == {"message"}
+    assert isinstance(response.json()["message"], str)
+    assert response.headers["x-request-id"]
+    assert ("allow" in response.headers) == (status == 405)
 
 
-def test_body_with_far_too_many_values_is_refused_unread(client):
-    """To name what is wrong with 300,000 of them would keep all other callers waiting."""
+def test_body_with_too_many_values_is_rejected_before_validation(client):
+    """Validation of 1 MiB of empty arrays would block the event loop for 2 s."""
     body = b'{"x":[' + b",".join([b"[]"] * 300_000) + b"]}"
-    for path, most in (("/predict", 13), ("/predict_batch", 13_000)):
-        answer = client.post(path, headers=JSON, content=body)
-        assert answer.status_code == 400
-        assert answer.json()["message"] == f"Send at most {most} values; the body has many more"
+    for path, max_values in (("/predict", 13), ("/predict_batch", 13_000)):
+        response = client.post(path, headers=JSON, content=body)
+        assert response.status_code == 400
+        message = f"Send at most {max_values} values; the body has many more"
+        assert response.json()["message"] == message
 
 
-def test_model_is_described(client, model):
-    """`GET /model` tells what serves, how it was trained, and what it wants to know."""
+def test_model_card_describes_model_and_training(client, model):
+    """`GET /model` returns the tag, the metadata of the training, and the features."""
     card = client.get("/model").json()
     assert card["tag"] == str(model.tag)
     assert card["trained_at"] == model.info.metadata["trained_at"]
@@ -233,19 +259,19 @@ def test_model_is_described(client, model):
     assert card["training_range"]["LSTAT"] == [1.73, 37.97]
 
 
-def test_garbage_collector_leaves_alone_what_was_imported(client):
-    """Or else it walks through it, 40 to 75 ms, while requests wait."""
+def test_garbage_collector_skips_imported_objects(client):
+    """A full collection over them takes 40 to 75 ms, and no request is served meanwhile."""
     assert gc.get_freeze_count() > 100_000
 
 
 def test_service_that_cannot_predict_does_not_start(model, monkeypatch):
-    """A real prediction comes before /readyz."""
+    """The constructor predicts, before /readyz answers 200."""
     monkeypatch.setattr(GradientBoostingRegressor, "predict", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         HousePrice()
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/", "/docs.json", "/model"])
-def test_what_can_be_looked_at(client, path):
-    """Health, metrics, Swagger UI, the description of the API, and the model."""
+def test_get_endpoint_responds_with_200(client, path):
+    """Probes, metrics, Swagger UI, the OpenAPI document, and the model card."""
     assert client.get(path).status_code == 200

@@ -1,4 +1,4 @@
-"""Settings come from the environment, and a wrong one is named before anything starts."""
+"""Settings: environment variables, their validation, and the messages for invalid ones."""
 
 import pytest
 from bentoml.exceptions import BentoMLConfigException
@@ -6,11 +6,11 @@ from bentoml.exceptions import BentoMLConfigException
 from serving.settings import Settings, find_misspelled, load_settings
 from tests.helpers.commands import run
 
-LONG = "a-key-of-17-signs"
+VALID_KEY = "a-key-of-17-signs"
 
 
-def test_wrong_settings_are_named_without_a_traceback():
-    """All of them, with what was given and what is wanted."""
+def test_all_invalid_settings_are_reported_at_start():
+    """One message names each variable, its value and the rule; there is no traceback."""
     failed = run("bentoml", "serve", check=False, PORT="http", WORKERS="0", MODEL="a b")
     assert failed.returncode == 1
     assert "PORT=http: Input should be a valid integer" in failed.stderr
@@ -19,8 +19,8 @@ def test_wrong_settings_are_named_without_a_traceback():
     assert "Traceback" not in failed.stderr
 
 
-def test_log_that_is_no_folder_is_refused(monkeypatch, tmp_path):
-    """Or each line would be lost; the folder itself need not be there, nor be spelled out."""
+def test_prediction_log_must_be_a_folder(monkeypatch, tmp_path):
+    """With any other path, every line would be lost. The folder may be missing; ~ is expanded."""
     (tmp_path / "file").touch()
     for path in (str(tmp_path / "file"), "~nobody-here/log", "x" * 1000):
         monkeypatch.setenv("PREDICTION_LOG", path)
@@ -31,39 +31,42 @@ def test_log_that_is_no_folder_is_refused(monkeypatch, tmp_path):
     assert Settings(prediction_log="").prediction_log == ""
 
 
-def test_misspelled_setting_is_told():
-    """Above all one without which there are no keys; other variables mean something else."""
+def test_misspelled_setting_is_found():
+    """API_KEY instead of API_KEYS would disable authentication. Other variables are ignored."""
     variables = ["API_KEY", "WORKER", "workers", "PORT", "PATH", "OPENAI_API_KEY", "MODEL_TAG"]
     assert list(find_misspelled(variables)) == [("API_KEY", "API_KEYS"), ("WORKER", "WORKERS")]
 
 
 @pytest.mark.parametrize(
-    ("keys", "wrong"),
+    ("keys", "position"),
     [
         ("secret-of-15-ab", 1),
-        (f"{LONG},secret", 2),
-        (f"{LONG},", 2),
-        (f"{LONG},secret with 2 spaces", 2),
-        (f"secret-but-not-ascii-é,{LONG}", 1),
-        (f"{LONG},secret-with-\x1b[31m-colour", 2),
+        (f"{VALID_KEY},secret", 2),
+        (f"{VALID_KEY},", 2),
+        (f"{VALID_KEY},secret with 2 spaces", 2),
+        (f"secret-but-not-ascii-é,{VALID_KEY}", 1),
+        (f"{VALID_KEY},secret-with-\x1b[31m-colour", 2),
         (" ", 1),
         (",", 1),
     ],
 )
-def test_unusable_key_is_named_and_not_shown(monkeypatch, keys, wrong):
-    """By its number in the list; what is nearly empty does not switch the keys off."""
+def test_invalid_key_is_reported_by_its_position(monkeypatch, keys, position):
+    """The message never contains a key. A space or a comma does not disable authentication."""
     monkeypatch.setenv("API_KEYS", keys)
     with pytest.raises(BentoMLConfigException) as caught:
         load_settings()
     expected = (
-        f"API_KEYS: Key {wrong} should be 16 or more printable ASCII characters, none a space"
+        f"API_KEYS: Key {position} should be 16 or more printable ASCII characters, none a space"
     )
     assert str(caught.value) == expected
 
 
-def test_keys_are_split_at_commas():
-    """With spaces around them, or a line feed at the end of a file of secrets."""
-    assert Settings(api_keys=f"{LONG}1, {LONG}2\n").keys == [f"{LONG}1", f"{LONG}2"]
+def test_keys_are_comma_separated():
+    """Spaces around a key are removed, and so is the line feed that ends a secrets file."""
+    assert Settings(api_keys=f"{VALID_KEY}1, {VALID_KEY}2\n").keys == [
+        f"{VALID_KEY}1",
+        f"{VALID_KEY}2",
+    ]
     assert Settings(api_keys="x" * 16).keys == ["x" * 16]
     assert Settings(api_keys="").keys == []
 
@@ -72,15 +75,15 @@ def test_keys_are_split_at_commas():
     "origins",
     ["*", "https://a.example", "http://localhost:8080,http://[::1]:8443", "https://a-b.c:80"],
 )
-def test_origins_are_those_that_a_browser_sends(origins):
-    """Or all of them, with *."""
+def test_valid_origins_are_passed_to_bentoml(origins):
+    """An origin has the form that browsers send; `*` allows all."""
     assert Settings(cors_origins=origins).http["cors"]["access_control_allow_origins"] == (
         origins.split(",")
     )
 
 
 @pytest.mark.parametrize(
-    ("origins", "wrong"),
+    ("origins", "position"),
     [
         ("a.example", 1),
         ("null", 1),
@@ -97,18 +100,19 @@ def test_origins_are_those_that_a_browser_sends(origins):
         (" ", 1),
     ],
 )
-def test_origin_that_no_browser_sends_is_named(monkeypatch, origins, wrong):
-    """For it would never match; and * beside others is not what it seems."""
+def test_invalid_origin_is_reported_by_its_position(monkeypatch, origins, position):
+    """No browser sends it, so it would never match. `*` is valid only by itself."""
     monkeypatch.setenv("CORS_ORIGINS", origins)
     with pytest.raises(BentoMLConfigException) as caught:
         load_settings()
-    words = f"Origin {wrong} should be like https://example.com or http://localhost:8080"
-    assert str(caught.value) == f"CORS_ORIGINS={origins}: {words}"
+    message = f"Origin {position} should be like https://example.com or http://localhost:8080"
+    assert str(caught.value) == f"CORS_ORIGINS={origins}: {message}"
 
 
-def test_keys_are_not_shown():
-    """Wherever somebody prints the settings."""
-    settings = Settings(api_keys=LONG)
+def test_keys_are_masked_when_settings_are_printed():
+    """In `repr` and `str`, and in both kinds of dump."""
+    settings = Settings(api_keys=VALID_KEY)
     assert (
-        LONG not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+        VALID_KEY
+        not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     )

@@ -1,4 +1,4 @@
-"""The way from the edge to an API and back, on BentoML's own dispatcher."""
+"""Batching, inline prediction and failures of the predictor, on BentoML's own dispatcher."""
 
 import asyncio
 import json
@@ -14,8 +14,8 @@ from serving.errors import TooManyRequests
 from serving.records import Predictions
 
 
-class Body:
-    """A body of plain JSON rows, and an answer of plain JSON."""
+class PlainJSON:
+    """An input and output spec: rows and predictions as JSON arrays."""
 
     parse = json.loads
     to_json = json.dumps
@@ -23,7 +23,7 @@ class Body:
 
 @pytest.fixture
 def predict():
-    """A function that doubles rows once it is released, and remembers its batches."""
+    """An API method that blocks until it is released, doubles rows, and records its batches."""
 
     def predict(service, rows):
         batches.append(rows)
@@ -36,10 +36,10 @@ def predict():
     return predict
 
 
-def predictor(predict, max_queue=10):
-    """Return a predictor on a dispatcher such as BentoML makes."""
+def make_predictor(predict, max_queue=10):
+    """Return a predictor on a dispatcher such as BentoML creates."""
     api = SimpleNamespace(
-        func=predict, input_spec=Body, output_spec=Body, name="predict", route="/p"
+        func=predict, input_spec=PlainJSON, output_spec=PlainJSON, name="predict", route="/p"
     )
     histogram = SimpleNamespace(labels=lambda **_: SimpleNamespace(observe=lambda _: None))
     return Predictor(
@@ -58,20 +58,20 @@ def predictor(predict, max_queue=10):
     )
 
 
-async def submitted(predictor, *bodies):
-    """Return a task for each body, all of them in the queue or already in a batch."""
+async def submit(predictor, *bodies):
+    """Return a task for each body, once each is in the queue or in the running batch."""
     tasks = [asyncio.create_task(predictor("id", body)) for body in bodies]
     await asyncio.sleep(0.05)
     return tasks
 
 
-def test_requests_that_wait_together_are_predicted_together(predict):
-    """And each gets its own part of the predictions."""
+def test_queued_requests_are_predicted_together(predict):
+    """Each request gets its own part of the predictions."""
 
     async def scenario():
-        busy = predictor(predict)
-        first = await submitted(busy, "[1, 2]")
-        rest = await submitted(busy, "[3]", "[4, 5, 6]", "[7, 8]")
+        predictor = make_predictor(predict)
+        first = await submit(predictor, "[1, 2]")
+        rest = await submit(predictor, "[3]", "[4, 5, 6]", "[7, 8]")
         predict.release()
         return await asyncio.gather(*first, *rest)
 
@@ -81,34 +81,34 @@ def test_requests_that_wait_together_are_predicted_together(predict):
     assert len(predict.batches) < 4
 
 
-def test_record_that_is_alone_waits_for_no_queue(predict):
-    """And those that come in the same turn of the event loop are predicted together."""
+def test_single_request_bypasses_the_queue(predict):
+    """Requests of the same turn of the event loop still form one batch."""
 
     async def scenario():
-        busy = predictor(predict)
+        predictor = make_predictor(predict)
         predict.release()
-        busy.inline_seconds = 0  # is what the model takes
-        queued, busy.enqueue = busy.enqueue, None
-        alone = await busy("id", "[1]")
-        busy.enqueue = queued
-        for _ in range(20):  # while BentoML's dispatcher learns, it joins none
-            await busy("id", "[2, 2]")
+        predictor.inline_seconds = 0  # the model is fast enough for the event loop
+        enqueue, predictor.enqueue = predictor.enqueue, None  # using the queue would fail
+        single = await predictor("id", "[1]")
+        predictor.enqueue = enqueue
+        for _ in range(20):  # BentoML's dispatcher forms no batches until it has timed some
+            await predictor("id", "[2, 2]")
         predict.batches.clear()
-        await asyncio.gather(*(busy("id", f"[{n}]") for n in range(3)))
-        return alone
+        await asyncio.gather(*(predictor("id", f"[{n}]") for n in range(3)))
+        return single
 
     assert asyncio.run(scenario()) == ("[2]", "tag:1")
     assert list(map(sorted, predict.batches)) == [[0, 1, 2]]
 
 
-def test_slow_model_holds_nobody_up(predict):
-    """The event loop goes on while it predicts a record that is alone, the first one and others."""
+def test_slow_model_does_not_block_the_event_loop(predict):
+    """The first single request runs in a thread, and so does one after a slow prediction."""
 
     async def scenario():
-        busy = predictor(predict)
+        predictor = make_predictor(predict)
         for _ in range(2):
             predict.hold()
-            (task,) = await submitted(busy, "[1]")
+            (task,) = await submit(predictor, "[1]")
             assert not task.done()
             await asyncio.sleep(0.01)
             predict.release()
@@ -118,16 +118,16 @@ def test_slow_model_holds_nobody_up(predict):
     assert predict.batches == [[1], [1]]
 
 
-def test_prediction_that_was_given_up_is_not_made(predict):
-    """Under overload those that nobody waits for would push out those that somebody does."""
+def test_cancelled_request_is_not_predicted(predict):
+    """Under overload, requests that timed out would delay those whose clients still wait."""
 
     async def scenario():
-        busy = predictor(predict)
-        first = await submitted(busy, "[1, 2]")
-        for task in (abandoned := await submitted(busy, "[3, 3]", "[4, 4]")):
+        predictor = make_predictor(predict)
+        first = await submit(predictor, "[1, 2]")
+        for task in (cancelled := await submit(predictor, "[3, 3]", "[4, 4]")):
             task.cancel()
-        await asyncio.gather(*abandoned, return_exceptions=True)
-        last = await submitted(busy, "[5, 5]")
+        await asyncio.gather(*cancelled, return_exceptions=True)
+        last = await submit(predictor, "[5, 5]")
         predict.release()
         return await asyncio.gather(*first, *last)
 
@@ -135,62 +135,62 @@ def test_prediction_that_was_given_up_is_not_made(predict):
     assert [row for batch in predict.batches for row in batch] == [1, 2, 5, 5]
 
 
-def seconds(name):
-    """Return the sum and the count of a histogram of batches."""
+def batch_seconds(name):
+    """Return the sum and the count of the histogram of the time in the queue or in the model."""
     return [
         REGISTRY.get_sample_value(f"batch_{name}_seconds_{part}", {"endpoint": "/p"}) or 0
         for part in ("sum", "count")
     ]
 
 
-def test_time_in_the_queue_and_in_the_model_is_told_apart(predict):
-    """Once for each batch: what waits for the one before it waits in the queue."""
+def test_queue_time_and_model_time_are_measured_separately(predict):
+    """Once for each batch; the wait for the previous batch is queue time."""
 
     async def scenario():
-        busy = predictor(predict)
+        predictor = make_predictor(predict)
         predict.release()
         for _ in range(20):
-            await busy("id", "[1, 2]")
+            await predictor("id", "[1, 2]")
         predict.hold()
-        before = seconds("queue"), seconds("model")
-        tasks = await submitted(busy, "[1, 2]")
-        tasks += await submitted(busy, "[3, 4]", "[5, 6]")
+        before = batch_seconds("queue"), batch_seconds("model")
+        tasks = await submit(predictor, "[1, 2]")
+        tasks += await submit(predictor, "[3, 4]", "[5, 6]")
         predict.release()
         await asyncio.gather(*tasks)
         return before
 
     for name, (total, count) in zip(("queue", "model"), asyncio.run(scenario()), strict=True):
-        more, batches = seconds(name)
-        assert batches - count == 2
-        assert more - total >= 0.05  # the first batch took as long
+        total_after, count_after = batch_seconds(name)
+        assert count_after - count == 2
+        assert total_after - total >= 0.05  # one `submit` takes that long, and the model is held
 
 
-def test_queue_is_bounded(predict):
-    """429, at once: a model that hangs would collect requests without end."""
+def test_request_is_rejected_with_429_if_the_queue_is_full(predict):
+    """Otherwise the queue would grow without limit while the model hangs."""
 
     async def scenario():
-        busy = predictor(predict, max_queue=1)
-        tasks = await submitted(busy, "[1, 2]", "[3, 3]", "[4, 4]")
+        predictor = make_predictor(predict, max_queue=1)
+        tasks = await submit(predictor, "[1, 2]", "[3, 3]", "[4, 4]")
         predict.release()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    *_, refused = asyncio.run(scenario())
-    assert isinstance(refused, TooManyRequests)
+    *_, error = asyncio.run(scenario())
+    assert isinstance(error, TooManyRequests)
 
 
-async def outcomes(predictor, release, *bodies):
-    """Return what comes of bodies that wait together while another request is predicted."""
-    tasks = await submitted(predictor, "[1, 1]")
-    tasks += await submitted(predictor, *bodies)
+async def predict_queued(predictor, release, *bodies):
+    """Queue bodies behind a running batch; return the content or the exception type of each."""
+    tasks = await submit(predictor, "[1, 1]")
+    tasks += await submit(predictor, *bodies)
     release()
     first, *rest = await asyncio.gather(*tasks, return_exceptions=True)
     assert first == ("[1.0, 1.0]", "tag:1")
-    return [done[0] if isinstance(done, tuple) else type(done) for done in rest]
+    return [result[0] if isinstance(result, tuple) else type(result) for result in rest]
 
 
 @pytest.fixture
 def divide():
-    """A function that divides by rows once it is released, and so fails if one is 0."""
+    """An API method that blocks until it is released, and raises if a row is 0."""
 
     def divide(service, rows):
         released.wait(10)
@@ -200,41 +200,43 @@ def divide():
     return divide
 
 
-def test_failed_batch_fails_alone(divide):
-    """Each request in it does, none before it and none after it."""
+def test_failed_batch_does_not_affect_other_batches(divide):
+    """Each request of the batch fails; the requests before and after it succeed."""
 
     async def scenario():
-        healing = predictor(divide)
-        failed = await outcomes(healing, divide.release, "[2, 2]", "[4, 0]", "[8, 8]")
-        return failed, await healing("id", "[4, 4]")
+        predictor = make_predictor(divide)
+        failed = await predict_queued(predictor, divide.release, "[2, 2]", "[4, 0]", "[8, 8]")
+        return failed, await predictor("id", "[4, 4]")
 
     failed, (after, _) = asyncio.run(scenario())
     assert failed == [ZeroDivisionError] * 3
     assert after == "[0.25, 0.25]"
 
 
-@pytest.mark.parametrize(("place", "failed"), [(0, [True, True, False]), (59, [False, True, True])])
-def test_request_in_two_batches_fails_with_either(divide, place, failed):
-    """A batch of 100 rows has the first 40 of the second request, and the next one its others."""
+@pytest.mark.parametrize(
+    ("zero_index", "failed"), [(0, [True, True, False]), (59, [False, True, True])]
+)
+def test_request_split_over_two_batches_fails_if_either_fails(divide, zero_index, failed):
+    """A batch of 100 rows has the first 40 of the second request, the next batch the other 20."""
     split = [2] * 60
-    split[place] = 0
+    split[zero_index] = 0
     bodies = [json.dumps(rows) for rows in ([4] * 60, split, [8] * 30)]
-    done = asyncio.run(outcomes(predictor(divide), divide.release, *bodies))
-    assert [outcome is ZeroDivisionError for outcome in done] == failed
+    results = asyncio.run(predict_queued(make_predictor(divide), divide.release, *bodies))
+    assert [result is ZeroDivisionError for result in results] == failed
 
 
-def test_prediction_that_is_not_finite_fails_its_request_alone(divide):
-    """The others in its batch get theirs."""
-    infinite = predictor(divide)
-    infinite.api.output_spec = Predictions
+def test_non_finite_prediction_fails_only_its_own_request(divide):
+    """The other requests of its batch get their predictions."""
+    predictor = make_predictor(divide)
+    predictor.api.output_spec = Predictions
     bodies = ("[1e-320, 1]", "[2, 2]")
 
     async def scenario():
-        await submitted(infinite, "[1, 1]")
-        tasks = await submitted(infinite, *bodies)
+        await submit(predictor, "[1, 1]")
+        tasks = await submit(predictor, *bodies)
         divide.release()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    failed, (answer, _) = asyncio.run(scenario())
-    assert isinstance(failed, ValueError)
-    assert answer == b'{"predictions": [0.5, 0.5]}'
+    error, (content, _) = asyncio.run(scenario())
+    assert isinstance(error, ValueError)
+    assert content == b'{"predictions": [0.5, 0.5]}'

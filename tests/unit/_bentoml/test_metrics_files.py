@@ -1,4 +1,4 @@
-"""The files of the metrics, where there is no space for them."""
+"""The preallocated files of the metrics, with and without disk space."""
 
 import fcntl
 import os
@@ -9,8 +9,8 @@ import pytest
 from serving._bentoml.metrics_files import PreallocatedFile
 from tests.helpers.commands import run
 
-# Counts in two processes; the kernel may be asked once in each for its ID.
-COUNT = """
+# Increments a counter 100 times in a process and in its child; each may look up its ID once.
+COUNT_IN_TWO_PROCESSES = """
 import os
 from unittest.mock import Mock
 from serving._bentoml import metrics_files
@@ -29,8 +29,8 @@ assert not status
 """
 
 
-# Makes a worker's application, and tells whose files its metrics are in.
-SERVE = """
+# Creates the application of a worker, and prints the type of the file of each metric.
+PRINT_FILE_TYPES = """
 from service import HousePrice
 HousePrice.to_asgi()
 from prometheus_client import REGISTRY
@@ -43,7 +43,7 @@ for metric in REGISTRY._collector_to_names:
 
 @pytest.fixture
 def full_disk():
-    """The path of a file that can't grow beyond its first size, as on a full disk."""
+    """The path of a file that cannot grow beyond its initial size, as on a full disk."""
     file = os.memfd_create("full", os.MFD_ALLOW_SEALING)
     os.truncate(file, 1 << 16)
     fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
@@ -51,16 +51,16 @@ def full_disk():
     os.close(file)
 
 
-def test_file_has_its_space_before_it_is_written_to(tmp_path):
-    """Or a full disk would end the process with SIGBUS."""
+def test_disk_space_is_allocated_before_the_first_write(tmp_path):
+    """Writing to a sparse file on a full disk would kill the process with SIGBUS."""
     path = tmp_path / "counter_1.db"
     file = PreallocatedFile(str(path))
     assert path.stat().st_blocks * 512 >= path.stat().st_size > 0
     file.close()
 
 
-def test_metrics_go_on_in_memory_where_no_file_can_be(tmp_path):
-    """And leave nothing that /metrics would fail to read."""
+def test_metrics_are_kept_in_memory_if_the_file_cannot_be_created(tmp_path):
+    """No empty file remains, which /metrics would fail to read."""
     path = tmp_path / "missing" / "counter_1.db"
     file = PreallocatedFile(str(path))
     file.write_value("key", 2.0, 1.0)
@@ -69,8 +69,8 @@ def test_metrics_go_on_in_memory_where_no_file_can_be(tmp_path):
     file.close()
 
 
-def test_metrics_go_on_in_memory_when_a_file_can_not_grow(full_disk):
-    """With the values that it holds."""
+def test_metrics_move_to_memory_if_the_file_cannot_grow(full_disk):
+    """The values that the file already has are kept."""
     file = PreallocatedFile(full_disk)
     names = [f"{'x' * 1000}{n}" for n in range(200)]
     for number, name in enumerate(names):
@@ -79,17 +79,18 @@ def test_metrics_go_on_in_memory_when_a_file_can_not_grow(full_disk):
     file.close()
 
 
-def test_process_is_asked_once_who_it_is(tmp_path):
-    """And again after a fork: each process has a file of its own."""
-    run(sys.executable, "-c", COUNT, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+def test_process_id_is_looked_up_once_per_process(tmp_path):
+    """A child looks up its own ID, so that each process has its own file."""
+    run(sys.executable, "-c", COUNT_IN_TWO_PROCESSES, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     files = [PreallocatedFile(str(path)) for path in tmp_path.glob("counter_*.db")]
     assert [value for file in files for _, value, *_ in file.read_all_values()] == [100, 100]
     for file in files:
         file.close()
 
 
-def test_all_metrics_of_a_worker_are_in_such_files(model, tmp_path):
-    """Two kinds of files, of one name, would not know of each other's values."""
-    out = run(sys.executable, "-c", SERVE, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).stdout.split()
-    assert len(out) > 3
-    assert {*out} == {"PreallocatedFile"}
+def test_all_metrics_of_a_worker_are_in_preallocated_files(model, tmp_path):
+    """Two types of files with the same path would overwrite each other's values."""
+    done = run(sys.executable, "-c", PRINT_FILE_TYPES, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    file_types = done.stdout.split()
+    assert len(file_types) > 3
+    assert {*file_types} == {"PreallocatedFile"}

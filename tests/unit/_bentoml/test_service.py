@@ -1,4 +1,4 @@
-"""What is relied on of BentoML 1.4.39: each test fails when an upgrade takes it away."""
+"""What `serving._bentoml` relies on in BentoML 1.4.39: a test fails if an upgrade changes it."""
 
 import asyncio
 import inspect
@@ -27,9 +27,9 @@ def factory(model):
     return ServiceAppFactory(HousePrice, is_main=True)
 
 
-def test_bentoml_still_has_the_middleware_that_the_edge_replaces(factory):
-    """All of it but for the limit of concurrency, which it has if one is configured."""
-    names = {part.cls.__name__ for part in factory().user_middleware}
+def test_bentoml_still_has_the_middleware_that_service_app_replaces(factory):
+    """BentoML adds MaxConcurrencyMiddleware only if a limit is configured."""
+    names = {each.cls.__name__ for each in factory().user_middleware}
     assert names == REPLACED_MIDDLEWARE - {"MaxConcurrencyMiddleware"} | {
         "OpenTelemetryMiddleware",
         "ContextMiddleware",
@@ -37,32 +37,32 @@ def test_bentoml_still_has_the_middleware_that_the_edge_replaces(factory):
 
 
 def test_bentoml_still_names_the_routes_after_the_apis(factory):
-    """So that those of the predictions can be taken out."""
+    """`build_bentoml_app` removes the prediction routes by name."""
     names = [route.name for route in factory().routes]
     assert {"predict", "predict_batch"} <= set(names)
 
 
-def test_bentomls_page_still_loads_scripts_of_others(factory):
-    """If it does not, ours has become superfluous."""
+def test_bentomls_index_page_still_loads_google_tag_manager(factory):
+    """Once it does not, the Swagger UI of `DocsViews` is superfluous."""
     page = asyncio.run(factory.index_page(None))
     assert "googletagmanager.com" in Path(page.path).read_text()
 
 
-def test_bentoml_still_looks_latest_up_when_a_bento_is_served():
-    """If it does not, `on_load_bento` has become superfluous."""
+def test_bentoml_still_pins_only_hub_models_of_a_bento():
+    """Once it pins all models, `on_load_bento` is superfluous."""
     assert "HuggingFaceModel" in inspect.getsource(HousePrice.__class__.__base__.on_load_bento)
 
 
-def test_dispatcher_is_bentomls(factory):
-    """With what is set from outside."""
+def test_dispatcher_still_has_the_attributes_that_the_predictor_uses(factory):
+    """It sets the optimizer, `get_batch_size` and `max_latency`, and reads `_queue`."""
     for dispatcher in factory.dispatchers.values():
         assert isinstance(dispatcher, CorkDispatcher)
         assert isinstance(dispatcher.optimizer, Optimizer)
         assert vars(dispatcher).keys() >= {"get_batch_size", "max_latency", "_queue"}
 
 
-def test_wait_is_learned_by_bentoml_and_not_here():
-    """After batches that waited 100 ms, BentoML's optimizer would wait, ours does not."""
+def test_zero_wait_optimizer_never_waits():
+    """After batches that waited 100 ms, BentoML's optimizer waits 100 ms."""
     waits = []
     for optimizer in (Optimizer(60), ZeroWaitOptimizer(60, Histogram("wait", "", registry=None))):
         for n in range(10):
@@ -72,8 +72,8 @@ def test_wait_is_learned_by_bentoml_and_not_here():
     assert waits == [pytest.approx(0.1), 0]
 
 
-def test_failed_batch_answers_500_and_the_next_one_works(client, monkeypatch):
-    """To the requests in it alone, with a traceback for us and a request ID for them."""
+def test_failed_batch_responds_with_500_and_the_next_one_succeeds(client, monkeypatch):
+    """The message has the request ID."""
     regressor = bentoml.get_current_service().regressor
     with monkeypatch.context() as broken:
         broken.setattr(regressor, "predict", lambda rows: 1 / 0)
@@ -83,8 +83,8 @@ def test_failed_batch_answers_500_and_the_next_one_works(client, monkeypatch):
     assert client.post("/predict", json=EXAMPLE).status_code == 200
 
 
-def test_prediction_that_is_not_finite_is_a_500(client, monkeypatch):
-    """Never null or NaN."""
+def test_non_finite_prediction_responds_with_500(client, monkeypatch):
+    """The response would otherwise have NaN, which is not JSON."""
     monkeypatch.setattr(bentoml.get_current_service().regressor, "predict", lambda rows: [np.nan])
     assert client.post("/predict", json=EXAMPLE).status_code == 500
 
@@ -98,20 +98,21 @@ def test_prediction_that_is_not_finite_is_a_500(client, monkeypatch):
             "OpenTelemetryMiddleware",
         ),
     ],
+    ids=["no exporter", "exporter"],
 )
-def test_tracing_is_on_if_an_exporter_is_configured(model, options, outermost):
-    """And only then, for it costs much."""
+def test_tracing_is_on_only_if_an_exporter_is_configured(model, options, outermost):
+    """BentoML opens spans even without an exporter, which slows each request."""
     code = "import service; print(type(service.HousePrice.to_asgi()).__name__)"
     done = run("python", "-c", code, BENTOML_CONFIG_OPTIONS=options)
     assert done.stdout.split()[-1] == outermost
 
 
-def test_middleware_that_a_user_adds_reaches_the_predictions(model):
-    """As CORS does and tracing: it stands in front of the edge, not behind it."""
+def test_added_middleware_applies_to_predictions(model):
+    """It wraps `ServiceApp`; BentoML's application does not see predictions."""
     HousePrice.add_asgi_middleware(CORSMiddleware, allow_origins=["https://example.com"])
     app = HousePrice.to_asgi(is_main=True)
     HousePrice.middlewares.clear()
     with TestClient(app) as client:
         headers = {"Origin": "https://example.com"}
-        answer = client.post("/predict", json=EXAMPLE, headers=headers)
-    assert answer.headers["access-control-allow-origin"] == "https://example.com"
+        response = client.post("/predict", json=EXAMPLE, headers=headers)
+    assert response.headers["access-control-allow-origin"] == "https://example.com"

@@ -1,4 +1,4 @@
-"""API keys: which headers bear one, and which paths need none."""
+"""API-key authentication: valid and invalid headers, and the paths that need no key."""
 
 import json
 from base64 import b64encode
@@ -8,76 +8,75 @@ import pytest
 from serving.errors import APIError
 from serving.http.auth import BASIC_CHALLENGE, BEARER_CHALLENGE, APIKeyAuth
 
-FIRST, SECOND = "first-key-of-two", "second/key+of=two"
+FIRST_KEY, SECOND_KEY = "first-key-of-two", "second/key+of=two"
 
 
-def check(authorization, path="/predict", keys=(FIRST, SECOND)):
-    """Check a request with this header, or without one."""
+def authenticate(authorization, path="/predict", keys=(FIRST_KEY, SECOND_KEY)):
+    """Authenticate a request with an Authorization header; None stands for no header."""
     headers = {} if authorization is None else {b"authorization": authorization.encode("latin-1")}
     APIKeyAuth(keys).authenticate(path, headers)
 
 
 def basic(credentials):
-    """Return the header that a browser sends for a user and password, such as "me:secret"."""
+    """Return the header that a browser sends for a user and a password, such as "me:secret"."""
     return f"Basic {b64encode(credentials.encode()).decode()}"
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        f"Bearer {FIRST}",
-        f"Bearer {SECOND}",
-        f"bearer {FIRST}",
-        f"Bearer  {FIRST} ",
-        basic(f"me:{FIRST}"),
-        basic(f":{SECOND}"),
-        basic(f"J\u00f6rg:{FIRST}"),
-        basic(f"me:{FIRST}").replace("Basic", "BASIC "),
-    ],
-)
-def test_valid_key_passes(authorization):
-    """Each of them, in any spelling that means it, as a token or as anybody's password."""
-    check(authorization)
+VALID_CREDENTIALS = {
+    "Bearer, first key": f"Bearer {FIRST_KEY}",
+    "Bearer, second key": f"Bearer {SECOND_KEY}",
+    "lower-case Bearer": f"bearer {FIRST_KEY}",
+    "Bearer, surplus spaces": f"Bearer  {FIRST_KEY} ",
+    "Basic": basic(f"me:{FIRST_KEY}"),
+    "Basic, empty user": basic(f":{SECOND_KEY}"),
+    "Basic, non-ASCII user": basic(f"J\u00f6rg:{FIRST_KEY}"),
+    "upper-case Basic, surplus space": basic(f"me:{FIRST_KEY}").replace("Basic", "BASIC "),
+}
 
 
-def test_key_with_a_colon_can_be_a_password():
-    """The first colon ends the name of the user."""
-    check(basic("me:colon:in:the:key"), keys=["colon:in:the:key"])
+@pytest.mark.parametrize("authorization", VALID_CREDENTIALS.values(), ids=VALID_CREDENTIALS)
+def test_valid_key_is_accepted(authorization):
+    """As a Bearer token, or as the Basic password of any user; schemes are case-insensitive."""
+    authenticate(authorization)
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        None,
-        "",
-        "Bearer",
-        "Bearer ",
-        FIRST,
-        f"Basic {FIRST}",
-        f"Bearer {FIRST}x",
-        f"Bearer {FIRST[:-1]}",
-        f"Bearer {FIRST.upper()}",
-        f"Bearer {FIRST},{SECOND}",
-        f"Bearer {FIRST} {SECOND}",
-        "Bearer \xff",
-        "Bearer " + "x" * 60_000,
-        "Basic",
-        basic(""),
-        basic(FIRST),
-        basic(f"{FIRST}:"),
-        basic(f"me:{FIRST}x"),
-        basic(f"me:you:{FIRST}"),
-        basic(f"me:{FIRST}") + "=",
-        basic(f"me:{FIRST}").replace("Basic", "Bearer"),
-        "Basic \xff",
-        f"Digest {FIRST}",
-    ],
-    ids=range(23),
-)
-def test_anything_else_is_refused(authorization):
-    """401, with what to send."""
+def test_basic_password_may_have_colons():
+    """Only the first colon separates the user from the password."""
+    authenticate(basic("me:colon:in:the:key"), keys=["colon:in:the:key"])
+
+
+INVALID_CREDENTIALS = {
+    "no header": None,
+    "empty header": "",
+    "Bearer without space": "Bearer",
+    "Bearer without token": "Bearer ",
+    "key without scheme": FIRST_KEY,
+    "Basic with unencoded key": f"Basic {FIRST_KEY}",
+    "key with surplus character": f"Bearer {FIRST_KEY}x",
+    "truncated key": f"Bearer {FIRST_KEY[:-1]}",
+    "upper-case key": f"Bearer {FIRST_KEY.upper()}",
+    "two keys with comma": f"Bearer {FIRST_KEY},{SECOND_KEY}",
+    "two keys with space": f"Bearer {FIRST_KEY} {SECOND_KEY}",
+    "Bearer, not ASCII": "Bearer \xff",
+    "Bearer, 60 kB": "Bearer " + "x" * 60_000,
+    "Basic without space": "Basic",
+    "Basic without credentials": basic(""),
+    "Basic without colon": basic(FIRST_KEY),
+    "Basic, key as user": basic(f"{FIRST_KEY}:"),
+    "Basic, wrong password": basic(f"me:{FIRST_KEY}x"),
+    "Basic, colon before the key": basic(f"me:you:{FIRST_KEY}"),
+    "Basic, surplus padding": basic(f"me:{FIRST_KEY}") + "=",
+    "Bearer with Basic credentials": basic(f"me:{FIRST_KEY}").replace("Basic", "Bearer"),
+    "Basic, not ASCII": "Basic \xff",
+    "unknown scheme": f"Digest {FIRST_KEY}",
+}
+
+
+@pytest.mark.parametrize("authorization", INVALID_CREDENTIALS.values(), ids=INVALID_CREDENTIALS)
+def test_invalid_credentials_are_rejected_with_401(authorization):
+    """The message says what to send. An invalid Bearer token gets no Basic challenge."""
     with pytest.raises(APIError) as caught:
-        check(authorization)
+        authenticate(authorization)
     assert caught.value.status == 401
     sent_bearer = authorization and authorization.startswith("Bearer ")
     challenge = BEARER_CHALLENGE if sent_bearer else BASIC_CHALLENGE
@@ -87,17 +86,17 @@ def test_anything_else_is_refused(authorization):
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
 def test_probes_need_no_key(path):
-    """Kubernetes has none."""
-    check(None, path)
+    """Orchestrators such as Kubernetes have no key."""
+    authenticate(None, path)
 
 
 @pytest.mark.parametrize("path", ["/livez/", "//livez", "/livez\n", "/metrics", "/", ""])
-def test_every_other_path_needs_one(path):
-    """Also if it looks like a probe's."""
+def test_every_other_path_needs_a_key(path):
+    """Even if it is similar to the path of a probe."""
     with pytest.raises(APIError):
-        check(None, path)
+        authenticate(None, path)
 
 
-def test_without_keys_nothing_is_checked():
-    """Which is how the service starts."""
-    check(None, keys=())
+def test_authentication_is_off_without_keys():
+    """This is the default."""
+    authenticate(None, keys=())

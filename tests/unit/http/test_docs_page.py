@@ -1,4 +1,4 @@
-"""The page at `/`, as it is sent; what a browser makes of it is tested in test_browser.py."""
+"""The Swagger UI page as sent; tests/deploy/test_browser.py opens it in a browser."""
 
 import re
 from base64 import b64encode
@@ -9,16 +9,16 @@ import pytest
 from serving.http.docs_page import SCRIPT
 
 
-def test_page_is_the_services_own(client):
-    """BentoML's has another title and a script of Google's."""
+def test_page_is_not_that_of_bentoml(client):
+    """BentoML's page has another title, and loads Google Tag Manager."""
     page = client.get("/").text
     assert "<title>house_price</title>" in page
     assert "google" not in page
     assert "BentoML" not in page
 
 
-def test_all_that_the_page_loads_is_there(client):
-    """From the service itself, by paths that a proxy may put a prefix before."""
+def test_page_loads_only_relative_links_which_exist(client):
+    """Behind a proxy that adds a path prefix, absolute links would fail."""
     links = re.findall(r'(?:href|src)="(.*?)"', client.get("/").text)
     assert len(links) == 3
     for link in [*links, "docs.json"]:
@@ -26,8 +26,8 @@ def test_all_that_the_page_loads_is_there(client):
         assert client.get(f"/{link}").status_code == 200
 
 
-def test_page_may_contact_nobody_else(client):
-    """And may run no script but its own, whatever a description or an answer holds."""
+def test_content_security_policy_allows_only_the_service(client):
+    """Only the page's own scripts may run, whatever a description or a response contains."""
     policy = client.get("/").headers["content-security-policy"]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     digest = b64encode(sha256(SCRIPT.encode()).digest()).decode()
@@ -51,10 +51,10 @@ def test_page_may_contact_nobody_else(client):
         ({"Host": "houses.example", "X-Forwarded-Proto": "https, http"}, "https://houses.example"),
         ({"Host": '"<['}, None),
     ],
-    ids=str,
+    ids=["no proxy", "TLS proxy", "two proxies", "invalid Host"],
 )
-def test_document_names_the_address_that_was_asked(client, headers, address):
-    """Also behind a proxy that speaks TLS; what is no address does no harm."""
-    answer = client.get("/docs.json", headers=headers)
-    assert answer.status_code == 200
-    assert address in (answer.json()["servers"][0]["url"], None)
+def test_openapi_document_has_the_address_of_the_request(client, headers, address):
+    """Also behind a proxy that terminates TLS. An invalid Host causes no error."""
+    response = client.get("/docs.json", headers=headers)
+    assert response.status_code == 200
+    assert address in (response.json()["servers"][0]["url"], None)

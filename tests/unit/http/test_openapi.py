@@ -1,4 +1,4 @@
-"""The API description: valid, complete, and true."""
+"""The OpenAPI document: valid, complete, and equal to the responses that are sent."""
 
 import json
 
@@ -8,34 +8,34 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from house import EXAMPLE, House
 from service import HousePrice
 
-PREDICTIONS = ("/predict", "/predict_batch")
+PREDICTION_PATHS = ("/predict", "/predict_batch")
 
 
 @pytest.fixture
-def description(client):
-    """The description of the API."""
+def document(client):
+    """The OpenAPI document."""
     return client.get("/docs.json").json()
 
 
-def test_description_is_valid_openapi(description):
-    """So that any client generator takes it."""
-    OpenAPIV31SpecValidator(description).validate()
+def test_document_is_valid_openapi(document):
+    """Client generators need a valid one."""
+    OpenAPIV31SpecValidator(document).validate()
 
 
-def test_description_tells_what_is_predicted(description):
-    """With the unit, and with the address that was asked."""
-    assert description["info"]["title"] == "house_price"
-    assert description["info"]["version"] == "development"
-    assert description["info"]["description"].startswith(HousePrice.inner.__doc__)
-    assert "thousands of dollars" in description["info"]["description"]
-    assert description["servers"] == [{"url": "http://testserver"}]
+def test_document_describes_the_service(document):
+    """With the unit of the prediction, and the address of the request."""
+    assert document["info"]["title"] == "house_price"
+    assert document["info"]["version"] == "development"
+    assert document["info"]["description"].startswith(HousePrice.inner.__doc__)
+    assert "thousands of dollars" in document["info"]["description"]
+    assert document["servers"] == [{"url": "http://testserver"}]
 
 
-def test_operations_are_those_that_a_caller_can_use(description):
-    """Named for client generators, and sorted by what they are about."""
+def test_document_has_exactly_the_public_operations(document):
+    """Generated clients are named after the operation IDs; Swagger UI groups by tag."""
     operations = {
         path: (method, operation["operationId"], *operation["tags"])
-        for path, methods in description["paths"].items()
+        for path, methods in document["paths"].items()
         for method, operation in methods.items()
     }
     assert operations == {
@@ -48,22 +48,22 @@ def test_operations_are_those_that_a_caller_can_use(description):
     }
 
 
-def test_description_holds_nothing_of_bentomls(description):
-    """No schema of an error that is not sent, and no keyword of its client."""
-    assert description["components"]["schemas"].keys() == {
+def test_document_has_nothing_of_bentomls(document):
+    """Neither schemas of errors that are never sent, nor keywords for BentoML's client."""
+    assert document["components"]["schemas"].keys() == {
         "Error",
         "House",
         "ModelCard",
         "Prediction",
         "Predictions",
     }
-    text = json.dumps(description)
+    text = json.dumps(document)
     assert not any(word in text for word in ("root_input", "bentoml", "BentoML", "Service APIs"))
 
 
-def test_features_are_those_of_the_record_type(description):
-    """With bounds and example, and the unit where people see it."""
-    house = description["components"]["schemas"]["House"]
+def test_record_schema_is_that_of_the_record_type(document):
+    """With bounds and examples. The unit is in the description: Swagger UI shows no `unit`."""
+    house = document["components"]["schemas"]["House"]
     expected = House.model_json_schema()
     for field in expected["properties"].values():
         del field["title"]
@@ -72,24 +72,24 @@ def test_features_are_those_of_the_record_type(description):
     assert house["required"] == expected["required"]
     assert house["additionalProperties"] is False
     one, many = (
-        description["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-        for path in PREDICTIONS
+        document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        for path in PREDICTION_PATHS
     )
-    for path in PREDICTIONS:
-        assert description["paths"][path]["post"]["requestBody"]["required"] is True
+    for path in PREDICTION_PATHS:
+        assert document["paths"][path]["post"]["requestBody"]["required"] is True
     ref = {"$ref": "#/components/schemas/House"}
     assert one == ref
     assert many == {"type": "array", "items": ref, "minItems": 1, "maxItems": 1000}
 
 
-def provoke(client, status, path, monkeypatch):
-    """Return the answer to a request that goes wrong in a certain way."""
+def provoke_error(client, status, path, monkeypatch):
+    """Return the response to a request that fails with a status."""
     content, headers = json.dumps(EXAMPLE), {"Content-Type": "application/json"}
     if path == "/predict_batch":
         content = f"[{content}]"
     if status == "400":
-        bad = {name: value for name, value in EXAMPLE.items() if name != "LSTAT"}
-        content = json.dumps(bad if path == "/predict" else [EXAMPLE] * 3 + [bad])
+        invalid = {name: value for name, value in EXAMPLE.items() if name != "LSTAT"}
+        content = json.dumps(invalid if path == "/predict" else [EXAMPLE] * 3 + [invalid])
     if status == "413":
         headers["Content-Length"] = "1048577"
     if status == "415":
@@ -105,21 +105,21 @@ def provoke(client, status, path, monkeypatch):
     return client.post(path, headers=headers, content=content)
 
 
-@pytest.mark.parametrize("path", PREDICTIONS)
+@pytest.mark.parametrize("path", PREDICTION_PATHS)
 @pytest.mark.parametrize("status", ["400", "413", "415", "429", "500", "504"])
-def test_examples_of_errors_are_what_is_sent(client, monkeypatch, path, status):
-    """Word for word, with the headers that are described; tests/test_server.py has the others."""
-    answer = provoke(client, status, path, monkeypatch)
-    assert str(answer.status_code) == status
-    described = client.get("/docs.json").json()["paths"][path]["post"]["responses"][status]
-    assert described["content"]["application/json"]["example"] == answer.json()
-    assert all(name in answer.headers for name in described["headers"])
+def test_error_examples_equal_the_responses(client, monkeypatch, path, status):
+    """With the documented headers. tests/live/test_connections.py compares 408 and 431."""
+    response = provoke_error(client, status, path, monkeypatch)
+    assert str(response.status_code) == status
+    documented = client.get("/docs.json").json()["paths"][path]["post"]["responses"][status]
+    assert documented["content"]["application/json"]["example"] == response.json()
+    assert all(name in response.headers for name in documented["headers"])
 
 
-@pytest.mark.parametrize("path", PREDICTIONS)
-def test_errors_are_all_that_a_prediction_may_end_with(description, path):
-    """Each of one schema; a prediction tells of its model."""
-    success, *errors = description["paths"][path]["post"]["responses"].items()
+@pytest.mark.parametrize("path", PREDICTION_PATHS)
+def test_document_has_all_errors_of_a_prediction(document, path):
+    """All errors have one schema; a success has the model tag in a header."""
+    success, *errors = document["paths"][path]["post"]["responses"].items()
     assert [int(status) for status, _ in errors] == [400, 408, 413, 415, 429, 431, 500, 503, 504]
     for _, error in errors:
         content = error["content"]["application/json"]

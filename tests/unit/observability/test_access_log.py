@@ -1,4 +1,4 @@
-"""The access log."""
+"""The access log: its lines, and what happens if they cannot be written."""
 
 import json
 import os
@@ -17,24 +17,24 @@ from serving.observability.background_writer import FLUSH_SECONDS
 from tests.helpers.commands import ROOT
 
 
-def logged(style, *requests):
-    """Log requests, and let the log close."""
+def log_requests(style, *requests):
+    """Log requests, and close the log."""
     log = AccessLog(style)
     for request in requests:
         log.add(*request)
     log.writer.close()
 
 
-def test_line_for_people(capfd):
+def test_text_line_has_all_fields(capfd):
     """Time, method, path, status, duration and request ID."""
-    logged("text", ("POST", "/predict", 200, 0.0012345, "abc"))
+    log_requests("text", ("POST", "/predict", 200, 0.0012345, "abc"))
     line = r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z POST "/predict" 200 1\.23[45]ms abc\n'
     assert re.fullmatch(line, capfd.readouterr().out)
 
 
-def test_line_for_machines(capfd):
-    """The same, as JSON."""
-    logged("json", ("POST", "/predict", 200, 0.001, "abc"))
+def test_json_line_has_all_fields(capfd):
+    """The fields of the text line, by name."""
+    log_requests("json", ("POST", "/predict", 200, 0.001, "abc"))
     line = json.loads(capfd.readouterr().out)
     assert line.pop("time").endswith("Z")
     assert line == {
@@ -48,22 +48,22 @@ def test_line_for_machines(capfd):
 
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_path_cannot_forge_or_flood_the_log(capfd, style):
-    """A line feed stays inside the quotes, and a long path is cut."""
-    logged(style, ("GET", "/\n\x1b[31mforged" + "x" * 10_000, 404, 0.001, "abc"))
+    """Control characters are escaped, and a long path is truncated."""
+    log_requests(style, ("GET", "/\n\x1b[31mforged" + "x" * 10_000, 404, 0.001, "abc"))
     out = capfd.readouterr().out
     assert out.count("\n") == 1
     assert "\x1b" not in out
     assert len(out) < 400
 
 
-def test_log_can_be_switched_off(capfd):
-    """Then nothing is formatted either."""
-    logged("off", ("GET", "/", 200, 0.001, "abc"))
+def test_access_log_can_be_disabled(capfd):
+    """Nothing is written then."""
+    log_requests("off", ("GET", "/", 200, 0.001, "abc"))
     assert not capfd.readouterr().out
 
 
-def test_lines_are_written_while_the_service_runs(capfd):
-    """In their order, without waiting for its end."""
+def test_lines_are_written_before_the_log_is_closed(capfd):
+    """A background thread writes them, in order."""
     log = AccessLog("text")
     for number in range(1000):
         log.add("GET", "/", 200, 0.001, str(number))
@@ -72,19 +72,19 @@ def test_lines_are_written_while_the_service_runs(capfd):
     assert re.findall(r'GET "/" 200 1.000ms (\d+)$', out, re.M) == list(map(str, range(1000)))
 
 
-def test_lines_that_nobody_takes_are_counted(monkeypatch):
-    """A full disk costs lines, and no request."""
+def test_lines_that_cannot_be_written_are_counted(monkeypatch):
+    """A full disk loses lines, but fails no request."""
     before = REGISTRY.get_sample_value("access_log_lines_lost_total")
     full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails too
     monkeypatch.setattr("sys.stdout", full)
-    logged("text", *[("GET", "/", 200, 0.001, "abc")] * 3)
+    log_requests("text", *[("GET", "/", 200, 0.001, "abc")] * 3)
     with suppress(OSError):
         full.close()
     assert REGISTRY.get_sample_value("access_log_lines_lost_total") == before + 3
 
 
-def test_reader_that_has_stopped_reading_does_not_hold_up_the_end():
-    """The lines are lost to it, and the process ends all the same."""
+def test_process_exits_although_nobody_reads_its_log():
+    """The lines that do not fit into the pipe are lost."""
     script = """
 from serving.observability.access_log import AccessLog
 log = AccessLog("text")

@@ -1,4 +1,4 @@
-"""Metrics of the predictions, the model and the workers: what is counted, and under what."""
+"""Metrics of the predictions, the rejected requests and the workers."""
 
 import math
 import subprocess
@@ -15,48 +15,51 @@ from serving.records import ERROR_KINDS
 BOUNDS = (10.0, 20.5, 30.0)
 
 
-def samples(histogram):
+def histogram_samples(histogram):
     """Return the buckets, the sum and the count of a histogram."""
     (family,) = histogram.collect()
-    named = {
+    values = {
         sample.labels.get("le") or sample.name.removeprefix(f"{family.name}_"): sample.value
         for sample in family.samples
     }
-    del named["created"]
-    return named
+    del values["created"]
+    return values
 
 
 @pytest.mark.parametrize(
-    "values", [[], [10.0], [-1e9, 9.9, 10.1, 20.5, 20.6, 30.0, 30.1, 1e9], [25.0] * 1000]
+    "values",
+    [[], [10.0], [-1e9, 9.9, 10.1, 20.5, 20.6, 30.0, 30.1, 1e9], [25.0] * 1000],
+    ids=["no value", "bound", "all buckets", "1000 values"],
 )
-def test_values_are_counted_together_as_one_by_one(values):
-    """In the same buckets, which hold their upper bound, and with the same sum."""
+def test_observe_all_counts_like_observe(values):
+    """In the same buckets, which include their upper bounds, and with the same sum."""
     together = PredictionHistogram("values_together", "", buckets=BOUNDS, registry=None)
     singly = Histogram("values_singly", "", buckets=BOUNDS, registry=None)
     together.observe_all(values)
     for value in values:
         singly.observe(value)
-    assert samples(together) == pytest.approx(samples(singly))
+    assert histogram_samples(together) == pytest.approx(histogram_samples(singly))
 
 
-def test_values_that_are_not_finite_are_not_counted():
-    """One would be in the sum for ever."""
+def test_non_finite_values_are_not_counted():
+    """After one, the sum would never be finite again."""
     values = PredictionHistogram("finite_values", "", buckets=BOUNDS, registry=None)
     values.observe_all([math.nan, math.inf, -math.inf, 15.0])
-    assert (samples(values)["sum"], samples(values)["count"]) == (15, 1)
+    assert (histogram_samples(values)["sum"], histogram_samples(values)["count"]) == (15, 1)
 
 
-def outside(feature):
-    """Return how many values of a feature were counted as outside what training had."""
+def count_outside(feature):
+    """Return how many values of a feature were counted as outside the training range."""
     labels = {"feature": feature}
     return REGISTRY.get_sample_value("feature_outside_training_range_total", labels) or 0
 
 
 @pytest.fixture
-def count():
-    """A function that counts records of a number, a category and a boolean; it returns the counts.
+def observe():
+    """A function that observes rows, and returns the increase of the counter of each feature.
 
-    Training had numbers from 1 to 3, petrol and diesel, and no true.
+    The features are a number, a category and a boolean. The training data have numbers from 1 to 3,
+    diesel and petrol, and only False.
     """
     names = ("age", "fuel", "repaired")
     histogram = PredictionHistogram("counted_values", "", buckets=BOUNDS, registry=None)
@@ -64,75 +67,83 @@ def count():
         names, {"age": [1, 3]}, {"fuel": ["diesel", "petrol"], "repaired": [False]}, histogram
     )
 
-    def count(*rows):
-        before = [outside(name) for name in names]
+    def observe(*rows):
+        before = [count_outside(name) for name in names]
         metrics.observe(rows, [15.0] * len(rows))
-        return [outside(name) - number for name, number in zip(names, before, strict=True)]
+        return [count_outside(name) - count for name, count in zip(names, before, strict=True)]
 
-    return count
+    return observe
 
 
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
         pytest.param([(2, "petrol", False)], [0, 0, 0], id="inside"),
-        pytest.param([(1, "petrol", False), (3.0, "diesel", False)], [0, 0, 0], id="ends"),
+        pytest.param([(1, "petrol", False), (3.0, "diesel", False)], [0, 0, 0], id="at the bounds"),
         pytest.param([(0.9, "petrol", False)], [1, 0, 0], id="below"),
         pytest.param([(1e308, "petrol", False)], [1, 0, 0], id="above"),
-        pytest.param([(0, "gas", True)], [1, 1, 1], id="each"),
+        pytest.param([(0, "gas", True)], [1, 1, 1], id="all features"),
         pytest.param(
-            [(0, "gas", False), (2, "gas", False), (9, "petrol", True)], [2, 2, 1], id="batch"
+            [(0, "gas", False), (2, "gas", False), (9, "petrol", True)],
+            [2, 2, 1],
+            id="several rows",
         ),
     ],
 )
-def test_values_outside_the_training_range_are_counted_by_feature(count, rows, expected):
-    """Numbers outside the range, and categories and booleans that training did not have."""
-    assert count(*rows) == expected
+def test_values_outside_the_training_range_are_counted_by_feature(observe, rows, expected):
+    """Likewise categories and booleans that the training data lack."""
+    assert observe(*rows) == expected
 
 
-def faults():
-    """Return how many requests were counted under each kind of fault."""
+def count_errors():
+    """Return how many requests were counted under each kind of error."""
     return {
         kind: REGISTRY.get_sample_value("request_faults_total", {"kind": kind})
         for kind in ERROR_KINDS
     }
 
 
-HOUSE = b'{"LSTAT": 1, "CRIM": 1, "ZN": 1, "INDUS": 1, "CHAS": 1, "NOX": 1, "RM": 1, "AGE": 1, '
-REST = b'"DIS": 1, "RAD": 1, "TAX": 1, "PTRATIO": 1, "B": 1'
-FAULTY = {
-    "no JSON": ("/predict", b"{", {"json"}),
-    "no record": ("/predict", b"1", {"type"}),
-    "one feature, none of ours": ("/predict", b'{"POOL": 1}', {"missing", "unknown"}),
-    "text": ("/predict", HOUSE + REST.replace(b"1", b'"1"', 1) + b"}", {"type"}),
-    "out of bounds": ("/predict", HOUSE + REST.replace(b"1", b"-1", 1) + b"}", {"value"}),
-    "neither 0 nor 1": (
+RECORD_START = (
+    b'{"LSTAT": 1, "CRIM": 1, "ZN": 1, "INDUS": 1, "CHAS": 1, "NOX": 1, "RM": 1, "AGE": 1, '
+)
+RECORD_END = b'"DIS": 1, "RAD": 1, "TAX": 1, "PTRATIO": 1, "B": 1'
+REQUESTS = {
+    "invalid JSON": ("/predict", b"{", {"json"}),
+    "number instead of a record": ("/predict", b"1", {"type"}),
+    "only an unknown feature": ("/predict", b'{"POOL": 1}', {"missing", "unknown"}),
+    "string": ("/predict", RECORD_START + RECORD_END.replace(b"1", b'"1"', 1) + b"}", {"type"}),
+    "below minimum": (
         "/predict",
-        HOUSE.replace(b'"CHAS": 1', b'"CHAS": 2') + REST + b"}",
+        RECORD_START + RECORD_END.replace(b"1", b"-1", 1) + b"}",
         {"value"},
     ),
-    "no number": ("/predict", HOUSE + REST.replace(b"1", b"NaN", 1) + b"}", {"value"}),
-    "given twice": ("/predict", HOUSE + b'"RM": 2, ' + REST + b"}", {"repeated"}),
-    "no records": ("/predict_batch", b"[]", {"empty"}),
+    "neither 0 nor 1": (
+        "/predict",
+        RECORD_START.replace(b'"CHAS": 1', b'"CHAS": 2') + RECORD_END + b"}",
+        {"value"},
+    ),
+    "NaN": ("/predict", RECORD_START + RECORD_END.replace(b"1", b"NaN", 1) + b"}", {"value"}),
+    "repeated feature": ("/predict", RECORD_START + b'"RM": 2, ' + RECORD_END + b"}", {"repeated"}),
+    "empty array": ("/predict_batch", b"[]", {"empty"}),
     "too many values": ("/predict", b"," * 200, {"too_many"}),
-    "too many faults": ("/predict_batch", b"[" + b"{}," * 99 + b"{}]", {"too_many"}),
-    "two faults of a kind": ("/predict_batch", b"[1, 2]", {"type"}),
-    "none": ("/predict", HOUSE + REST + b"}", set()),
+    "too many errors": ("/predict_batch", b"[" + b"{}," * 99 + b"{}]", {"too_many"}),
+    "two errors of one kind": ("/predict_batch", b"[1, 2]", {"type"}),
+    "valid record": ("/predict", RECORD_START + RECORD_END + b"}", set()),
 }
 
 
-@pytest.mark.parametrize(("path", "body", "kinds"), FAULTY.values(), ids=FAULTY)
-def test_request_is_counted_once_under_each_kind_of_its_faults(path, body, kinds, client):
-    """Whatever it holds, under no other label."""
-    before = faults()
-    answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == (400 if kinds else 200)
-    assert faults() == {kind: count + (kind in kinds) for kind, count in before.items()}
+@pytest.mark.parametrize(("path", "body", "kinds"), REQUESTS.values(), ids=REQUESTS)
+def test_rejected_request_is_counted_once_under_each_kind_of_error(path, body, kinds, client):
+    """The counters of all other kinds stay the same."""
+    before = count_errors()
+    response = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == (400 if kinds else 200)
+    assert count_errors() == {kind: count + (kind in kinds) for kind, count in before.items()}
 
 
 @pytest.fixture
-def scraped(tmp_path, monkeypatch):
-    """A function that returns the live gauges of a folder of workers' files."""
+def scrape(tmp_path, monkeypatch):
+    """A function that returns the metrics of all workers, from their files in one folder."""
 
     def scrape():
         families = MultiProcessCollector(None, str(tmp_path)).collect()
@@ -153,8 +164,8 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def worker(scraped):
-    """A function that starts a process that counts itself as a worker."""
+def start_worker(scrape):
+    """A function that starts a process which registers as a worker; it returns the process."""
     processes = []
 
     def start():
@@ -171,18 +182,18 @@ def worker(scraped):
         process.communicate()
 
 
-def test_dead_worker_is_counted_out_by_its_successor(worker, scraped):
-    """Of the gauges; what it has counted stays."""
-    first, _ = worker(), worker()
-    assert scraped() == scraped() | {"live_workers": 2, "worker_starts_total": 2}
+def test_new_worker_removes_the_gauges_of_a_dead_worker(start_worker, scrape):
+    """The counters of the dead worker stay."""
+    first, _ = start_worker(), start_worker()
+    assert scrape() == scrape() | {"live_workers": 2, "worker_starts_total": 2}
     first.kill()
     first.wait()
-    worker()
-    assert scraped() == scraped() | {"live_workers": 2, "worker_starts_total": 3}
+    start_worker()
+    assert scrape() == scrape() | {"live_workers": 2, "worker_starts_total": 3}
 
 
-def test_nothing_is_counted_out_without_a_folder(monkeypatch, tmp_path):
-    """As in a test of one's own, which calls the Service's application."""
+def test_worker_without_metrics_folder_removes_no_files(monkeypatch, tmp_path):
+    """A user's test that calls the Service's application may have no such folder."""
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
     monkeypatch.chdir(tmp_path)
     gauge = tmp_path / "gauge_livesum_0.db"

@@ -1,4 +1,4 @@
-"""The prediction log: what it holds, and what it may cost."""
+"""The prediction log: its lines, its files, and what happens if they cannot be written."""
 
 import json
 import subprocess
@@ -14,8 +14,8 @@ from serving.settings import Settings
 from tests.helpers.commands import TUTORIAL_PREDICTION, running_server
 
 
-def logged(folder, *requests, **settings):
-    """Log requests, each its rows and predictions, and let the log close."""
+def log_requests(folder, *requests, **settings):
+    """Log requests, given as their rows and predictions, and close the log."""
     log = PredictionLog(
         Settings(prediction_log=str(folder), **settings), ["a", "b"], worker_index=1
     )
@@ -24,34 +24,34 @@ def logged(folder, *requests, **settings):
     log.writer.close()
 
 
-def lost():
-    """Return how many requests were lost so far."""
+def count_lost():
+    """Return the number of requests that were lost so far."""
     return REGISTRY.get_sample_value("prediction_log_requests_lost_total")
 
 
-def test_pandas_reads_it_in_one_line(tmp_path):
-    """A row for each record, with time, request, model, features and prediction."""
-    logged(tmp_path, ([(1.5, True), (2.0, "x")], [3.25, 4.5]))
+def test_pandas_reads_a_row_for_each_record(tmp_path):
+    """With time, request ID, model tag, features and prediction."""
+    log_requests(tmp_path, ([(1.5, True), (2.0, "x")], [3.25, 4.5]))
     frame = pd.read_json(tmp_path / "predictions-1.jsonl", lines=True)
     assert list(frame) == ["timestamp", "request_id", "model_tag", "a", "b", "prediction"]
     assert frame["timestamp"][0] == pd.Timestamp("2001-09-09T01:46:40Z")
     assert frame.loc[1, "request_id":].tolist() == ["id-1", "house_price:1", 2.0, "x", 4.5]
 
 
-def test_sample_takes_its_share(tmp_path):
-    """Of the requests, at random."""
-    logged(tmp_path, *[([(1, 2)], [3])] * 2000, prediction_log_sample=0.5)
+def test_sample_has_the_configured_share_of_requests(tmp_path):
+    """The choice is random."""
+    log_requests(tmp_path, *[([(1, 2)], [3])] * 2000, prediction_log_sample=0.5)
     lines = (tmp_path / "predictions-1.jsonl").read_text().splitlines()
     assert 800 < len(lines) < 1200
 
 
-@pytest.mark.parametrize("at_once", [1, 7, 500])
-def test_files_stay_in_bounds_and_whole(tmp_path, at_once):
-    """The oldest goes, and none holds half a line."""
+@pytest.mark.parametrize("lines_per_write", [1, 7, 500])
+def test_rotated_files_have_bounded_size_and_whole_lines(tmp_path, lines_per_write):
+    """The oldest file is dropped."""
     file = RotatingFile(tmp_path / "predictions-1.jsonl", 1000)
     lines = [b'{"number": %d}\n' % number for number in range(500)]
-    for start in range(0, 500, at_once):
-        file.write(b"".join(lines[start : start + at_once]))
+    for start in range(0, 500, lines_per_write):
+        file.write(b"".join(lines[start : start + lines_per_write]))
     files = list(tmp_path.iterdir())
     assert len(files) == FILES
     assert sum(path.stat().st_size for path in files) <= FILES * 1000
@@ -62,8 +62,8 @@ def test_files_stay_in_bounds_and_whole(tmp_path, at_once):
     assert numbers == list(range(500 - len(numbers), 500))
 
 
-def test_line_larger_than_a_file_is_written_all_the_same(tmp_path):
-    """By itself."""
+def test_line_larger_than_a_file_is_written_to_its_own_file(tmp_path):
+    """It is not lost, and no other line is."""
     file = RotatingFile(tmp_path / "predictions-1.jsonl", 10)
     file.write(b"1234\n" + b"x" * 20 + b"\n56\n")
     assert file.path.read_bytes() == b"56\n"
@@ -71,16 +71,16 @@ def test_line_larger_than_a_file_is_written_all_the_same(tmp_path):
     assert file.path.with_suffix(".2.jsonl").read_bytes() == b"1234\n"
 
 
-def test_half_line_of_a_killed_process_is_cut_off(tmp_path):
-    """Or else the next one would be spoilt too."""
+def test_partial_line_of_a_killed_process_is_removed(tmp_path):
+    """Otherwise the next line would be appended to it, and be unreadable, too."""
     path = tmp_path / "predictions-1.jsonl"
     path.write_bytes(b'{"number": 1}\n{"num')
     RotatingFile(path, 1000).write(b'{"number": 2}\n')
     assert path.read_bytes() == b'{"number": 1}\n{"number": 2}\n'
 
 
-def test_file_that_was_taken_away_is_begun_anew(tmp_path):
-    """As whoever ships logs does; nothing is lost."""
+def test_removed_file_is_created_again(tmp_path):
+    """A log shipper may move the file away."""
     file = RotatingFile(tmp_path / "predictions-1.jsonl", 1000)
     file.write(b"1\n")
     file.path.unlink()
@@ -90,35 +90,35 @@ def test_file_that_was_taken_away_is_begun_anew(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 64 KiB."""
+    """A file system of 64 KiB."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=True)  # noqa: S607
     yield tmp_path
     subprocess.run(["umount", tmp_path], check=True)  # noqa: S607
 
 
-def test_full_disk_costs_lines_and_nothing_else(small_disk, caplog):
-    """They are counted, it is said once, the file stays readable, and it goes on afterwards."""
-    before = lost()
+def test_full_disk_loses_lines_only(small_disk, caplog):
+    """Lost requests are counted and logged once; with free space the log continues, readable."""
+    before = count_lost()
     (small_disk / "other").write_bytes(b"x" * 60 * 1024)
-    logged(small_disk, *[([(number, number)], [number]) for number in range(500)])
-    assert lost() == before + 500
+    log_requests(small_disk, *[([(number, number)], [number]) for number in range(500)])
+    assert count_lost() == before + 500
     (message,) = [record.getMessage() for record in caplog.records]
     assert "No space left on device" in message
     (small_disk / "other").unlink()
-    logged(small_disk, ([(1, 2)], [3]))
+    log_requests(small_disk, ([(1, 2)], [3]))
     assert len(pd.read_json(small_disk / "predictions-1.jsonl", lines=True)) == 1
 
 
-def test_folder_that_cannot_be_made_costs_lines_only(tmp_path):
-    """As a full disk does."""
+def test_folder_that_cannot_be_created_loses_lines_only(tmp_path):
+    """The lost requests are counted."""
     (tmp_path / "file").touch()
-    before = lost()
-    logged(tmp_path / "file" / "folder", ([(1, 2)], [3]))
-    assert lost() == before + 1
+    before = count_lost()
+    log_requests(tmp_path / "file" / "folder", ([(1, 2)], [3]))
+    assert count_lost() == before + 1
 
 
-def test_service_logs_what_it_answers(model, tmp_path):
-    """Each record of each request, under its ID; and nothing of what it refuses."""
+def test_service_logs_each_predicted_record(model, tmp_path):
+    """With the ID of its request; a rejected request is not logged."""
     folder = tmp_path / "predictions"
     env = {"PREDICTION_LOG": str(folder)}
     with running_server("bentoml", "serve", log=tmp_path / "log", **env) as client:

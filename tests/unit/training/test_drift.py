@@ -1,4 +1,4 @@
-"""The comparison of a prediction log with the training data: real logs of a real model."""
+"""The drift command, on logs that the prediction log wrote for the trained model."""
 
 import time
 
@@ -30,7 +30,7 @@ STABLE = dict.fromkeys((*FEATURES, "prediction"), "stable")
 
 
 def log_predictions(folder, model, tag=None, n_rows=N_ROWS, **shifts):
-    """Log predictions for houses drawn from the training part, features shifted."""
+    """Log predictions for houses that are drawn from the training part; shift some features."""
     X_train = split(parse_csv(PROJECT.data.read_text(), LabelledHouse)).X_train.to_numpy()
     rows = X_train[np.random.default_rng(0).integers(len(X_train), size=n_rows)]
     for name, shift in shifts.items():
@@ -43,29 +43,29 @@ def log_predictions(folder, model, tag=None, n_rows=N_ROWS, **shifts):
     return folder
 
 
-def drift(folder, *options):
-    """Run `python drift.py`, its picture in the folder."""
+def run_drift(folder, *options):
+    """Run `python -m training drift` on the log in a folder; write the picture there."""
     output = ("--output", folder / "drift.png")
     return run("python", "-m", "training", "drift", folder, *output, *options, check=False)
 
 
 def verdicts(done):
-    """Return the verdict on each feature, and on the prediction, from the table."""
+    """Return the verdict on each feature and on the prediction, from the printed table."""
     rows = [line.split(maxsplit=5) for line in done.stdout.splitlines()]
     return {row[0]: row[5] for row in rows if row[0] in STABLE}
 
 
-def assert_fails_in_words(done, *words):
-    """With status 1, one sentence and no table."""
+def check_error(done, *parts):
+    """Check for exit status 1, a message of one line that has these parts, and no table."""
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
-    for word in words:
-        assert word in done.stderr
+    for part in parts:
+        assert part in done.stderr
 
 
-def test_log_like_the_training_is_stable(model, tmp_path):
-    """In each feature and in the prediction; and the picture is a PNG, of more than one colour."""
-    done = drift(log_predictions(tmp_path, model))
+def test_log_like_the_training_data_is_stable(model, tmp_path):
+    """In each feature and in the prediction. The picture is a PNG with more than three colours."""
+    done = run_drift(log_predictions(tmp_path, model))
     assert done.returncode == 0, done.stderr
     assert verdicts(done) == STABLE
     pixels = imread(tmp_path / "drift.png", format="png")
@@ -73,46 +73,46 @@ def test_log_like_the_training_is_stable(model, tmp_path):
     assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 3
 
 
-def test_shifted_feature_is_found_and_no_other(model, tmp_path):
-    """The model makes little of the tax, so that its prediction stays."""
-    done = drift(log_predictions(tmp_path, model, TAX=60))
+def test_only_the_shifted_feature_drifts(model, tmp_path):
+    """TAX matters little to the model, so that the prediction stays stable."""
+    done = run_drift(log_predictions(tmp_path, model, TAX=60))
     assert done.returncode == 3
     assert verdicts(done) == STABLE | {"TAX": "drifted"}
 
 
-def test_prediction_drifts_with_what_matters_to_it(model, tmp_path):
-    """A room more makes most houses dearer."""
-    done = drift(log_predictions(tmp_path, model, RM=1))
+def test_prediction_drifts_with_an_important_feature(model, tmp_path):
+    """One more room raises the predicted price of most houses."""
+    done = run_drift(log_predictions(tmp_path, model, RM=1))
     assert verdicts(done) == STABLE | {"RM": "drifted", "prediction": "drifted"}
 
 
-def test_too_few_rows_are_not_judged(model, tmp_path):
-    """Even if they are far off, and that is no failure."""
-    done = drift(log_predictions(tmp_path, model, n_rows=MIN_ROWS - 1, RM=1))
+def test_too_few_rows_get_no_verdict(model, tmp_path):
+    """Even if RM has shifted. The exit status is 0."""
+    done = run_drift(log_predictions(tmp_path, model, n_rows=MIN_ROWS - 1, RM=1))
     assert done.returncode == 0
     assert f"{MIN_ROWS - 1} rows of {model.tag}" in done.stdout
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["RM", str(MIN_ROWS - 1), "-", "-", "-", "too", "few"] in rows
 
 
-def test_rows_of_other_models_are_left_out(model, tmp_path):
-    """They are counted, and do not move the verdict."""
+def test_rows_of_other_models_are_ignored(model, tmp_path):
+    """The output says how many there are."""
     log_predictions(tmp_path, model, tag="house_price:old", n_rows=200, RM=1)
-    done = drift(log_predictions(tmp_path, model))
+    done = run_drift(log_predictions(tmp_path, model))
     assert done.returncode == 0
     assert "Left out: 200 of house_price:old\n" in done.stdout
 
 
-def test_log_of_other_models_only_is_refused(model, tmp_path):
-    """It says whose it is."""
-    done = drift(log_predictions(tmp_path, model, tag="house_price:old", n_rows=200))
-    assert_fails_in_words(done, str(model.tag), "200 of house_price:old")
+def test_log_without_rows_of_the_newest_model_is_rejected(model, tmp_path):
+    """The message names the models that the log has rows of."""
+    done = run_drift(log_predictions(tmp_path, model, tag="house_price:old", n_rows=200))
+    check_error(done, str(model.tag), "200 of house_price:old")
 
 
-def test_other_data_are_refused(model, tmp_path):
-    """As by the report."""
+def test_data_that_the_model_was_not_trained_on_are_rejected(model, tmp_path):
+    """The report command does the same."""
     (tmp_path / "other.csv").write_text(PROJECT.data.read_text().replace("0.00632", "0.00633"))
-    done = drift(log_predictions(tmp_path, model), "--data", tmp_path / "other.csv")
+    done = run_drift(log_predictions(tmp_path, model), "--data", tmp_path / "other.csv")
     assert done.returncode == 1
     assert done.stderr.startswith("The model was trained on other data")
 
@@ -120,10 +120,10 @@ def test_other_data_are_refused(model, tmp_path):
 @pytest.mark.parametrize(
     "line",
     ['{"model_tag": "hou', "5", "{}", '{"model_tag": "TAG", "RM": 6.5}'],
-    ids=["half", "number", "untagged", "features missing"],
+    ids=["truncated", "number", "no model tag", "missing features"],
 )
-def test_damaged_line_is_named(model, tmp_path, line):
-    """By its file and its number."""
+def test_damaged_line_is_reported(model, tmp_path, line):
+    """With its file and its line number."""
     log_predictions(tmp_path, model)
     path = tmp_path / "predictions-1.jsonl"
     first, rest = path.read_text().split("\n", 1)
@@ -132,40 +132,40 @@ def test_damaged_line_is_named(model, tmp_path, line):
         read_log(tmp_path, str(model.tag), list(STABLE))
 
 
-def test_text_for_a_number_is_refused(model, tmp_path):
-    """In a line that is otherwise as it should be."""
+def test_text_in_place_of_a_number_is_rejected(model, tmp_path):
+    """The rest of its line is valid."""
     path = log_predictions(tmp_path, model) / "predictions-1.jsonl"
     path.write_text(path.read_text().replace('"CHAS":0.0', '"CHAS":"no"', 1))
-    assert_fails_in_words(drift(tmp_path), "no numbers", "'no'")
+    check_error(run_drift(tmp_path), "no numbers", "'no'")
 
 
-def test_line_that_is_being_written_is_left_out(model, tmp_path):
-    """The service may be writing it."""
+def test_incomplete_last_line_is_ignored(model, tmp_path):
+    """The service may still be writing it."""
     path = log_predictions(tmp_path, model) / "predictions-1.jsonl"
     path.write_bytes(path.read_bytes()[:-9])
-    assert f"{N_ROWS - 1} rows" in drift(tmp_path).stdout
+    assert f"{N_ROWS - 1} rows" in run_drift(tmp_path).stdout
 
 
-def test_missing_log_is_said(model, tmp_path):
-    """Be it the folder or what is in it."""
-    assert_fails_in_words(drift(tmp_path), str(tmp_path), "predictions-*.jsonl")
-    assert_fails_in_words(drift(tmp_path / "nowhere"), "nowhere")
+def test_missing_log_is_reported(model, tmp_path):
+    """Whether the folder is empty or missing."""
+    check_error(run_drift(tmp_path), str(tmp_path), "predictions-*.jsonl")
+    check_error(run_drift(tmp_path / "nowhere"), "nowhere")
 
 
-def test_missing_model_is_said(model, tmp_path):
-    """With what to do."""
-    assert_fails_in_words(drift(tmp_path, "--name", "nowhere"), "run `make train`")
+def test_missing_model_is_reported(model, tmp_path):
+    """The message says how to train one."""
+    check_error(run_drift(tmp_path, "--name", "nowhere"), "run `make train`")
 
 
-def test_stability_index_is_that_of_its_definition():
-    """On shares that give 0.1 * ln(3/2) - 0.1 * ln(7/8) by hand, but for the half rows."""
+def test_stability_index_follows_its_definition():
+    """0.1 * ln(3/2) - 0.1 * ln(7/8), except for the half row that is added to each bin."""
     training = pd.Series(["a", "b"]).repeat([20_000, 80_000])
     log = pd.Series(["a", "b"]).repeat([30_000, 70_000])
     assert stability_index(training, log) == pytest.approx(0.05390, abs=1e-4)
 
 
-def test_stability_index_is_finite_when_bins_are_empty():
-    """And large, be the values numbers, flags or categories that training never saw."""
+def test_stability_index_is_finite_if_bins_are_empty():
+    """It is large for numbers, flags and categories that the training data lack."""
     n_rows = 10 * BINS
     numbers = pd.Series(np.arange(n_rows, dtype=float))
     flags = pd.Series(np.zeros(n_rows))
@@ -176,15 +176,15 @@ def test_stability_index_is_finite_when_bins_are_empty():
 
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["lowest", "highest"])
-def test_stability_index_tells_the_one_common_value_from_others(sign):
-    """Whether it is the lowest or the highest, and fills all deciles."""
+def test_stability_index_detects_fewer_rows_with_the_common_value(sign):
+    """One value, the lowest or the highest, fills all deciles of the training data."""
     training = sign * pd.Series([0.0] * 950 + list(range(1, 51)))
     log = sign * pd.Series([0.0] * 500 + list(range(1, 51)) * 10)
     assert stability_index(training, log) > 1
 
 
-def test_categories_booleans_and_gaps_are_compared_too():
-    """Without the Kolmogorov-Smirnov test, and missing values do not count as rows."""
+def test_categories_booleans_and_missing_values_are_compared():
+    """Without a Kolmogorov-Smirnov test; missing values do not count as rows."""
     generator = np.random.default_rng(0)
     training = pd.DataFrame(
         {
@@ -203,8 +203,8 @@ def test_categories_booleans_and_gaps_are_compared_too():
     assert len(draw(training, log, table["verdict"]).axes) >= 3
 
 
-def test_p_allows_for_the_number_of_tests():
-    """It is that of one test times the number of tests, and at most 1."""
+def test_p_value_has_bonferroni_correction():
+    """The p of one test is multiplied by the number of tests; the result is at most 1."""
     generator = np.random.default_rng(0)
     one = pd.DataFrame({"a": generator.normal(size=N_ROWS)})
     other = one + 0.1

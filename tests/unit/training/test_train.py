@@ -1,4 +1,4 @@
-"""Training: the data before it, the model after it, and how good the model has to be."""
+"""Training: validation of the data, properties of the fitted model, and its minimum quality."""
 
 import csv
 import hashlib
@@ -18,26 +18,26 @@ from training.errors import InvalidDataError
 from training.store import QUANTILES, cumulative_distribution
 
 
-def load(text):
-    """Return the rows of a CSV text."""
+def parse(text):
+    """Return the rows of a CSV text as a DataFrame."""
     return parse_csv(text, LabelledHouse)
 
 
 @pytest.fixture(scope="module")
 def data():
-    """The training data, split."""
-    return split(load(PROJECT.data.read_text()))
+    """The data of this bundle, split into a training part and a test part."""
+    return split(parse(PROJECT.data.read_text()))
 
 
 @pytest.fixture(scope="module")
-def fitted(data):
-    """A regressor fitted on it."""
+def estimator(data):
+    """The estimator of train.py, fitted on the training part."""
     return fit(data.X_train, data.y_train)
 
 
 @pytest.fixture
-def rewritten(tmp_path):
-    """A function that writes the CSV with its rows changed by another, and returns the path."""
+def rewrite(tmp_path):
+    """A function that applies a change to the rows of the CSV file, and returns the new path."""
 
     def rewrite(change):
         with PROJECT.data.open(newline="") as file:
@@ -50,8 +50,8 @@ def rewritten(tmp_path):
     return rewrite
 
 
-def cell(line, column, value):
-    """Return a change of one cell, by the number of its line in the file."""
+def set_cell(line, column, value):
+    """Return a change that sets one cell; the header is line 1."""
 
     def change(rows):
         rows[line - 1][rows[0].index(column)] = value
@@ -60,14 +60,20 @@ def cell(line, column, value):
     return change
 
 
-BAD_DATA = {
-    "text": (cell(8, "RM", "six"), r'line 8: RM should be a valid number, .* got "six"'),
-    "too large": (
-        cell(2, "LSTAT", "101"),
+INVALID_DATA = {
+    "string": (set_cell(8, "RM", "six"), r'line 8: RM should be a valid number, .* got "six"'),
+    "above maximum": (
+        set_cell(2, "LSTAT", "101"),
         r'line 2: LSTAT .* less than or equal to 100, got "101"',
     ),
-    "empty target": (cell(507, "MEDV", ""), r'line 507: MEDV should be a valid number, .* got ""'),
-    "not a number": (cell(3, "CRIM", "nan"), r'line 3: CRIM should be a finite number, got "nan"'),
+    "empty target": (
+        set_cell(507, "MEDV", ""),
+        r'line 507: MEDV should be a valid number, .* got ""',
+    ),
+    "NaN": (
+        set_cell(3, "CRIM", "nan"),
+        r'line 3: CRIM should be a finite number, got "nan"',
+    ),
     "short row": (lambda rows: [*rows, ["1"]], r'line 508: ZN should be .*, got ""'),
     "long row": (
         lambda rows: [*rows, [*rows[1], "1"]],
@@ -80,28 +86,30 @@ BAD_DATA = {
 }
 
 
-@pytest.mark.parametrize(("change", "message"), BAD_DATA.values(), ids=BAD_DATA)
-def test_bad_data_is_named(rewritten, change, message):
-    """By its line, its column, its value and what is allowed."""
+@pytest.mark.parametrize(("change", "message"), INVALID_DATA.values(), ids=INVALID_DATA)
+def test_invalid_data_are_reported(rewrite, change, message):
+    """The message has the line and, for a cell, its column, the rule and the value."""
     with pytest.raises(InvalidDataError, match=message):
-        load(rewritten(change).read_text())
+        parse(rewrite(change).read_text())
 
 
-def test_every_bad_row_is_named_at_once(rewritten):
-    """So that one run is enough to mend the file."""
+def test_all_invalid_rows_are_reported_at_once(rewrite):
+    """One run is enough to correct the file."""
     with pytest.raises(InvalidDataError, match=r"line 4: RM .*\nline 9: NOX "):
-        load(rewritten(lambda rows: cell(9, "NOX", "-1")(cell(4, "RM", "")(rows))).read_text())
+        parse(
+            rewrite(lambda rows: set_cell(9, "NOX", "-1")(set_cell(4, "RM", "")(rows))).read_text()
+        )
 
 
-def test_columns_may_come_in_any_order(rewritten):
-    """They are told apart by their names."""
-    frame = load(rewritten(lambda rows: [row[::-1] for row in rows]).read_text())
-    assert frame.equals(load(PROJECT.data.read_text()))
+def test_columns_may_have_any_order(rewrite):
+    """The header identifies them."""
+    frame = parse(rewrite(lambda rows: [row[::-1] for row in rows]).read_text())
+    assert frame.equals(parse(PROJECT.data.read_text()))
 
 
-def test_nothing_is_saved_of_bad_data(model, rewritten):
-    """The command fails in words, and the model store stays as it was."""
-    path = rewritten(cell(8, "RM", "six"))
+def test_training_on_invalid_data_saves_no_model(model, rewrite):
+    """The command fails with a message, and the model store stays unchanged."""
+    path = rewrite(set_cell(8, "RM", "six"))
     before = [stored.tag for stored in bentoml.models.list()]
     failed = run("python", "train.py", "--data", path, check=False)
     assert failed.returncode == 1
@@ -109,79 +117,79 @@ def test_nothing_is_saved_of_bad_data(model, rewritten):
     assert [stored.tag for stored in bentoml.models.list()] == before
 
 
-def test_bytes_that_are_no_text_fail_in_words(tmp_path):
-    """As whatever else comes under the name of a CSV file."""
+def test_binary_file_is_reported_without_traceback(tmp_path):
+    """The bytes are not valid UTF-8."""
     (tmp_path / "data.csv").write_bytes(b"\xff\xfe")
     failed = run("python", "train.py", "--data", tmp_path / "data.csv", check=False)
     assert failed.returncode == 1
     assert "Traceback" not in failed.stderr
 
 
-def test_byte_order_mark_is_no_column(tmp_path, model):
-    """Spreadsheets write one."""
+def test_byte_order_mark_is_not_part_of_the_first_column(tmp_path, model):
+    """Spreadsheet programs write one."""
     (tmp_path / "data.csv").write_bytes(b"\xef\xbb\xbf" + PROJECT.data.read_bytes())
     run("python", "train.py", "--data", tmp_path / "data.csv", "--name", "marked")
     assert bentoml.models.get("marked").info.metadata["feature_names"] == list(FEATURES)
 
 
-def test_training_only_if_there_is_no_model(model):
-    """What `make serve` asks for."""
+def test_if_missing_skips_training_if_there_is_a_model(model):
+    """`make serve` passes this option."""
     before = len(bentoml.models.list())
     run("python", "train.py", "--if-missing")
     assert len(bentoml.models.list()) == before
 
 
-def test_missing_file_fails_in_words(tmp_path):
-    """It needs no traceback to say that there is no such file."""
+def test_missing_file_is_reported_without_traceback(tmp_path):
+    """The message of the operating system is enough."""
     failed = run("python", "train.py", "--data", tmp_path / "none.csv", check=False)
     assert failed.returncode == 1
     assert "No such file" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 
-def test_no_row_is_in_both_parts(data):
-    """Nothing leaks from the test part into the training part, and nothing is lost."""
+def test_training_part_and_test_part_are_disjoint(data):
+    """Together they have all 506 rows."""
     train, test = ({tuple(row) for row in X.to_numpy()} for X in (data.X_train, data.X_test))
     assert not train & test
     assert (len(train), len(test)) == (455, 51)
 
 
-def test_the_tutorials_answer_comes_out(fitted):
-    """Its record gives its prediction."""
-    assert fitted.predict([list(EXAMPLE.values())])[0] == TUTORIAL_PREDICTION
+def test_fitted_model_gives_the_tutorial_prediction(estimator):
+    """For the tutorial's record, within 1e-9."""
+    assert estimator.predict([list(EXAMPLE.values())])[0] == TUTORIAL_PREDICTION
 
 
-def test_training_twice_gives_the_same_model(data, fitted):
-    """Bit for bit, on every row there is."""
-    again = fit(data.X_train, data.y_train)
+def test_fitting_twice_gives_the_same_predictions(data, estimator):
+    """Bit for bit, for all rows of the data."""
+    refitted = fit(data.X_train, data.y_train)
     for X in (data.X_train.to_numpy(), data.X_test.to_numpy()):
-        assert np.array_equal(again.predict(X), fitted.predict(X))
+        assert np.array_equal(refitted.predict(X), estimator.predict(X))
 
 
-def test_model_beats_the_mean_by_far(data, fitted):
-    """Its error on the test part is at most half of what the training mean gets.
+def test_rmse_is_less_than_half_that_of_the_baseline(data, estimator):
+    """The baseline always predicts the mean of the training part.
 
-    Measured: 2.57 against 7.56, a third.
+    Measured: 2.57 against 7.56 thousand dollars, a third.
     """
-    dummy = DummyRegressor().fit(data.X_train, data.y_train)
-    error, error_of_dummy = (
+    baseline = DummyRegressor().fit(data.X_train, data.y_train)
+    rmse, baseline_rmse = (
         root_mean_squared_error(data.y_test, model.predict(data.X_test.to_numpy()))
-        for model in (fitted, dummy)
+        for model in (estimator, baseline)
     )
-    assert error < error_of_dummy / 2
+    assert rmse < baseline_rmse / 2
 
 
-def test_more_rooms_do_not_make_the_example_cheaper(fitted):
-    """From 4 to 8 rooms, no step of 0.1 takes 800 dollars off the price.
+def test_more_rooms_do_not_lower_the_price(estimator):
+    """From 4 to 8 rooms, no step of 0.1 lowers the prediction for the example by 800 dollars.
 
     Measured: the largest step down is 542 dollars.
     """
     houses = [list((EXAMPLE | {"RM": 4 + step / 10}).values()) for step in range(41)]
-    assert np.diff(fitted.predict(houses)).min() > -0.8
+    assert np.diff(estimator.predict(houses)).min() > -0.8
 
 
-def test_model_store_tells_all_of_the_training(model):
-    """Its metadata hold what the service needs, and what one wants to know a year later."""
+def test_model_metadata_describe_the_training(model):
+    """The service needs some of these values; the others document the training."""
     metadata = model.info.metadata
     assert metadata["feature_names"] == list(FEATURES)
     assert metadata["training_range"]["CHAS"] == [0, 1]
@@ -197,32 +205,32 @@ def test_model_store_tells_all_of_the_training(model):
     assert model.info.labels == {"task": "regression", "framework": "scikit-learn"}
 
 
-def test_distribution_is_that_of_the_predictions(data, fitted):
-    """The bounds are their quantiles, but for rounding."""
-    y_pred = fitted.predict(data.X_train.to_numpy())
-    found = cumulative_distribution(y_pred)
-    assert list(found) == pytest.approx(np.quantile(y_pred, QUANTILES), rel=1e-3)
-    assert list(found.values()) == pytest.approx(QUANTILES, abs=0.01)
+def test_distribution_is_that_of_the_predictions(data, estimator):
+    """The bounds are quantiles of the predictions, rounded to four digits."""
+    y_pred = estimator.predict(data.X_train.to_numpy())
+    distribution = cumulative_distribution(y_pred)
+    assert list(distribution) == pytest.approx(np.quantile(y_pred, QUANTILES), rel=1e-3)
+    assert list(distribution.values()) == pytest.approx(QUANTILES, abs=0.01)
 
 
 @pytest.mark.parametrize(
     ("y_pred", "expected"), [([7] * 9, {7: 1}), ([1] * 60 + [2] * 40, {1: 0.6, 1.4: 0.6, 2: 1})]
 )
 def test_distribution_of_few_values_has_few_bounds(y_pred, expected):
-    """Each once."""
+    """Quantiles that are equal give one bound."""
     assert cumulative_distribution(np.array(y_pred)) == expected
 
 
-def test_bentoml_loads_the_model_too(model):
-    """In a notebook, say; as what was saved."""
+def test_bentoml_sklearn_loads_the_model(model):
+    """This is the way to load it in a notebook."""
     assert (
         bentoml.sklearn.load_model(model).predict([list(EXAMPLE.values())])[0]
         == TUTORIAL_PREDICTION
     )
 
 
-def test_training_prints_its_figures(training):
-    """The two errors of the tutorial come first, beside those of the dummy."""
+def test_training_prints_the_metrics(training):
+    """The tutorial's two metrics come first; the second column is the baseline."""
     lines = [line.split() for line in training.stdout.splitlines()]
     assert lines[0] == ["model", "always", "the", "mean"]
     assert [line[0] for line in lines[1:3]] == ["train_mse", "test_mse"]
@@ -231,6 +239,6 @@ def test_training_prints_its_figures(training):
     assert scores | {"cv_rmse", "cv_rmse_std"} <= {line[0] for line in lines}
 
 
-def test_progress_is_shown_by_tree(training):
-    """The bar ends at the number of trees, which is to say that none was left out."""
+def test_progress_bar_ends_at_the_number_of_trees(training):
+    """The callback of the bar does not stop the fit early."""
     assert "500/500" in training.stderr
