@@ -1,1 +1,1 @@
-"""Tests of the image and what is around it."""
+"""Tests of the image, and of the files in deploy/."""

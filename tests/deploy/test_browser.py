@@ -1,4 +1,4 @@
-"""Swagger UI, API keys and CORS in Chromium, as its user meets them."""
+"""Swagger UI, API keys and CORS in Chromium."""
 
 import json
 import os
@@ -18,15 +18,15 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from house import EXAMPLE
 from tests.conftest import STORE
-from tests.docs.test_clients import block, here
+from tests.docs.test_clients import code_block, use_server
 from tests.helpers.commands import TUTORIAL_RESPONSE, running_server
 
 KEY = "key-of-the-browser-tests"
 FLAGS = [
     "headless",
-    "no-sandbox",  # in which root cannot run it
+    "no-sandbox",  # Chromium needs it to run as root
     "disable-gpu",
-    "disable-dev-shm-usage",  # which is small in a container
+    "disable-dev-shm-usage",  # /dev/shm is small in a container
     "disable-quic",
     "disable-background-networking",
     "disable-component-update",
@@ -38,7 +38,7 @@ FLAGS = [
 
 @pytest.fixture
 def browser(tmp_path):
-    """Chromium with an empty profile: CI has it, elsewhere the tests are skipped without."""
+    """Chromium with an empty profile; outside CI, skip the test if it is not installed."""
     paths = [shutil.which(name) for name in ("chromium", "chromedriver")]
     if not all(paths) and "CI" not in os.environ:
         pytest.skip("Chromium or its driver is not installed")
@@ -55,7 +55,7 @@ def browser(tmp_path):
 
 @contextmanager
 def blank_page(folder):
-    """Serve an empty page; yield its origin."""
+    """Serve an empty page from a folder; yield its origin."""
     (folder / "index.html").touch()
     handler = partial(SimpleHTTPRequestHandler, directory=folder)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -66,16 +66,16 @@ def blank_page(folder):
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory):
-    """The origin of somebody's web page."""
+    """The origin of a web page on another server."""
     with blank_page(tmp_path_factory.mktemp("page")) as origin:
         yield origin
 
 
 @pytest.fixture(scope="module")
-def guarded(model, origin, tmp_path_factory):
-    """A client of `bentoml serve` with an API key, which that page may call."""
-    home = tmp_path_factory.mktemp("guarded")
-    # When a server starts, BentoML empties the folder of its home's metrics, which `live` fills.
+def protected(model, origin, tmp_path_factory):
+    """A client of a service that requires an API key and allows that origin (CORS_ORIGINS)."""
+    home = tmp_path_factory.mktemp("protected")
+    # It shares the models with `live`, but no other state.
     (home / "models").symlink_to(Path(STORE, "models"))
     env = {"BENTOML_HOME": str(home), "API_KEYS": KEY, "CORS_ORIGINS": origin}
     with running_server("bentoml", "serve", log=home / "log", **env) as client:
@@ -88,45 +88,46 @@ def click(browser, selector, within=None):
     WebDriverWait(browser, 30).until(element_to_be_clickable(target)).click()
 
 
-def execute(browser, api):
-    """Open an API in Swagger UI, try it out as it is, and return what is shown as the answer."""
+def execute_example(browser, api):
+    """Execute the example of an API in Swagger UI; return the text of the response."""
     operation = f"#operations-Prediction-{api}"
     if not browser.find_elements(By.CSS_SELECTOR, f"{operation} .execute"):
         click(browser, ".opblock-summary-control", operation)
         click(browser, ".try-out__btn", operation)
     click(browser, ".execute", operation)
-    shown = (By.CSS_SELECTOR, f"{operation} .live-responses-table .response")
-    return WebDriverWait(browser, 30).until(lambda browser: browser.find_element(*shown).text)
+    response = (By.CSS_SELECTOR, f"{operation} .live-responses-table .response")
+    return WebDriverWait(browser, 30).until(lambda browser: browser.find_element(*response).text)
 
 
-def requests(browser):
-    """Return the URL and the headers of each request that a page made."""
+def network_requests(browser):
+    """Return the URL and headers of each request over the network that the page has sent."""
     events = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
-    made = [event["params"]["request"] for event in events if is_request(event)]
-    return [(request["url"], request["headers"]) for request in made]
+    requests = [event["params"]["request"] for event in events if is_network_request(event)]
+    return [(request["url"], request["headers"]) for request in requests]
 
 
-def is_request(event):
-    """Tell whether an event is a request over the network."""
+def is_network_request(event):
+    """Tell whether an event is a request over the network, not of a data URL."""
     if event["method"] != "Network.requestWillBeSent":
         return False
     return event["params"]["request"]["url"].startswith(("http", "ws"))
 
 
 @pytest.mark.parametrize(
-    ("api", "answer"),
+    ("api", "prediction"),
     [("predict", '"prediction": 12.2734'), ("predict_batch", '"predictions": [\n    12.2734')],
+    ids=["predict", "predict_batch"],
 )
-def test_example_predicts_at_once(browser, live, api, answer):
-    """Open, "Try it out", "Execute": the tutorial's answer, and no word to anybody else."""
+def test_swagger_ui_predicts_the_example(browser, live, api, prediction):
+    """The example needs no edit, and the page sends no request to another server."""
     url = f"{live.base_url}/"
     browser.get(url)
-    shown = execute(browser, api)
-    assert answer in shown
-    assert "x-model-tag: house_price:" in shown
+    response = execute_example(browser, api)
+    assert prediction in response
+    assert "x-model-tag: house_price:" in response
     assert browser.title == "house_price"
     assert not browser.find_elements(By.CSS_SELECTOR, ".authorize")
-    assert {made.removeprefix(url) for made, _ in requests(browser)} == {
+    assert {requested.removeprefix(url) for requested, _ in network_requests(browser)} == {
         "",
         "static_content/swagger-ui.css",
         "static_content/swagger-ui-bundle.js",
@@ -134,33 +135,33 @@ def test_example_predicts_at_once(browser, live, api, answer):
         "docs.json",
         api,
     }
-    # Chromium notes here what the page's policy has forbidden, and what has failed.
+    # Chromium logs violations of the Content-Security-Policy and failed requests here.
     assert browser.get_log("browser") == []
 
 
-def test_browser_asks_for_the_key(browser, guarded):
-    """Here a URL answers for its user; with the key all of the page loads, and works."""
-    address = f"{guarded.base_url.host}:{guarded.base_url.port}/"
+def test_swagger_ui_accepts_the_key_as_basic_password(browser, protected):
+    """The URL contains the password, because the test cannot fill in Chromium's dialog."""
+    address = f"{protected.base_url.host}:{protected.base_url.port}/"
     browser.get(f"http://{address}")
     assert "swagger" not in browser.page_source
     browser.get(f"http://me:{KEY}@{address}")
-    assert '"prediction": 12.2734' in execute(browser, "predict")
+    assert '"prediction": 12.2734' in execute_example(browser, "predict")
 
 
 @pytest.mark.parametrize(
-    ("key", "answer"),
+    ("key", "expected"),
     [(KEY, '"prediction": 12.2734'), ("wrong", "Send the header Authorization: Bearer KEY")],
     ids=["valid", "wrong"],
 )
-def test_authorize_sends_the_key(browser, guarded, key, answer):
-    """As Bearer; if it is wrong, the page says so, and the browser does not ask for another."""
-    browser.get(f"http://me:{KEY}@{guarded.base_url.host}:{guarded.base_url.port}/")
+def test_authorize_button_sets_the_bearer_key(browser, protected, key, expected):
+    """Swagger UI shows the error for a wrong key; Chromium opens no password dialog."""
+    browser.get(f"http://me:{KEY}@{protected.base_url.host}:{protected.base_url.port}/")
     click(browser, ".authorize")
     browser.find_element(By.CSS_SELECTOR, ".auth-container input").send_keys(key)
     click(browser, ".auth-btn-wrapper .authorize")
     click(browser, ".auth-btn-wrapper .btn-done")
-    assert answer in execute(browser, "predict")
-    (headers,) = [headers for url, headers in requests(browser) if url.endswith("/predict")]
+    assert expected in execute_example(browser, "predict")
+    (headers,) = [headers for url, headers in network_requests(browser) if url.endswith("/predict")]
     assert headers["Authorization"] == f"Bearer {key}"
 
 
@@ -168,30 +169,30 @@ FETCH = """
 const [url, key, record, done] = arguments;
 const headers = {"Content-Type": "application/json", "Authorization": "Bearer " + key};
 fetch(url, {method: "POST", headers, body: JSON.stringify(record)}).then(
-  async answer => done([answer.status, await answer.json(), [...answer.headers.keys()]]),
+  async response => done([response.status, await response.json(), [...response.headers.keys()]]),
   error => done(String(error)));
 """
 
 
-def fetch(browser, client, key=KEY):
-    """Ask for the example's prediction on the page that the browser shows."""
+def fetch_prediction(browser, client, key=KEY):
+    """Request the example's prediction from a script of the page that the browser shows."""
     return browser.execute_async_script(FETCH, f"{client.base_url}/predict", key, EXAMPLE)
 
 
-def test_page_of_a_chosen_origin_can_call(browser, guarded, origin):
-    """And reads the answer with its headers, be it an error."""
+def test_page_of_allowed_origin_can_call(browser, protected, origin):
+    """Its script can read the response and its headers, also those of an error."""
     browser.get(origin)
-    status, answer, headers = fetch(browser, guarded)
-    assert (status, answer) == (200, TUTORIAL_RESPONSE)
+    status, body, headers = fetch_prediction(browser, protected)
+    assert (status, body) == (200, TUTORIAL_RESPONSE)
     assert {"x-model-tag", "x-request-id"} <= set(headers)
-    status, answer, headers = fetch(browser, guarded, key="wrong")
-    assert (status, answer.keys()) == (401, {"message"})
+    status, body, headers = fetch_prediction(browser, protected, key="wrong")
+    assert (status, body.keys()) == (401, {"message"})
     assert "x-request-id" in headers
 
 
-def test_javascript_of_the_page_about_clients(browser, guarded, origin):
-    """On a web page, with the key that this service wants."""
-    script = here(block("js"), guarded)
+def test_javascript_example_works_in_a_page(browser, protected, origin):
+    """The example of docs/clients.md runs with the API key of this service added."""
+    script = use_server(code_block("js"), protected)
     script = script.replace("headers: {", f'headers: {{"Authorization": "Bearer {KEY}", ')
     browser.get(origin)
     wrapped = f"(async console => {{{script}}})({{log: arguments[0]}}).catch(arguments[0])"
@@ -199,10 +200,10 @@ def test_javascript_of_the_page_about_clients(browser, guarded, origin):
     assert json.loads(re.search("// (.*)", script)[1]) == TUTORIAL_RESPONSE
 
 
-def test_page_of_another_origin_cannot(browser, live, guarded, origin, tmp_path):
-    """Neither one that was not chosen, nor any if none was."""
+def test_page_of_other_origin_cannot_call(browser, live, protected, origin, tmp_path):
+    """The browser blocks an origin that CORS_ORIGINS does not name, and all if it is empty."""
     browser.get(origin)
-    assert fetch(browser, live) == "TypeError: Failed to fetch"
+    assert fetch_prediction(browser, live) == "TypeError: Failed to fetch"
     with blank_page(tmp_path) as other:
         browser.get(other)
-        assert fetch(browser, guarded) == "TypeError: Failed to fetch"
+        assert fetch_prediction(browser, protected) == "TypeError: Failed to fetch"

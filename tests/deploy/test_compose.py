@@ -1,4 +1,4 @@
-"""Replicas behind the proxy, for real: deploy/compose.yaml and deploy/rollout.sh."""
+"""Replicas behind HAProxy in Docker: deploy/compose.yaml and deploy/rollout.sh."""
 
 import json
 import ssl
@@ -13,91 +13,106 @@ from tests.helpers.load import Load, kill_worker
 
 pytestmark = pytest.mark.docker
 
-HTTP, HTTPS, PROMETHEUS = free_port(), free_port(), free_port()
+HTTP_PORT, HTTPS_PORT, PROMETHEUS_PORT = free_port(), free_port(), free_port()
 SETTINGS = {
     "COMPOSE_PROJECT_NAME": "house-price-tests",
     "IMAGE": "house_price:test",
-    "PUBLISH": f"127.0.0.1:{HTTP}",
-    "PUBLISH_TLS": f"127.0.0.1:{HTTPS}",
-    "PUBLISH_PROMETHEUS": f"127.0.0.1:{PROMETHEUS}",
+    "PUBLISH": f"127.0.0.1:{HTTP_PORT}",
+    "PUBLISH_TLS": f"127.0.0.1:{HTTPS_PORT}",
+    "PUBLISH_PROMETHEUS": f"127.0.0.1:{PROMETHEUS_PORT}",
 }
-MONITORED = ["--file", "compose.yaml", "--file", "compose.prometheus.yaml"]
-V2 = run("docker", "compose", "version", check=False).returncode == 0
+MONITORING_FILES = ["--file", "compose.yaml", "--file", "compose.prometheus.yaml"]
+HAS_COMPOSE_V2 = run("docker", "compose", "version", check=False).returncode == 0
 
 
 def compose(*arguments, **env):
-    """Run Docker Compose, whichever there is, in deploy/; return its output."""
-    command = ["docker", "compose"] if V2 else ["docker-compose"]
+    """Run Docker Compose, version 2 or 1, in deploy/; return its output."""
+    command = ["docker", "compose"] if HAS_COMPOSE_V2 else ["docker-compose"]
     done = run(*command, *arguments, cwd=ROOT / "deploy", timeout=600, **SETTINGS | env)
     return done.stdout
 
 
 class Logs:
-    """What all containers have logged."""
+    """The logs of all containers, with the interface of a file."""
 
     @staticmethod
     def read_text():
-        """Return it, as a file's."""
+        """Return the last 50 lines of each container."""
         return compose("logs", "--no-color", "--tail", "50")
 
 
 def replicas():
-    """Return the state of each replica."""
+    """Return the `docker inspect` document of each replica."""
     names = compose("ps", "--quiet", "service").split()
     return json.loads(run("docker", "inspect", *names).stdout)
 
 
 def all_healthy():
-    """Tell whether Docker finds every replica healthy."""
+    """Tell whether the health check of every replica succeeds."""
     return all(replica["State"]["Health"]["Status"] == "healthy" for replica in replicas())
 
 
 @pytest.fixture(scope="module")
 def proxy(image):
-    """A client of the proxy, once all replicas are ready; without a limit of the rate."""
+    """A client of the proxy, with all replicas healthy and a rate limit that no test reaches."""
     try:
         compose("up", "--detach", "--build", RATE_LIMIT="1000000")
-        with httpx2.Client(base_url=f"http://127.0.0.1:{HTTP}", timeout=30) as client:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{HTTP_PORT}", timeout=30) as client:
             wait_until(lambda: is_ready(client) and all_healthy(), Logs)
             yield client
     finally:
-        compose(*MONITORED, "down", "--volumes")
+        compose(*MONITORING_FILES, "down", "--volumes")
 
 
-def test_proxy_gives_the_tutorials_answer(proxy):
-    """And the model's tag."""
-    answer = proxy.post("/predict", json=EXAMPLE)
-    assert answer.json() == TUTORIAL_RESPONSE
-    assert answer.headers["x-model-tag"].startswith("house_price:")
+def test_proxy_forwards_predictions(proxy):
+    """The response has the tutorial's prediction, and the model tag in a header."""
+    response = proxy.post("/predict", json=EXAMPLE)
+    assert response.json() == TUTORIAL_RESPONSE
+    assert response.headers["x-model-tag"].startswith("house_price:")
 
 
-KNOWN = ["/", "/static_content/swagger-ui.css", "/docs.json", "/schema.json", "/model", "/readyz"]
-UNKNOWN = ["/nowhere", "/metrics", "/metrics/", "//metrics", "/%6detrics", "/predict/../metrics"]
+EXPOSED_PATHS = [
+    "/",
+    "/static_content/swagger-ui.css",
+    "/docs.json",
+    "/schema.json",
+    "/model",
+    "/readyz",
+]
+BLOCKED_PATHS = [
+    "/nowhere",
+    "/metrics",
+    "/metrics/",
+    "//metrics",
+    "/%6detrics",
+    "/predict/../metrics",
+]
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [(path, 200) for path in KNOWN] + [(path, 404) for path in UNKNOWN]
+    ("path", "status"),
+    [(path, 200) for path in EXPOSED_PATHS] + [(path, 404) for path in BLOCKED_PATHS],
 )
-def test_only_known_paths_pass(path, status, proxy):
-    """The metrics are not for everybody, however the path is written."""
-    answer = proxy.send(
+def test_proxy_forwards_only_exposed_paths(path, status, proxy):
+    """Metrics are not public, whatever the spelling of the path."""
+    response = proxy.send(
         proxy.build_request("GET", httpx2.URL(proxy.base_url, raw_path=path.encode()))
     )
-    assert answer.status_code == status
-    assert "bentoml_service_request" not in answer.text
+    assert response.status_code == status
+    assert "bentoml_service_request" not in response.text
     if status == 404:
-        assert answer.json() == {"message": "Nothing is here; GET / describes the API"}
+        assert response.json() == {"message": "Nothing is here; GET / describes the API"}
 
 
-def test_proxy_refuses_what_is_too_large(proxy):
-    """Without reading it."""
-    answer = proxy.post("/predict", content=b" " * (2**20 + 1))
-    assert answer.status_code == 413
-    assert "over 1048576 bytes" in answer.json()["message"]
+def test_proxy_rejects_oversized_body_with_413(proxy):
+    """The proxy checks Content-Length, and sends the same message as the service."""
+    response = proxy.post("/predict", content=b" " * (2**20 + 1))
+    assert response.status_code == 413
+    assert "over 1048576 bytes" in response.json()["message"]
 
 
-def test_replicas_are_confined(proxy):
-    """Each with a read-only root, no capability, no way out and no published port."""
+def test_replicas_run_without_privileges(proxy):
+    """Each has a read-only root, no capability, only an internal network and no public port."""
     for replica in replicas():
         host = replica["HostConfig"]
         assert host["ReadonlyRootfs"]
@@ -106,15 +121,15 @@ def test_replicas_are_confined(proxy):
         assert not host["PortBindings"]
         assert replica["Config"]["User"] == "1034:1034"
         (network,) = replica["NetworkSettings"]["Networks"]
-        internal = run("docker", "network", "inspect", "--format", "{{.Internal}}", network)
-        assert internal.stdout == "true\n"
+        is_internal = run("docker", "network", "inspect", "--format", "{{.Internal}}", network)
+        assert is_internal.stdout == "true\n"
 
 
-def test_stop_of_a_replica_loses_no_request(proxy):
-    """What it does not answer any more, another one does."""
+def test_stopping_a_replica_loses_no_request(proxy):
+    """While a replica shuts down, the proxy retries requests on the others."""
     (replica, *others) = replicas()
     assert len(others) == 2
-    with Load("127.0.0.1", HTTP, clients=32) as load:
+    with Load("127.0.0.1", HTTP_PORT, clients=32) as load:
         load.await_answers(500, Logs)
         run("docker", "stop", replica["Id"])
         load.await_answers(500, Logs)
@@ -124,10 +139,10 @@ def test_stop_of_a_replica_loses_no_request(proxy):
     assert load.failed == 0
 
 
-def test_kill_of_a_worker_loses_no_request(proxy):
-    """Nor does the wait for the one that replaces it."""
+def test_killing_a_worker_loses_no_request(proxy):
+    """The proxy uses the other replicas until the worker is replaced."""
     (replica, *_) = replicas()
-    with Load("127.0.0.1", HTTP, clients=32) as load:
+    with Load("127.0.0.1", HTTP_PORT, clients=32) as load:
         load.await_answers(500, Logs)
         kill_worker(replica["Id"])
         load.await_answers(2000, Logs)
@@ -136,9 +151,9 @@ def test_kill_of_a_worker_loses_no_request(proxy):
 
 
 def test_rollout_loses_no_request(proxy):
-    """All replicas are new ones afterwards, and as many as before."""
+    """Afterwards all replicas are new, and their number is the same."""
     before = {replica["Id"] for replica in replicas()}
-    with Load("127.0.0.1", HTTP, clients=32) as load:
+    with Load("127.0.0.1", HTTP_PORT, clients=32) as load:
         load.await_answers(500, Logs)
         run("deploy/rollout.sh", timeout=300, **SETTINGS)
         load.await_answers(500, Logs)
@@ -148,44 +163,46 @@ def test_rollout_loses_no_request(proxy):
     assert not after & before
 
 
-def test_https_is_switched_on_by_a_certificate(proxy, tmp_path):
-    """With the file that compose.tls.yaml names."""
+def test_compose_tls_file_enables_https(proxy, tmp_path):
+    """TLS_CERT is a PEM file with the certificate and its key."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x",
         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate)  # fmt: skip
-    both = tmp_path / "both.pem"
-    both.write_text(certificate.read_text() + key.read_text())
-    for folder in [both, *list(both.parents)[:-2]]:
-        folder.chmod(0o755)
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(certificate.read_text() + key.read_text())
+    for path in [bundle, *list(bundle.parents)[:-2]]:
+        path.chmod(0o755)  # the proxy runs as another user
     files = ["--file", "compose.yaml", "--file", "compose.tls.yaml"]
     compose(
-        *files, "up", "--detach", "--no-deps", "proxy", TLS_CERT=str(both), RATE_LIMIT="1000000"
+        *files, "up", "--detach", "--no-deps", "proxy", TLS_CERT=str(bundle), RATE_LIMIT="1000000"
     )
-    trusting = ssl.create_default_context(cafile=certificate)
-    with httpx2.Client(base_url=f"https://127.0.0.1:{HTTPS}", verify=trusting) as client:
+    context = ssl.create_default_context(cafile=certificate)
+    with httpx2.Client(base_url=f"https://127.0.0.1:{HTTPS_PORT}", verify=context) as client:
         wait_until(lambda: is_ready(client), Logs)
         assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
 
 
 def test_prometheus_scrapes_every_replica(proxy):
-    """Past the proxy, and has the rules."""
-    compose(*MONITORED, "up", "--detach", "--build", "--no-deps", "prometheus")
-    with httpx2.Client(base_url=f"http://127.0.0.1:{PROMETHEUS}/api/v1/", timeout=30) as client:
+    """It finds the replicas directly, not through the proxy, and loads the alert rules."""
+    compose(*MONITORING_FILES, "up", "--detach", "--build", "--no-deps", "prometheus")
+    with httpx2.Client(
+        base_url=f"http://127.0.0.1:{PROMETHEUS_PORT}/api/v1/", timeout=30
+    ) as client:
 
-        def served():
+        def all_scraped():
             with suppress(httpx2.TransportError):
-                answer = client.get("query", params={"query": "served_model_info"}).json()
-                return len(answer["data"]["result"]) == 3
+                response = client.get("query", params={"query": "served_model_info"}).json()
+                return len(response["data"]["result"]) == 3
 
-        wait_until(served, Logs)
+        wait_until(all_scraped, Logs)
         assert "NoReplica" in client.get("rules").text
 
 
-def test_rate_of_one_address_is_limited(proxy):
-    """It is told when to come back."""
+def test_requests_over_the_rate_limit_get_429(proxy):
+    """The limit is per client address; the response has Retry-After."""
     compose("up", "--detach", "--no-deps", "proxy", RATE_LIMIT="10")
     wait_until(lambda: is_ready(proxy), Logs)
-    answers = [proxy.post("/predict", json=EXAMPLE) for _ in range(20)]
-    assert {answer.status_code for answer in answers} == {200, 429}
-    assert answers[-1].headers["retry-after"] == "10"
-    assert "Too many requests" in answers[-1].json()["message"]
+    responses = [proxy.post("/predict", json=EXAMPLE) for _ in range(20)]
+    assert {response.status_code for response in responses} == {200, 429}
+    assert responses[-1].headers["retry-after"] == "10"
+    assert "Too many requests" in responses[-1].json()["message"]

@@ -1,4 +1,4 @@
-"""The image, built and run for real: `make image`, and BentoML's own commands."""
+"""The image, built and run in Docker: by `make image`, and by BentoML's own commands."""
 
 import json
 import os
@@ -28,14 +28,14 @@ MAX_MB_OVER_BASE = 430
 IMAGE = "house_price:test"
 
 
-def inside(script, image=IMAGE):
-    """Run a shell script in the image, as root, and return its output."""
+def run_in_image(script, image=IMAGE):
+    """Run a shell script as root in the image; return its output."""
     command = ["docker", "run", "--rm", "--user", "0", "--entrypoint", "sh", image, "-c", script]
     return run(*command).stdout
 
 
 @pytest.fixture(scope="module")
-def hardened(image):
+def hardened_command(image):
     """The `docker run` command that `make image` prints."""
     (command,) = re.findall(r"^ +(docker run .*)$", image, re.MULTILINE)
     for flag in ("--user 1034:1034", "--read-only", "--cap-drop ALL", "no-new-privileges"):
@@ -43,9 +43,9 @@ def hardened(image):
     return command
 
 
-def test_hardened_container_gives_the_tutorials_answer(hardened):
-    """With a read-only root, without any capability, as a user without a name."""
-    with running_container(hardened) as client:
+def test_hardened_container_predicts(hardened_command):
+    """It runs with a read-only root, without capabilities, as user 1034."""
+    with running_container(hardened_command) as client:
         assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
         user = run("docker", "exec", client.container, "id", "-u").stdout.strip()
         assert user == "1034"
@@ -57,8 +57,8 @@ def test_hardened_container_gives_the_tutorials_answer(hardened):
         print(f"\nready after {client.seconds_to_ready:.1f} s, memory {memory.stdout.strip()}")
 
 
-def test_bentomls_own_commands_make_an_image(engine, model):
-    """`bentoml build` and `bentoml containerize house_price:latest`, and a plain `docker run`."""
+def test_bentoml_containerize_makes_a_working_image(engine, model):
+    """The image runs without the options of the hardened command."""
     run("bentoml", "build")
     run("bentoml", "containerize", "house_price:latest", "--image-tag", "house_price:plain")
     try:
@@ -70,35 +70,39 @@ def test_bentomls_own_commands_make_an_image(engine, model):
         run("docker", "rmi", "house_price:plain")
 
 
-def test_size_over_the_base_stays_in_bounds(image):
-    """As `make image` prints it."""
-    over = int(re.search(r"(\d+) MB of it over", image)[1])
-    assert 100 < over <= MAX_MB_OVER_BASE
+def test_image_size_over_base_is_limited(image):
+    """`make image` prints how much the image adds to its base."""
+    added = int(re.search(r"(\d+) MB of it over", image)[1])
+    assert 100 < added <= MAX_MB_OVER_BASE
 
 
-def test_image_holds_what_serving_needs_and_nothing_else(image):
-    """No compiler, no git, no training, no tests."""
+def test_image_contains_only_what_serving_needs(image):
+    """It contains no compiler, git, training code or tests."""
     for tool in ("gcc", "cc", "make", "git", "curl"):
-        assert inside(f"command -v {tool} || echo none") == "none\n"
-    packages = inside("ls /app/.venv/lib/python3.*/site-packages").split()
+        assert run_in_image(f"command -v {tool} || echo none") == "none\n"
+    packages = run_in_image("ls /app/.venv/lib/python3.*/site-packages").split()
     assert "sklearn" in packages
     assert not {"pandas", "pytest", "ruff", "uv", "tqdm"} & set(packages)
-    files = inside("cd /home/bentoml/bento/src && find . -name '*.pyc' -prune -o -type f -print")
-    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
+    files = run_in_image(
+        "cd /home/bentoml/bento/src && find . -name '*.pyc' -prune -o -type f -print"
+    )
+    serving_files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
     assert {name[2:] for name in files.split()} - {"bentofile.yaml", "requirements.txt"} == {
         "service.py",
         "house.py",
-        *ours,
+        *serving_files,
     }
 
 
-def test_image_tells_nothing_of_where_it_was_built(image):
-    """No path, no package index and no password of it, in no file, setting or build step."""
-    told = run("docker", "history", "--no-trunc", IMAGE).stdout
-    told += run("docker", "inspect", IMAGE).stdout
+def test_image_reveals_nothing_about_the_build_host(image):
+    """No file, setting or build step contains a path, the package index or its password."""
+    metadata = run("docker", "history", "--no-trunc", IMAGE).stdout
+    metadata += run("docker", "inspect", IMAGE).stdout
     for secret in (str(ROOT), os.environ["BENTOML_HOME"], PRIVATE_INDEX, "s3cret"):
-        assert secret not in told
-        found = inside(f"grep -rlsF -- {shlex.quote(secret)} /home /app /etc /root /tmp /var; true")
+        assert secret not in metadata
+        found = run_in_image(
+            f"grep -rlsF -- {shlex.quote(secret)} /home /app /etc /root /tmp /var; true"
+        )
         assert found == ""
 
 
@@ -107,8 +111,8 @@ def layers(image):
     return json.loads(run("docker", "inspect", "--format", "{{json .RootFS.Layers}}", image).stdout)
 
 
-def test_change_of_code_installs_no_package_again(image, tmp_path):
-    """Only the last two layers, which hold the Bento, are others."""
+def test_code_change_keeps_the_package_layers(image, tmp_path):
+    """Only the last two layers, which contain the Bento, differ."""
     for name in ("house.py", "bentofile.yaml", "requirements.txt", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "serving", tmp_path / "serving")
@@ -123,9 +127,9 @@ def test_change_of_code_installs_no_package_again(image, tmp_path):
     assert changed[-2] != layers(IMAGE)[-2]
 
 
-def test_killed_worker_is_seen_and_replaced(hardened):
-    """Only the requests inside it are lost, one for each connection at most."""
-    with running_container(hardened) as client:
+def test_killed_worker_in_container_is_replaced(hardened_command):
+    """Only its requests in progress are lost, at most one for each of the 16 connections."""
+    with running_container(hardened_command) as client:
         with Load("127.0.0.1", client.base_url.port, clients=16) as load:
             load.await_answers(500, client.log)
             kill_worker(client.container)
@@ -137,25 +141,25 @@ def test_killed_worker_is_seen_and_replaced(hardened):
         assert "Worker ended by signal 9; it is replaced" in client.log.read_text()
 
 
-def test_stop_ends_well(hardened):
-    """Within the time that Docker gives, with exit status 0."""
-    with running_container(hardened) as client:
+def test_docker_stop_shuts_down_gracefully(hardened_command):
+    """The exit status is 0: Docker does not kill the service at the end of its grace period."""
+    with running_container(hardened_command) as client:
         run("docker", "stop", client.container)
         assert run("docker", "wait", client.container).stdout == "0\n"
 
 
 @pytest.mark.parametrize(
-    ("env", "words"),
+    ("env", "message"),
     [
         ({"DOCKER_HOST": "unix:///nowhere"}, "No Docker engine answers"),
         ({"BASE_IMAGE": "nowhere.invalid/none:1"}, "There is no base image nowhere.invalid/none:1"),
         ({"MODEL": "house_price:none"}, "run `make train`"),
     ],
-    ids=["engine", "base", "model"],
+    ids=["no Docker engine", "no base image", "no model"],
 )
-def test_what_is_missing_is_said(env, words, engine, model):
-    """And what to do about it."""
+def test_make_image_reports_missing_prerequisite(env, message, engine, model):
+    """The message says what to do, without a traceback."""
     failed = run("make", "image", check=False, **env)
     assert failed.returncode
-    assert words in failed.stderr
+    assert message in failed.stderr
     assert "Traceback" not in failed.stderr

@@ -1,4 +1,4 @@
-"""Prometheus itself scrapes the service, and evaluates what deploy/ has for it and for Grafana."""
+"""Prometheus scrapes the service, and evaluates the alerts and the dashboard's queries."""
 
 import json
 import math
@@ -38,15 +38,15 @@ REQUESTS = [
 
 
 @pytest.fixture(scope="module")
-def installed():
-    """Prometheus: CI has it, elsewhere the tests that need it are skipped without."""
+def prometheus_installed():
+    """Outside CI, skip the test if Prometheus is not installed."""
     if not shutil.which("prometheus") and "CI" not in os.environ:
         pytest.skip("Prometheus is not installed")
 
 
 @contextmanager
 def load(address):
-    """Send all kinds of requests over a few connections, until the end of the block."""
+    """Send REQUESTS over four connections until the end of the block."""
     stopping = threading.Event()
 
     def send():
@@ -68,7 +68,7 @@ def load(address):
 
 @pytest.fixture(scope="module")
 def service(model, tmp_path_factory):
-    """A client of two workers under load, which want a key and take one request at a time."""
+    """A client of a service under load, with two workers, MAX_CONCURRENCY=1 and an API key."""
     log = tmp_path_factory.mktemp("service") / "log"
     env = {"API_KEYS": KEY, "WORKERS": "2", "MAX_CONCURRENCY": "1"}
     with running_server("bentoml", "serve", log=log, **env) as client, load(str(client.base_url)):
@@ -76,8 +76,8 @@ def service(model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def prometheus(installed, service, tmp_path_factory):
-    """A client of Prometheus with our configuration, but for the address, the key and the pace."""
+def prometheus(prometheus_installed, service, tmp_path_factory):
+    """A client of Prometheus; only target, key and intervals differ from deploy/prometheus."""
     folder = tmp_path_factory.mktemp("prometheus")
     config = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
     (job,) = config["scrape_configs"]
@@ -98,48 +98,48 @@ def prometheus(installed, service, tmp_path_factory):
     try:
         with httpx2.Client(base_url=f"http://{address}/api/v1/", timeout=30) as client:
             client.log = folder / "log"
-            wait_until(lambda: values(client, "up") == [1], client.log)
+            wait_until(lambda: query_values(client, "up") == [1], client.log)
             yield client
     finally:
         server.terminate()
         server.wait(timeout=30)
 
 
-def values(prometheus, query):
-    """Return the values, but for NaN, that a query has now; none before Prometheus listens."""
+def query_values(prometheus, query):
+    """Return the current values of a query without NaN; none if Prometheus does not listen yet."""
     with suppress(httpx2.TransportError):
-        answer = prometheus.get("query", params={"query": query})
-        if answer.status_code == 200:
-            found = [float(series["value"][1]) for series in answer.json()["data"]["result"]]
-            return [value for value in found if not math.isnan(value)]
-        if answer.status_code == 400:
-            pytest.fail(answer.text)
+        response = prometheus.get("query", params={"query": query})
+        if response.status_code == 200:
+            values = [float(series["value"][1]) for series in response.json()["data"]["result"]]
+            return [value for value in values if not math.isnan(value)]
+        if response.status_code == 400:
+            pytest.fail(response.text)
     return []
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
 def test_panel_has_data_under_load(query, prometheus):
-    """As Grafana would ask for it."""
+    """The query returns a value, with Grafana's variables replaced."""
     query = query.replace("$__rate_interval", "10s").replace("$job", "house_price")
-    wait_until(lambda: values(prometheus, query), prometheus.log)
+    wait_until(lambda: query_values(prometheus, query), prometheus.log)
 
 
-def test_dashboard_is_what_grafana_takes():
-    """Its models know all that the dashboard says: what they do not know, they leave out."""
-    taken = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
-    assert paths(DASHBOARD) <= paths(taken)
+def test_dashboard_has_only_fields_that_grafana_knows():
+    """Grafana's model of a dashboard drops unknown fields."""
+    parsed = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
+    assert json_paths(DASHBOARD) <= json_paths(parsed)
 
 
-def paths(value, path=()):
-    """Return where each value of a JSON document is."""
+def json_paths(value, path=()):
+    """Return the path of each value in a JSON document."""
     parts = value.items() if isinstance(value, dict) else []
     if isinstance(value, list):
         parts = [("[]", part) for part in value]
-    return {path}.union(*(paths(part, (*path, name)) for name, part in parts))
+    return {path}.union(*(json_paths(part, (*path, name)) for name, part in parts))
 
 
-def test_variables_of_the_dashboard_are_those_that_it_asks_for(prometheus):
-    """The job is one that serves a model."""
+def test_dashboard_uses_exactly_its_variables(prometheus):
+    """The choices for the variable of the job are the jobs that serve a model."""
     (source, job) = DASHBOARD["templating"]["list"]
     assert set(re.findall(r"\$\{?(\w+)", json.dumps(DASHBOARD))) == {
         source["name"],
@@ -147,39 +147,39 @@ def test_variables_of_the_dashboard_are_those_that_it_asks_for(prometheus):
         "__rate_interval",
     }
     metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", job["query"]).groups()
-    answer = prometheus.get("series", params={"match[]": metric}).json()
-    assert [series[label] for series in answer["data"]] == ["house_price"]
+    response = prometheus.get("series", params={"match[]": metric}).json()
+    assert [series[label] for series in response["data"]] == ["house_price"]
 
 
-def test_panels_do_not_overlap():
-    """Each has an identity and a place of its own."""
+def test_panels_have_distinct_ids_and_positions():
+    """Grafana identifies a panel by its ID. Panels at one position would overlap."""
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}) == len(panels)
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_alert_looks_at_series_that_there_are(name, prometheus):
-    """It would have a value if its thresholds were 0: one on a wrong name never fires."""
+def test_alert_uses_existing_series(name, prometheus):
+    """With thresholds of 0 its expression has a value; with a wrong name it would have none."""
     query = re.sub(r"(==|>) (?=\w)", ">= bool 0 * ", ALERTS[name]["expr"])
     assert query != ALERTS[name]["expr"]
-    wait_until(lambda: values(prometheus, query), prometheus.log)
+    wait_until(lambda: query_values(prometheus, query), prometheus.log)
 
 
-def test_alerts_are_evaluated(prometheus):
-    """All of them, without an error."""
+def test_prometheus_evaluates_all_alerts(prometheus):
+    """Each rule has the health `ok`."""
 
-    def health():
+    def rule_health():
         (group,) = prometheus.get("rules").json()["data"]["groups"]
         return {rule["name"]: rule["health"] for rule in group["rules"]}
 
-    wait_until(lambda: "unknown" not in health().values(), prometheus.log)
-    assert health() == dict.fromkeys(ALERTS, "ok")
+    wait_until(lambda: "unknown" not in rule_health().values(), prometheus.log)
+    assert rule_health() == dict.fromkeys(ALERTS, "ok")
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_alert_tells_what_to_do(name):
-    """And how bad it is, and it waits before it wakes somebody."""
+def test_alert_has_severity_summary_action_and_delay(name):
+    """The operator learns what to do; a short disturbance raises no alert."""
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert rule["annotations"].keys() == {"summary", "action"}
@@ -191,15 +191,17 @@ def test_alert_tells_what_to_do(name):
     [
         ("test", "rules", "alerts.test.yaml"),
         ("check", "config", "prometheus.yaml"),
-        ("check", "config", "--syntax-only", "compose.yaml"),  # the key is mounted beside it
+        # Without --syntax-only, promtool would look for the key, which Compose mounts.
+        ("check", "config", "--syntax-only", "compose.yaml"),
     ],
+    ids=["rule tests", "prometheus.yaml", "compose.yaml"],
 )
-def test_promtool_passes(command, installed):
-    """The tests of the rules, and the configurations."""
+def test_promtool_accepts_files(command, prometheus_installed):
+    """Promtool passes the tests of the rules, and finds no error in the configurations."""
     run("promtool", *command, cwd=FOLDER)
 
 
-def test_every_alert_has_a_test():
-    """In which it fires."""
+def test_every_alert_fires_in_a_rule_test():
+    """The rule tests, which promtool runs, expect it to fire at least once."""
     tests = (FOLDER / "alerts.test.yaml").read_text()
     assert all(f'{{alertname="{name}"}}' in tests for name in ALERTS)

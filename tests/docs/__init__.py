@@ -1,1 +1,1 @@
-"""Tests of what the pages say."""
+"""Tests of the documentation: commands, snippets and tables."""

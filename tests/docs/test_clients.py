@@ -1,4 +1,4 @@
-"""docs/clients.md: what can run here is run from the page, and has to give what it shows."""
+"""docs/clients.md: examples that can run on Linux give the output that the page shows."""
 
 import json
 import re
@@ -13,47 +13,49 @@ from tests.helpers.commands import ROOT, TUTORIAL_PREDICTION, run
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 
 
-def block(language):
-    """Return the one block of a language."""
+def code_block(language):
+    """Return the only code block of the page in a language."""
     (text,) = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     return text
 
 
-def here(text, client):
-    """Return a text for the address of this server."""
+def use_server(text, client):
+    """Return an example with the address replaced by that of a running server."""
     return text.replace("http://127.0.0.1:3000", str(client.base_url))
 
 
 def test_page_is_short():
-    """Who looks for one client finds it."""
+    """A reader can find the example for one client quickly."""
     assert len(PAGE.splitlines()) <= 80
 
 
-def test_curl_in_a_shell(live):
-    """As bash takes it."""
-    command, shown = block("console").removeprefix("$ ").splitlines()
-    assert run("bash", "-c", here(command, live)).stdout == shown
-    assert json.loads(shown)["prediction"] == TUTORIAL_PREDICTION
+def test_curl_in_bash(live):
+    """The command runs in bash."""
+    command, expected = code_block("console").removeprefix("$ ").splitlines()
+    assert run("bash", "-c", use_server(command, live)).stdout == expected
+    assert json.loads(expected)["prediction"] == TUTORIAL_PREDICTION
 
 
 def test_curl_in_cmd(live):
-    """With the arguments that cmd and the C runtime of Windows make of it."""
-    command, shown = block("bat").removeprefix("C:\\> ").splitlines()
-    assert run(*mslex.split(here(command, live), like_cmd=True)).stdout == shown
-    assert json.loads(shown)["prediction"] == TUTORIAL_PREDICTION
+    """Split the command as cmd and the C runtime of Windows do."""
+    command, expected = code_block("bat").removeprefix("C:\\> ").splitlines()
+    assert run(*mslex.split(use_server(command, live), like_cmd=True)).stdout == expected
+    assert json.loads(expected)["prediction"] == TUTORIAL_PREDICTION
 
 
-def test_body_in_powershell():
-    """There is none here: at least the body is the example."""
-    body = re.search("'(.*)'", block("powershell"))[1]
+def test_powershell_body_is_the_example():
+    """PowerShell is not installed: only the body and the shown prediction are checked."""
+    body = re.search("'(.*)'", code_block("powershell"))[1]
     assert json.loads(body) == EXAMPLE
-    assert float(block("powershell").splitlines()[-1]) == TUTORIAL_PREDICTION
+    assert float(code_block("powershell").splitlines()[-1]) == TUTORIAL_PREDICTION
 
 
 @pytest.mark.filterwarnings("ignore:.*:ResourceWarning")
-def test_python(live):
-    """Line by line, in one session."""
-    session = DocTestParser().get_doctest(here(block("pycon"), live), {}, "page", None, 0)
-    told = []
-    DocTestRunner().run(session, out=told.append)
-    assert not told, "".join(told)
+def test_python_session(live):
+    """Run the session line by line."""
+    session = DocTestParser().get_doctest(
+        use_server(code_block("pycon"), live), {}, "page", None, 0
+    )
+    failures = []
+    DocTestRunner().run(session, out=failures.append)
+    assert not failures, "".join(failures)

@@ -1,4 +1,4 @@
-"""docs/your-own-model.md: what it says to do turns a clone into a service of the example."""
+"""docs/your-own-model.md: its commands turn a clone into the example, a service for car prices."""
 
 import csv
 import difflib
@@ -35,7 +35,7 @@ CAR = {
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A clone in which the page's commands were run, and the model was trained."""
+    """A clone in which the page's commands have run, and the model is trained."""
     path = tmp_path_factory.mktemp("clone") / "clone"
     shutil.copytree(ROOT, path, ignore=NOT_IN_A_CLONE)
     (path / ".venv").symlink_to(ROOT / ".venv")
@@ -49,12 +49,12 @@ def clone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(clone):
-    """The model of cars."""
+    """The stored model for cars; it replaces the fixture of this name for houses."""
     return bentoml.models.get("car_price:latest")
 
 
 @pytest.fixture(scope="module")
-def cars(clone, model, tmp_path_factory):
+def car_service(clone, model, tmp_path_factory):
     """A client of `make serve` in the clone."""
     log = tmp_path_factory.mktemp("cars") / "log"
     with running_server("make", "serve", log=log, cwd=clone) as client:
@@ -62,8 +62,8 @@ def cars(clone, model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def many():
-    """Cars that differ in every kind of feature."""
+def car_records():
+    """300 records that differ in categories, numbers and booleans."""
     brands = ("Aster", "Borealis", "Cirrus", "Other: not listed")
     return [
         CAR
@@ -78,24 +78,24 @@ def many():
     ]
 
 
-def test_commands_give_the_output_that_is_shown(cars, clone):
-    """But for what is done before serving."""
-    *_, shown = PAGE.partition("make serve\n```\n")
-    commands = list(console_commands(shown))
+def test_commands_give_the_shown_output(car_service, clone):
+    """These are the commands after `make serve`; the fixture `clone` runs those before it."""
+    *_, after_serve = PAGE.partition("make serve\n```\n")
+    commands = list(console_commands(after_serve))
     assert len(commands) == 2
     for command, expected in commands:
-        check_output(command, expected, cars.base_url.port, cwd=clone)
+        check_output(command, expected, car_service.base_url.port, cwd=clone)
 
 
-def changes(clone):
-    """Return the lines that are removed and added between this folder and the clone."""
+def changed_lines(clone):
+    """Return the lines of a diff between the edited files of this folder and of the clone."""
     names = ("train.py", "service.py", "bentofile.yaml")
-    pages = [[(path / name).read_text().splitlines() for path in (ROOT, clone)] for name in names]
-    return {line for before, after in pages for line in difflib.unified_diff(before, after)}
+    files = [[(path / name).read_text().splitlines() for path in (ROOT, clone)] for name in names]
+    return {line for before, after in files for line in difflib.unified_diff(before, after)}
 
 
 def test_snippets_are_lines_of_the_example(clone):
-    """The page shows no second version of it, and fits on a page itself."""
+    """The snippets cannot differ from the example's code; the page has at most 80 lines."""
     blocks = re.findall(r"^```(python|diff)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     lines = {kind: [] for kind in ("python", "diff")}
     for kind, block in blocks:
@@ -103,19 +103,19 @@ def test_snippets_are_lines_of_the_example(clone):
     assert lines["python"]
     assert set(lines["python"]) <= set((EXAMPLE_FILES / "car.py").read_text().splitlines())
     assert lines["diff"]
-    assert set(lines["diff"]) <= changes(clone)
+    assert set(lines["diff"]) <= changed_lines(clone)
     assert len(PAGE.splitlines()) <= 80
 
 
-def test_nothing_else_is_edited(clone):
-    """All that serves and trains is as it is here."""
+def test_modules_of_the_bundle_stay_unchanged(clone):
+    """The modules of serving/ and training/ are the same in the clone."""
     for folder in ("serving", "training"):
         for path in (ROOT / folder).glob("*.py"):
             assert (clone / folder / path.name).read_bytes() == path.read_bytes()
 
 
-def test_report_and_drift_are_of_cars(clone, model, tmp_path):
-    """Their categories and booleans, too; there is no prediction log to compare."""
+def test_report_and_drift_commands_work_for_cars(clone, model, tmp_path):
+    """Report and model card describe cars; the drift report fails for lack of a prediction log."""
     run(
         "python",
         "-m",
@@ -135,8 +135,8 @@ def test_report_and_drift_are_of_cars(clone, model, tmp_path):
     assert "predictions-*.jsonl" in failed.stderr
 
 
-def test_data_are_those_of_the_generator(tmp_path):
-    """So that whoever wonders where they come from can look."""
+def test_generator_reproduces_the_data(tmp_path):
+    """The script documents where the made-up data come from."""
     script = shutil.copy(EXAMPLE_FILES / "data/generate.py", tmp_path)
     runpy.run_path(script, run_name="__main__")
     assert (tmp_path / "used_cars.csv").read_bytes() == (
@@ -144,50 +144,52 @@ def test_data_are_those_of_the_generator(tmp_path):
     ).read_bytes()
 
 
-def test_model_is_far_better_than_the_mean(model):
-    """The example is worth looking at. Measured: test_r2 0.97."""
+def test_model_has_high_r2(model):
+    """The measured test_r2 is 0.97; predicting the mean would give 0."""
     assert model.info.metadata["metrics"]["test_r2"] > 0.9
 
 
-def test_prediction_is_the_estimators(cars, model):
-    """With the model that made it."""
-    answer = cars.post("/predict", json=CAR)
+def test_prediction_equals_that_of_the_estimator(car_service, model):
+    """The response names the model tag in a header."""
+    response = car_service.post("/predict", json=CAR)
     expected = bentoml.sklearn.load_model(model).predict([list(CAR.values())])
-    assert answer.json() == {"prediction": expected[0]}
-    assert answer.headers["x-model-tag"] == str(model.tag)
+    assert response.json() == {"prediction": expected[0]}
+    assert response.headers["x-model-tag"] == str(model.tag)
 
 
-def test_concurrent_requests_are_batched(cars):
-    """As those for houses are."""
-    contract.check_concurrent_requests_are_batched(cars, CAR)
+def test_concurrent_requests_are_batched(car_service):
+    """Batching works for any record type."""
+    contract.check_concurrent_requests_are_batched(car_service, CAR)
 
 
-def test_neighbours_in_a_batch_do_not_mix(cars, model, many):
-    """Good and bad records and arrays, sent in the same moment, get each the model's own answer."""
-    expected = bentoml.sklearn.load_model(model).predict([list(car.values()) for car in many])
-    contract.check_neighbours_do_not_mix(cars, many, expected.tolist(), "mileage")
+def test_concurrent_requests_get_their_own_predictions(car_service, model, car_records):
+    """Valid and invalid records and arrays are sent at the same moment."""
+    expected = bentoml.sklearn.load_model(model).predict(
+        [list(car.values()) for car in car_records]
+    )
+    contract.check_neighbours_do_not_mix(car_service, car_records, expected.tolist(), "mileage")
 
 
-def test_batches_that_are_split_and_joined_keep_their_order(cars, many):
-    """Requests for 600 records each do not fit into one batch of 1000."""
-    contract.check_order_is_kept(cars, many * 2)
+def test_arrays_split_across_batches_keep_their_order(car_service, car_records):
+    """A batch holds 1000 records, so that a second array of 600 is split between two batches."""
+    contract.check_order_is_kept(car_service, car_records * 2)
 
 
-def test_bentomls_python_client_calls_both_apis(cars):
-    """With a record, and with a list of them."""
-    prediction = cars.post("/predict", json=CAR).json()["prediction"]
-    contract.check_bentomls_client(cars, CAR, prediction)
+def test_bentomls_python_client_calls_both_apis(car_service):
+    """The client sends a record to `predict`, and a list of records to `predict_batch`."""
+    prediction = car_service.post("/predict", json=CAR).json()["prediction"]
+    contract.check_bentomls_client(car_service, CAR, prediction)
 
 
-def test_array_may_be_full_of_commas_and_colons(cars):
-    """A thousand categories that have them are a thousand values."""
+def test_categories_with_commas_and_colons_are_accepted(car_service):
+    """Punctuation in strings does not count towards the limit of records in an array."""
     car = CAR | {"brand": "Other: not listed", "body": "van, 7 or more seats"}
-    answer = cars.post("/predict_batch", json=[car] * 1000)
-    assert len(answer.json()["predictions"]) == 1000
+    response = car_service.post("/predict_batch", json=[car] * 1000)
+    assert len(response.json()["predictions"]) == 1000
 
 
 BRANDS = "'Aster', 'Borealis', 'Cirrus' or 'Other: not listed'"
-BAD_VALUES = [
+INVALID_VALUES = [
     ("brand", "borealis", f'brand should be {BRANDS}, got "borealis"'),
     ("brand", " Borealis", f'brand should be {BRANDS}, got " Borealis"'),
     ("brand", "", f'brand should be {BRANDS}, got ""'),
@@ -210,41 +212,45 @@ BAD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("feature", "value", "reason"), BAD_VALUES)
-def test_bad_value_is_refused(cars, feature, value, reason):
-    """A stand-in for a category, a boolean or a number is none."""
-    answer = cars.post("/predict", json=CAR | {feature: value})
-    assert answer.status_code == 400
-    assert answer.json() == {"message": {feature: reason}}
+@pytest.mark.parametrize(
+    ("feature", "value", "message"),
+    INVALID_VALUES,
+    ids=[f"{feature}={value!r:.20}" for feature, value, _ in INVALID_VALUES],
+)
+def test_invalid_value_is_rejected(car_service, feature, value, message):
+    """Values are not converted: for example, 1 is not a boolean, and "110" not an integer."""
+    response = car_service.post("/predict", json=CAR | {feature: value})
+    assert response.status_code == 400
+    assert response.json() == {"message": {feature: message}}
 
 
-def test_all_faults_are_named_at_once(cars):
-    """Of each record, by its number, and a feature given twice if there is nothing worse."""
-    bad = {name: value for name, value in CAR.items() if name != "owners"} | {"age": -1, "x": 1}
-    assert cars.post("/predict_batch", json=[CAR, bad]).json() == {
+def test_all_validation_errors_are_reported_at_once(car_service):
+    """An error in an array has the index of the record. A repeated feature is an error, too."""
+    invalid = {name: value for name, value in CAR.items() if name != "owners"} | {"age": -1, "x": 1}
+    assert car_service.post("/predict_batch", json=[CAR, invalid]).json() == {
         "message": {
             "1.age": "age should be greater than or equal to 0, got -1",
             "1.owners": "No owners provided",
             "1.x": "There is no feature x",
         }
     }
-    twice = json.dumps(CAR).replace("{", '{"fuel": "diesel", ')
+    repeated = json.dumps(CAR).replace("{", '{"fuel": "diesel", ')
     headers = {"Content-Type": "application/json"}
-    answer = cars.post("/predict", content=twice, headers=headers)
-    assert answer.json() == {"message": {"fuel": "fuel is given 2 times"}}
+    response = car_service.post("/predict", content=repeated, headers=headers)
+    assert response.json() == {"message": {"fuel": "fuel is given 2 times"}}
 
 
-def test_what_training_lacked_is_predicted_and_counted(cars):
-    """A category and a number that are legal, but not in the data."""
-    odd = CAR | {"fuel": "hydrogen", "mileage": 9e6}
-    assert cars.post("/predict", json=odd).status_code == 200
-    outside = contract.samples(cars, "feature_outside_training_range")
-    assert {sample.labels["feature"] for sample in outside} >= {"fuel", "mileage"}
+def test_valid_values_outside_the_training_data_are_counted(car_service):
+    """The category and the number are valid, and get a prediction."""
+    unseen = CAR | {"fuel": "hydrogen", "mileage": 9e6}
+    assert car_service.post("/predict", json=unseen).status_code == 200
+    counters = contract.samples(car_service, "feature_outside_training_range")
+    assert {sample.labels["feature"] for sample in counters} >= {"fuel", "mileage"}
 
 
-def test_model_is_described(cars, model):
-    """Each feature with its legal values, and with those of the training."""
-    card = cars.get("/model").json()
+def test_model_card_describes_the_features(car_service, model):
+    """It has the valid values of each feature, and those of the training data."""
+    card = car_service.get("/model").json()
     assert card["target"] == {
         "name": "price",
         "description": "Price that was asked",
@@ -259,52 +265,52 @@ def test_model_is_described(cars, model):
     assert card["training_values"]["accident_free"] == [False, True]
 
 
-def test_description_is_valid_openapi(cars):
-    """With the categories as enumerations."""
-    description = cars.get("/docs.json").json()
-    OpenAPIV31SpecValidator(description).validate()
-    schemas = description["components"]["schemas"]
+def test_openapi_document_is_valid(car_service):
+    """It describes categories as enumerations."""
+    document = car_service.get("/docs.json").json()
+    OpenAPIV31SpecValidator(document).validate()
+    schemas = document["components"]["schemas"]
     assert schemas["Fuel"]["enum"][0] == "petrol"
     assert schemas["Car"]["properties"]["body"]["enum"][-1] == "van, 7 or more seats"
     assert schemas["Car"]["properties"]["accident_free"]["type"] == "boolean"
 
 
-def test_bento_holds_the_record_type_and_serves(clone, model, tmp_path):
-    """Without the data, the training and the houses."""
+def test_bento_contains_only_files_for_serving_and_works(clone, model, tmp_path):
+    """It contains the record type of cars; no data, training code or record type of houses."""
     built = run("bentoml", "build", "--output", "tag", cwd=clone)
     bento = bentoml.bentos.get(built.stdout.strip().removeprefix("__tag__:"))
     src = Path(bento.path_of("src"))
-    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
+    serving_files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
     files = {path.relative_to(src).as_posix() for path in src.rglob("*.py")}
-    assert files == {"service.py", "car.py"} | ours
+    assert files == {"service.py", "car.py"} | serving_files
     with running_server("bentoml", "serve", str(bento.tag), log=tmp_path / "log") as client:
-        answer = client.post("/predict", json=CAR)
-    assert answer.status_code == 200
-    assert answer.headers["x-model-tag"] == str(model.tag)
+        response = client.post("/predict", json=CAR)
+    assert response.status_code == 200
+    assert response.headers["x-model-tag"] == str(model.tag)
 
 
 @pytest.mark.docker
-def test_image_answers(engine, clone, model):
-    """With the packages of the houses' image."""
+def test_image_predicts(engine, clone, model):
+    """The requirements of the bundle are enough for the example."""
     tag = {"TAG": "car_price:test", "UV_DEFAULT_INDEX": PRIVATE_INDEX}
-    told = run("make", "image", cwd=clone, timeout=900, **tag).stdout
-    (command,) = re.findall(r"^ +(docker run .*)$", told, re.MULTILINE)
+    output = run("make", "image", cwd=clone, timeout=900, **tag).stdout
+    (command,) = re.findall(r"^ +(docker run .*)$", output, re.MULTILINE)
     try:
         with running_container(command) as client:
-            answer = client.post("/predict", json=CAR)
+            response = client.post("/predict", json=CAR)
     finally:
         run("docker", "rmi", "--force", "car_price:test")
-    assert answer.status_code == 200
-    assert answer.headers["x-model-tag"] == str(model.tag)
+    assert response.status_code == 200
+    assert response.headers["x-model-tag"] == str(model.tag)
 
 
-UNSERVABLE = {
-    "strict encoder": (
+UNSERVABLE_MODELS = {
+    "encoder fails on unknown category": (
         'handle_unknown="ignore"',
         "",
         ["legal record", "handle_unknown", "hydrogen"],
     ),
-    "function of train.py": (
+    "function in train.py": (
         'remainder="passthrough"',
         "remainder=FunctionTransformer(logs)",
         ["needs logs, which the service does not find"],
@@ -314,9 +320,9 @@ UNSERVABLE = {
         "remainder=FunctionTransformer(lambda X: X)",
         ["lambda", "a function has to have a name"],
     ),
-    "record type": ("fit, LabelledCar", "fit, Vague", ["Vague.owners needs ge and le"]),
+    "integer without bounds": ("fit, LabelledCar", "fit, Vague", ["Vague.owners needs ge and le"]),
 }
-MORE = """
+DEFINITIONS = """
 from sklearn.preprocessing import FunctionTransformer
 
 def logs(X):
@@ -328,30 +334,34 @@ class Vague(LabelledCar):
 """
 
 
-@pytest.mark.parametrize(("old", "new", "words"), UNSERVABLE.values(), ids=UNSERVABLE)
-def test_model_that_could_not_be_served_is_not_saved(clone, model, old, new, words):
-    """It would fail the requests of others, or the start of the service."""
+@pytest.mark.parametrize(
+    ("old", "new", "messages"), UNSERVABLE_MODELS.values(), ids=UNSERVABLE_MODELS
+)
+def test_unservable_model_is_not_saved(clone, model, old, new, messages):
+    """It would fail other requests in the same batch, or the start of the service."""
     train = (clone / "train.py").read_text().replace(old, new)
-    (clone / "bad.py").write_text(train.replace("def fit", MORE + "def fit"))
-    failed = run("python", "bad.py", cwd=clone, check=False)
+    (clone / "unservable.py").write_text(train.replace("def fit", DEFINITIONS + "def fit"))
+    failed = run("python", "unservable.py", cwd=clone, check=False)
     assert failed.returncode == 1
     assert failed.stderr.startswith("Nothing is saved. ")
-    for word in words:
-        assert word in failed.stderr
+    for message in messages:
+        assert message in failed.stderr
     assert "Traceback" not in failed.stderr
     assert bentoml.models.get("car_price:latest").tag == model.tag
 
 
-BAD_CELLS = [
+INVALID_CELLS = [
     ("fuel", "gas", "fuel should be 'petrol'"),
     ("accident_free", "perhaps", "accident_free should be a valid boolean"),
     ("power", "110.5", "power should be a valid integer"),
 ]
 
 
-@pytest.mark.parametrize(("column", "value", "reason"), BAD_CELLS)
-def test_bad_cell_of_the_data_is_named(clone, tmp_path, column, value, reason):
-    """By its line, as for houses."""
+@pytest.mark.parametrize(
+    ("column", "value", "message"), INVALID_CELLS, ids=[column for column, *_ in INVALID_CELLS]
+)
+def test_invalid_cell_of_the_data_is_reported(clone, tmp_path, column, value, message):
+    """The error names the line of the CSV file."""
     with (EXAMPLE_FILES / "data/used_cars.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     rows[5][column] = value
@@ -361,4 +371,4 @@ def test_bad_cell_of_the_data_is_named(clone, tmp_path, column, value, reason):
         writer.writerows(rows)
     failed = run("python", "train.py", "--data", tmp_path / "bad.csv", cwd=clone, check=False)
     assert failed.returncode == 1
-    assert f"line 7: {reason}" in failed.stderr
+    assert f"line 7: {message}" in failed.stderr

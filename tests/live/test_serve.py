@@ -1,4 +1,4 @@
-"""The service as people run it: `bentoml serve` in the folder, and of a Bento from the store."""
+"""`bentoml serve`, from the source folder and from a Bento: API, access log, keys and models."""
 
 import json
 import re
@@ -31,41 +31,41 @@ KEYS = ("first-key-of-the-tests", "second-key-of-the-tests")
 
 @pytest.fixture(scope="module")
 def bento(model):
-    """A Bento, built from a folder that also holds what must not be in it."""
+    """A Bento, built from this repository, where most files do not belong in a Bento."""
     build = run("bentoml", "build", "--output", "tag")
     return bentoml.bentos.get(build.stdout.strip().removeprefix("__tag__:"))
 
 
-def test_tutorial_request_gives_the_tutorials_answer(live):
-    """Over HTTP."""
+def test_example_record_gets_the_tutorials_prediction(live):
+    """The prediction over HTTP equals the one that the tutorial publishes."""
     assert live.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
 
 
 def test_concurrent_requests_are_batched(live):
-    """64 connections that send one record each in the same moment need far fewer batches."""
+    """64 single records, sent at the same moment, need at most 16 batches."""
     contract.check_concurrent_requests_are_batched(live, EXAMPLE)
 
 
-def test_neighbours_in_a_batch_do_not_mix(live, model):
-    """Good and bad records and arrays, sent in the same moment, get each the model's own answer."""
+def test_concurrent_requests_get_their_own_predictions(live, model):
+    """Valid and invalid records and arrays are sent at the same moment."""
     houses = [EXAMPLE | {"RM": 3 + n / 50, "LSTAT": n % 30} for n in range(300)]
     estimator = bentoml.sklearn.load_model(model)
     expected = estimator.predict([list(house.values()) for house in houses]).tolist()
     contract.check_neighbours_do_not_mix(live, houses, expected, "AGE")
 
 
-def test_batches_that_are_split_and_joined_keep_their_order(live):
-    """Requests for 700 records each do not fit into one batch of 1000, and come out whole."""
+def test_arrays_split_across_batches_keep_their_order(live):
+    """A batch holds 1000 records, so that a second array of 700 is split between two batches."""
     contract.check_order_is_kept(live, [EXAMPLE | {"RM": 3 + n / 100} for n in range(700)])
 
 
 def test_bentomls_python_client_calls_both_apis(live):
-    """With a record, and with a list of them."""
+    """The client sends a record to `predict`, and a list of records to `predict_batch`."""
     contract.check_bentomls_client(live, EXAMPLE, TUTORIAL_PREDICTION)
 
 
-def test_each_request_is_one_log_line(live):
-    """Also if it is a mistake of the caller: no traceback, for nobody has to look into it."""
+def test_client_error_is_logged_in_one_line(live):
+    """The log has no traceback, because the operator need not act on a client's mistake."""
     headers = {"Content-Type": "application/json", "X-Request-ID": "mistake"}
     live.post("/predict", content=b'{"RM": 6}', headers=headers)
     live.post("/predict", content=b"x=1", headers={"X-Request-ID": "mistake"})
@@ -80,28 +80,28 @@ def test_each_request_is_one_log_line(live):
     assert "Traceback" not in live.log.read_text()
 
 
-HEAD = b"HTTP/1.1\r\nHost: x\r\nX-Note: s3cr3t\r\nCookie: s3cr3t\r\n"
-POST = b"POST /predict " + HEAD + b"Content-Type: application/json\r\n"
-RAW = {
-    "query": b"GET /nowhere?s3cr3t " + HEAD + b"\r\n",
-    "escapes in the path": b"GET /%0a%1b[31m%00%7f%c2%9b31m%e2%80%a8%ff%ed%a0%80 " + HEAD + b"\r\n",
-    "raw escapes in the path": b"GET /\x1b[31ms3cr3t " + HEAD + b"\r\n",
-    "escapes in the method": b"s3cr3t\x1b[31m / " + HEAD + b"\r\n",
-    "escapes in a header": b"GET / " + HEAD + b"X-Request-ID: \x1b[31ms3cr3t\r\n\r\n",
-    "folded header": b"GET / " + HEAD + b"X-Request-ID: a\r\n s3cr3t\r\n\r\n",
-    "no ASCII in a header": b"GET / " + HEAD + b"X-Request-ID: \xe9s3cr3t\r\n\r\n",
-    "name of a feature": POST + b'Content-Length: 13\r\n\r\n{"s3cr3t": 1}',
-    "value": POST + b'Content-Length: 16\r\n\r\n{"RM": "s3cr3t"}',
-    "length": POST + b"Content-Length: s3cr3t\r\n\r\n",
-    "no chunk": POST + b"Transfer-Encoding: chunked\r\n\r\ns3cr3t\r\n",
-    "upgrade": b"GET / " + HEAD + b"Connection: Upgrade\r\nUpgrade: s3cr3t\r\n\r\n",
-    "no HTTP": b"\x16\x03\x01s3cr3t\x1b[31m\r\n\r\n",
+HEADERS = b"HTTP/1.1\r\nHost: x\r\nX-Note: s3cr3t\r\nCookie: s3cr3t\r\n"
+POST = b"POST /predict " + HEADERS + b"Content-Type: application/json\r\n"
+RAW_REQUESTS = {
+    "query string": b"GET /nowhere?s3cr3t " + HEADERS + b"\r\n",
+    "encoded controls": b"GET /%0a%1b[31m%00%7f%c2%9b31m%e2%80%a8%ff%ed%a0%80 " + HEADERS + b"\r\n",
+    "control character in path": b"GET /\x1b[31ms3cr3t " + HEADERS + b"\r\n",
+    "control character in method": b"s3cr3t\x1b[31m / " + HEADERS + b"\r\n",
+    "control character in header": b"GET / " + HEADERS + b"X-Request-ID: \x1b[31ms3cr3t\r\n\r\n",
+    "folded header": b"GET / " + HEADERS + b"X-Request-ID: a\r\n s3cr3t\r\n\r\n",
+    "non-ASCII header": b"GET / " + HEADERS + b"X-Request-ID: \xe9s3cr3t\r\n\r\n",
+    "unknown feature": POST + b'Content-Length: 13\r\n\r\n{"s3cr3t": 1}',
+    "invalid value": POST + b'Content-Length: 16\r\n\r\n{"RM": "s3cr3t"}',
+    "invalid Content-Length": POST + b"Content-Length: s3cr3t\r\n\r\n",
+    "invalid chunk size": POST + b"Transfer-Encoding: chunked\r\n\r\ns3cr3t\r\n",
+    "Upgrade header": b"GET / " + HEADERS + b"Connection: Upgrade\r\nUpgrade: s3cr3t\r\n\r\n",
+    "not HTTP": b"\x16\x03\x01s3cr3t\x1b[31m\r\n\r\n",
 }
 
 
-@pytest.mark.parametrize("raw", RAW.values(), ids=RAW)
-def test_log_has_nothing_of_a_request_but_its_path(live, raw):
-    """No value, header or query, and no control character, which could forge a line."""
+@pytest.mark.parametrize("raw", RAW_REQUESTS.values(), ids=RAW_REQUESTS)
+def test_log_contains_no_secret_and_no_control_character(live, raw):
+    """Headers, query strings and values may be secret; a control character could forge a line."""
     before = len(live.log.read_text())
     with socket.create_connection((live.base_url.host, live.base_url.port), timeout=10) as peer:
         peer.sendall(raw)
@@ -113,8 +113,8 @@ def test_log_has_nothing_of_a_request_but_its_path(live, raw):
     assert re.fullmatch(rb"[\n -~]*", written)
 
 
-def test_unknown_paths_are_one_series(live):
-    """Or else anybody could fill the metrics."""
+def test_unknown_paths_share_one_time_series(live):
+    """Otherwise a client could add any number of time series to the metrics."""
     for number in range(100):
         live.get(f"/nowhere/{number}")
     text = live.get("/metrics").text
@@ -123,20 +123,20 @@ def test_unknown_paths_are_one_series(live):
 
 
 def test_values_outside_the_training_range_are_counted(live):
-    """Where a scraper sees it."""
+    """The counter of the feature appears in /metrics."""
     live.post("/predict", json=EXAMPLE | {"RM": 50})
     assert 'feature_outside_training_range_total{feature="RM"}' in live.get("/metrics").text
 
 
 @pytest.fixture(scope="module")
-def guarded(model, tmp_path_factory):
-    """A client of `bentoml serve` with API keys, which sends none."""
-    log = tmp_path_factory.mktemp("guarded") / "log"
+def protected(model, tmp_path_factory):
+    """A client, without a key, of a service that requires API keys."""
+    log = tmp_path_factory.mktemp("protected") / "log"
     with running_server("bentoml", "serve", log=log, API_KEYS=",".join(KEYS)) as client:
         yield client
 
 
-GUARDED = [
+PROTECTED_PATHS = [
     "/",
     "/docs.json",
     "/schema.json",
@@ -146,53 +146,53 @@ GUARDED = [
 ]
 
 
-@pytest.mark.parametrize("path", GUARDED)
-def test_all_that_can_be_looked_at_needs_a_key(guarded, path):
-    """But whether the service is alive and ready."""
-    assert guarded.get(path).status_code == 401
-    assert guarded.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
+@pytest.mark.parametrize("path", PROTECTED_PATHS)
+def test_get_requires_a_key_except_for_probes(protected, path):
+    """Any of the keys is accepted, and none is in the response."""
+    assert protected.get(path).status_code == 401
+    assert protected.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
     for key in KEYS:
-        answer = guarded.get(path, headers={"Authorization": f"Bearer {key}"})
-        assert answer.status_code == 200
-        assert not any(key in answer.text for key in KEYS)
+        response = protected.get(path, headers={"Authorization": f"Bearer {key}"})
+        assert response.status_code == 200
+        assert not any(key in response.text for key in KEYS)
     for probe in ("/livez", "/readyz", "/healthz"):
-        assert guarded.get(probe).status_code == 200
+        assert protected.get(probe).status_code == 200
 
 
-def test_prediction_needs_a_key(guarded):
-    """Which BentoML's client can send."""
-    answer = guarded.post("/predict", json=EXAMPLE)
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == BASIC_CHALLENGE
-    with bentoml.SyncHTTPClient(str(guarded.base_url), token=KEYS[1]) as client:
+def test_prediction_requires_a_key(protected):
+    """BentoML's client sends its `token` as the key."""
+    response = protected.post("/predict", json=EXAMPLE)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == BASIC_CHALLENGE
+    with bentoml.SyncHTTPClient(str(protected.base_url), token=KEYS[1]) as client:
         assert client.predict(EXAMPLE) == TUTORIAL_RESPONSE
 
 
-def test_keys_are_described_exactly_if_there_are_any(guarded, live):
-    """So that Swagger UI shows its button Authorize."""
+def test_openapi_document_declares_keys_only_if_configured(protected, live):
+    """Swagger UI shows its button Authorize if the document declares a security scheme."""
     headers = {"Authorization": f"Bearer {KEYS[0]}"}
-    with_keys = guarded.get("/docs.json", headers=headers).json()
+    with_keys = protected.get("/docs.json", headers=headers).json()
     OpenAPIV31SpecValidator(with_keys).validate()
     assert with_keys["components"]["securitySchemes"] == {
         "ApiKey": {"type": "http", "scheme": "bearer"}
     }
     for path, methods in with_keys["paths"].items():
         (operation,) = methods.values()
-        is_open = path in ("/livez", "/readyz", "/healthz")
-        assert operation.get("security") == (None if is_open else [{"ApiKey": []}])
-        assert ("401" in operation["responses"]) != is_open
+        public = path in ("/livez", "/readyz", "/healthz")
+        assert operation.get("security") == (None if public else [{"ApiKey": []}])
+        assert ("401" in operation["responses"]) != public
     without = json.dumps(live.get("/docs.json").json())
-    # In quotes, for the port of the server may have these digits, too.
-    assert not any(f'"{word}' in without for word in ("security", "401", "ApiKey"))
+    # With a quote before it: the port of the server may contain the digits 401, too.
+    assert not any(f'"{name}' in without for name in ("security", "401", "ApiKey"))
 
 
-def test_keys_are_in_no_log_and_no_bento(guarded):
-    """Nor is a wrong one, which may be somebody's for something else."""
+def test_keys_are_in_neither_log_nor_bento(protected):
+    """An invalid key is not logged either, because it may be valid for another service."""
     for key in (*KEYS, "wrong-key"):
         headers = {"Authorization": f"Bearer {key}", "X-Request-ID": f"last-{key[:5]}"}
-        guarded.post("/predict", json=EXAMPLE, headers=headers)
-    wait_until(lambda: "last-wrong" in guarded.log.read_text(), guarded.log)
-    assert not any(key in guarded.log.read_text() for key in (*KEYS, "wrong-key"))
+        protected.post("/predict", json=EXAMPLE, headers=headers)
+    wait_until(lambda: "last-wrong" in protected.log.read_text(), protected.log)
+    assert not any(key in protected.log.read_text() for key in (*KEYS, "wrong-key"))
     build = run("bentoml", "build", "--output", "tag", API_KEYS=",".join(KEYS))
     built = bentoml.bentos.get(build.stdout.strip().removeprefix("__tag__:"))
     files = [path.read_bytes() for path in Path(built.path).rglob("*") if path.is_file()]
@@ -200,8 +200,8 @@ def test_keys_are_in_no_log_and_no_bento(guarded):
     assert not any(key.encode() in file for file in files for key in KEYS)
 
 
-def test_log_is_complete_when_the_service_ends(model, tmp_path):
-    """The last requests before the end are in it."""
+def test_shutdown_flushes_the_access_log(model, tmp_path):
+    """The log is written in the background; the last requests are in it, too."""
     with running_server("bentoml", "serve", log=tmp_path / "log", ACCESS_LOG="json") as client:
         for number in range(100):
             client.post("/predict", json=EXAMPLE, headers={"X-Request-ID": f"number-{number}"})
@@ -209,19 +209,19 @@ def test_log_is_complete_when_the_service_ends(model, tmp_path):
     assert all(f'"request_id": "number-{number}"' in log for number in range(100))
 
 
-def test_bento_holds_what_serving_needs_and_nothing_else(bento, model):
-    """The service, its record type and the model; no tests, data or training code."""
+def test_bento_contains_only_files_for_serving(bento, model):
+    """It contains the service, the record type and the model; no tests, data or training code."""
     src = bento.path_of("src")
     files = {path.relative_to(src).as_posix() for path in Path(src).rglob("*.py")}
-    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
-    assert files == {"service.py", "house.py"} | ours
+    serving_files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
+    assert files == {"service.py", "house.py"} | serving_files
     assert not Path(src, "data").exists()
     assert [info.tag for info in bento.info.all_models] == [model.tag]
 
 
 @pytest.fixture
-def newer_model(model, tmp_path):
-    """A model of less data, trained after the other."""
+def train_newer_model(model, tmp_path):
+    """A function that trains a newer model on less data, which is deleted after the test."""
     lines = PROJECT.data.read_text().splitlines(keepends=True)
     (tmp_path / "less.csv").write_text("".join(lines[:200]))
 
@@ -235,62 +235,62 @@ def newer_model(model, tmp_path):
         bentoml.models.delete(newest)
 
 
-def test_bento_serves_the_model_that_it_was_built_with(bento, model, newer_model, tmp_path):
-    """Although a newer one has come into the store since."""
-    assert newer_model() != model.tag
+def test_bento_serves_the_model_that_it_was_built_with(bento, model, train_newer_model, tmp_path):
+    """It does so even if the store has a newer model."""
+    assert train_newer_model() != model.tag
     with running_server("bentoml", "serve", "house_price:latest", log=tmp_path / "log") as client:
-        answer = client.post("/predict", json=EXAMPLE)
+        response = client.post("/predict", json=EXAMPLE)
         description = client.get("/docs.json").json()
-    assert answer.json() == TUTORIAL_RESPONSE
-    assert answer.headers["x-model-tag"] == str(model.tag)
+    assert response.json() == TUTORIAL_RESPONSE
+    assert response.headers["x-model-tag"] == str(model.tag)
     assert description["info"]["version"] == bento.tag.version
 
 
-def test_worker_that_replaces_a_dead_one_serves_the_same_model(model, newer_model, tmp_path):
-    """And not one that has come into the store since."""
+def test_replacement_worker_serves_the_pinned_model(model, train_newer_model, tmp_path):
+    """It does so even if a newer model was saved after the start of the service."""
     with running_server("bentoml", "serve", log=tmp_path / "log") as client:
-        newer_model()
+        train_newer_model()
         (worker,) = psutil.Process(client.server.pid).children()
         worker.kill()
         worker.wait()
         wait_until(lambda: is_ready(client), client.log)
-        answer = client.post("/predict", json=EXAMPLE)
-    assert answer.headers["x-model-tag"] == str(model.tag)
+        response = client.post("/predict", json=EXAMPLE)
+    assert response.headers["x-model-tag"] == str(model.tag)
 
 
-def test_two_workers_serve(model, tmp_path):
-    """Each with the model loaded."""
+def test_workers_setting_starts_two_workers(model, tmp_path):
+    """Each worker is a process of its own."""
     with running_server("bentoml", "serve", log=tmp_path / "log", WORKERS="2") as client:
         assert len(psutil.Process(client.server.pid).children()) == 2
         assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
 
 
 @pytest.fixture
-def container(bento, model, tmp_path):
-    """The folder of a Bento as in an image: the model lies in it, and in no store."""
+def bento_with_model(bento, model, tmp_path):
+    """The folder of a Bento that contains its model, as in an image; it needs no model store."""
     path = shutil.copytree(bento.path, tmp_path / "bento")
     BentoModel(model.tag).resolve(path / "models")
     return path
 
 
-def test_damaged_model_in_an_image_is_refused(container, tmp_path):
-    """At once, by the supervisor: no worker fails over and over again."""
-    command, home = ("bentoml", "serve", str(container)), str(tmp_path / "home")
+def test_damaged_model_in_image_aborts_the_start(bento_with_model, tmp_path):
+    """The supervisor checks the model, before it starts workers that would fail repeatedly."""
+    command, home = ("bentoml", "serve", str(bento_with_model)), str(tmp_path / "home")
     with running_server(*command, log=tmp_path / "log", BENTOML_HOME=home) as client:
         assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
-    (pickled,) = container.rglob("saved_model.pkl")
-    pickled.write_bytes(pickled.read_bytes()[:-1])
+    (model_file,) = bento_with_model.rglob("saved_model.pkl")
+    model_file.write_bytes(model_file.read_bytes()[:-1])
     failed = run(*command, check=False, BENTOML_HOME=home)
     assert failed.returncode == 1
     assert "is not as train.py saved it" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 
-def test_damaged_model_in_the_store_is_refused(model, tmp_path):
-    """At once, by the supervisor, and it goes into no Bento."""
+def test_missing_model_file_aborts_start_and_build(model, tmp_path):
+    """The supervisor checks the model before it starts workers, and the build before it packs."""
     store = shutil.copytree(Path(model.path).parents[1], tmp_path / "models")
-    (pickled,) = store.rglob(f"{model.tag.version}/saved_model.pkl")
-    pickled.unlink()
+    (model_file,) = store.rglob(f"{model.tag.version}/saved_model.pkl")
+    model_file.unlink()
     for command in ("serve", "build"):
         failed = run(
             "bentoml", command, check=False, BENTOML_HOME=str(tmp_path), MODEL=str(model.tag)
@@ -300,8 +300,8 @@ def test_damaged_model_in_the_store_is_refused(model, tmp_path):
         assert "Traceback" not in failed.stderr
 
 
-def test_serving_without_a_model_says_what_to_do(tmp_path):
-    """And ends."""
+def test_missing_model_aborts_the_start_with_instructions(tmp_path):
+    """The message names the command that trains a model."""
     failed = run("bentoml", "serve", check=False, BENTOML_HOME=str(tmp_path))
     assert failed.returncode == 1
     assert "run `make train`" in failed.stderr

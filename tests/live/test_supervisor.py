@@ -1,4 +1,4 @@
-"""Dead workers are replaced, without waiting for BentoML to look for them."""
+"""The supervisor: replacement of dead workers, signals, metrics and the port."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from tests.helpers.commands import (
     without_linux_calls,
 )
 
-REPORT = "Worker ended by signal 9; it is replaced"
+REPLACED = "Worker ended by signal 9; it is replaced"
 
 
 def workers(server):
@@ -33,28 +33,28 @@ def workers(server):
 
 
 @pytest.mark.parametrize("env", [{}, {"BENTOML_CONTAINERIZED": "true"}], ids=["host", "container"])
-def test_dead_worker_is_replaced_and_reported(env, model, tmp_path):
-    """Also in a container, where BentoML replaces none, and also the one after it."""
+def test_worker_killed_by_signal_is_replaced_and_logged(env, model, tmp_path):
+    """So is a second one. BentoML alone would replace no worker in a container."""
     log = tmp_path / "log"
     with running_server("bentoml", "serve", log=log, WORKERS="2", **env) as client:
         for deaths in (1, 2):
             dead, other = workers(client.server)
             dead.kill()
-            wait_until(lambda deaths=deaths: log.read_text().count(REPORT) == deaths, log)
+            wait_until(lambda deaths=deaths: log.read_text().count(REPLACED) == deaths, log)
             assert dead not in workers(client.server)
             assert other in workers(client.server)
             assert len(workers(client.server)) == 2
         assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_service_that_cannot_start_ends(workers, model, tmp_path):
-    """And says so, instead of trying again for ever."""
+@pytest.mark.parametrize("n_workers", ["1", "2"])
+def test_service_exits_if_no_worker_can_start(n_workers, model, tmp_path):
+    """It exits with an error message, instead of starting workers again and again."""
     for name in ("house.py", "serving"):
         (tmp_path / name).symlink_to(ROOT / name)
     source = (ROOT / "service.py").read_text()
     (tmp_path / "service.py").write_text(source.replace("Regressor(self.model)", "1 / 0"))
-    env = {"WORKERS": workers, "PORT": str(free_port())}
+    env = {"WORKERS": n_workers, "PORT": str(free_port())}
     failed = run("bentoml", "serve", check=False, cwd=tmp_path, **env)
     assert failed.returncode == 1
     assert "ZeroDivisionError" in failed.stdout
@@ -62,8 +62,8 @@ def test_service_that_cannot_start_ends(workers, model, tmp_path):
     assert failed.stderr.endswith("No worker can start: the log says why\n")
 
 
-def test_worker_that_cannot_start_leaves_the_others_alone(model, tmp_path):
-    """Its model has gone since the first ones have started."""
+def test_worker_that_cannot_start_does_not_stop_the_others(model, tmp_path):
+    """The replacement finds no model, because it was deleted after the start of the service."""
     store = tmp_path / "store"
     shutil.copytree(Path(os.environ["BENTOML_HOME"], "models"), store / "models")
     log = tmp_path / "log"
@@ -80,11 +80,13 @@ def test_worker_that_cannot_start_leaves_the_others_alone(model, tmp_path):
     assert client.server.returncode == 0
 
 
-@pytest.mark.parametrize(("wrapper", "survives"), [([], False), (["nohup"], True)], ids=str)
-def test_service_ends_with_its_terminal(wrapper, survives, model, tmp_path):
-    """Or else its port would stay taken; unless it was started to stay."""
+@pytest.mark.parametrize(
+    ("wrapper", "survives"), [([], False), (["nohup"], True)], ids=["terminal", "nohup"]
+)
+def test_sighup_stops_the_service_unless_started_by_nohup(wrapper, survives, model, tmp_path):
+    """A service that outlives its terminal would keep the port in use."""
     with running_server(*wrapper, "bentoml", "serve", log=tmp_path / "log") as client:
-        for _ in range(2):  # as a shell does
+        for _ in range(2):  # a shell sends SIGHUP twice
             client.server.send_signal(signal.SIGHUP)
         if survives:
             time.sleep(1)
@@ -95,8 +97,8 @@ def test_service_ends_with_its_terminal(wrapper, survives, model, tmp_path):
             assert client.server.wait(timeout=10) == 0
 
 
-def test_service_runs_where_the_calls_of_linux_are_missing(model, tmp_path):
-    """As on macOS: it serves, replaces a dead worker, and ends."""
+def test_service_runs_without_linux_system_calls(model, tmp_path):
+    """As on macOS, it serves, replaces a dead worker and shuts down."""
     log = tmp_path / "log"
     with running_server("bentoml", "serve", log=log, **without_linux_calls(tmp_path)) as client:
         assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
@@ -107,8 +109,8 @@ def test_service_runs_where_the_calls_of_linux_are_missing(model, tmp_path):
     assert "Traceback" not in log.read_text()
 
 
-def total(client, name, **labels):
-    """Return the sum of all samples of this name and these labels in the metrics."""
+def sum_samples(client, name, **labels):
+    """Return the sum of the samples in /metrics with this name and these labels."""
     families = text_string_to_metric_families(client.get("/metrics").text)
     samples = [sample for family in families for sample in family.samples]
     return sum(
@@ -118,14 +120,14 @@ def total(client, name, **labels):
     )
 
 
-def test_metrics_of_a_dead_worker_are_what_it_did_and_nothing_that_goes_on(model, tmp_path):
-    """Although it could not count out the request that it was about to read."""
+def test_metrics_keep_counters_but_no_gauges_of_a_dead_worker(model, tmp_path):
+    """A worker that dies during a request cannot decrement the gauge of requests in progress."""
     log = tmp_path / "log"
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with running_server("bentoml", "serve", log=log, REQUEST_TIMEOUT="60") as client:
 
         def in_progress():
-            return total(client, "bentoml_service_request_in_progress", endpoint="/predict")
+            return sum_samples(client, "bentoml_service_request_in_progress", endpoint="/predict")
 
         for _ in range(5):
             client.post("/predict", json=EXAMPLE)
@@ -138,35 +140,36 @@ def test_metrics_of_a_dead_worker_are_what_it_did_and_nothing_that_goes_on(model
             worker.wait()
         wait_until(lambda: is_ready(client), log)
         assert in_progress() == 0
-        assert total(client, "live_workers") == 1
-        assert total(client, "worker_starts_total") == 2
-        assert total(client, "prediction_value_count") == 5  # and not those made to be ready
+        assert sum_samples(client, "live_workers") == 1
+        assert sum_samples(client, "worker_starts_total") == 2
+        # Without the predictions that workers make before they are ready.
+        assert sum_samples(client, "prediction_value_count") == 5
 
 
-def test_metrics_are_those_of_one_server(model, tmp_path):
-    """Though another one uses the same model store; and they go when it ends."""
+def test_servers_that_share_a_model_store_have_separate_metrics(model, tmp_path):
+    """Each server has a metrics folder, and deletes it when it exits."""
     first_log, second_log = tmp_path / "first", tmp_path / "second"
     (folder := tmp_path / "metrics").mkdir()
     with running_server("bentoml", "serve", log=first_log, TMPDIR=str(folder)) as first:
         first.post("/predict", json=EXAMPLE)
         with running_server("bentoml", "serve", log=second_log, TMPDIR=str(folder)) as second:
-            assert total(first, "prediction_value_count") == 1
-            assert total(second, "prediction_value_count") == 0
+            assert sum_samples(first, "prediction_value_count") == 1
+            assert sum_samples(second, "prediction_value_count") == 0
             assert len([*folder.glob("bentoml-metrics-*")]) == 2
-        assert total(first, "prediction_value_count") == 1
+        assert sum_samples(first, "prediction_value_count") == 1
     assert not [*folder.glob("bentoml-metrics-*")]
 
 
-def test_end_of_the_service_replaces_no_worker(model, tmp_path):
-    """And reports none."""
+def test_graceful_shutdown_replaces_no_worker(model, tmp_path):
+    """The log mentions no dead worker, and the exit status is 0."""
     with running_server("bentoml", "serve", log=tmp_path / "log", WORKERS="2") as client:
         pass
     assert "Worker ended" not in client.log.read_text()
     assert client.server.returncode == 0
 
 
-def test_port_in_use_is_said(model):
-    """And what to do about it, without a traceback."""
+def test_port_in_use_aborts_the_start_with_instructions(model):
+    """The message says what to do, without a traceback."""
     with socket.create_server(("", 0)) as other:
         port = other.getsockname()[1]
         failed = run("bentoml", "serve", check=False, PORT=str(port))
