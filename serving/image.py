@@ -8,7 +8,7 @@ from bentoml.images import Image
 PYTHON = ".".join(python_version_tuple()[:2])
 
 # On a distribution that BentoML knows it first installs compilers, git and gnupg2, which take
-# 583 MB. No package of requirements.txt needs compiling.
+# 583 MB. No package of requirements-serve.txt needs compiling.
 IMAGE = Image(base_image=os.environ.get("BASE_IMAGE") or f"python:{PYTHON}-slim", distro="none")
 
 ENVS = [
