@@ -26,7 +26,7 @@ drift: $(READY)
 	@$(BIN)/python -m training drift $(or $(LOG),$(error Say where the prediction log is: make drift LOG=FOLDER))
 
 test: $(DEV_READY)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: $(DEV_READY)
 	@$(BIN)/python -m pytest -m slow

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Build a Bento of this folder, and its image; called by `make image`.
+# Build a Bento of this folder, and its image; called by `make image`. With --check, only look whether
+# Docker could build it.
 #
 # BASE_IMAGE        what it is built on (default: python:3.11-slim, or as your Python is)
 # TAG               the name of the image (default: the Bento's name, house_price, and :latest)
@@ -15,15 +16,17 @@ docker version >/dev/null 2>&1 || fail "No Docker engine answers: start it (dock
 docker build --quiet - <<<$'FROM scratch\nLABEL probe=buildkit' >/dev/null ||
     fail "docker build needs BuildKit: install docker-buildx, or put a docker command that has it first on PATH"
 
+base=$(python -c 'from serving import IMAGE; print(IMAGE.base_image)')
+docker image inspect "$base" >/dev/null 2>&1 || docker pull --quiet "$base" ||
+    fail "There is no base image $base: name another one with BASE_IMAGE, or make one (deploy/base-image.sh)"
+[ "${1:-}" != --check ] || exit 0
+
 UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(python -m pip config get global.index-url 2>/dev/null || true)}
 export UV_DEFAULT_INDEX
 
 built=$(bentoml build --output tag) || fail "The Bento was not built"
 bento=${built##*__tag__:}
 tag=${TAG:-${bento%:*}:latest}
-base=$(sed -n 's/^FROM \(.*\) AS .*/\1/p' "$(bentoml get "$bento" --output path)/env/docker/Dockerfile")
-docker image inspect "$base" >/dev/null 2>&1 || docker pull --quiet "$base" ||
-    fail "There is no base image $base: name another one with BASE_IMAGE, or make one (deploy/base-image.sh)"
 bentoml containerize "$bento" --image-tag "$tag" >/dev/null # where it advises a docker run without limits
 
 bytes() { docker image inspect --format '{{.Size}}' "$1"; }

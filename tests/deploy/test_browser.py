@@ -21,6 +21,8 @@ from tests.conftest import STORE
 from tests.docs.test_clients import code_block, use_server
 from tests.helpers.commands import TUTORIAL_RESPONSE, running_server
 
+pytestmark = pytest.mark.slow  # needs Chromium
+
 KEY = "key-of-the-browser-tests"
 FLAGS = [
     "headless",

@@ -11,7 +11,7 @@ from house import EXAMPLE
 from tests.helpers.commands import ROOT, TUTORIAL_RESPONSE, free_port, is_ready, run, wait_until
 from tests.helpers.load import Load, kill_worker
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.slow]  # builds an image, runs replicas
 
 HTTP_PORT, HTTPS_PORT, PROMETHEUS_PORT = free_port(), free_port(), free_port()
 SETTINGS = {

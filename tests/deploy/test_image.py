@@ -22,7 +22,7 @@ from tests.helpers.containers import running_container
 from tests.helpers.load import Load, kill_worker
 from tests.helpers.package_index import PRIVATE_INDEX
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.slow]  # builds images
 
 MAX_MB_OVER_BASE = 430
 IMAGE = "house_price:test"

@@ -18,6 +18,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from house import EXAMPLE
 from tests.helpers.commands import ROOT, free_port, run, running_server, wait_until
 
+pytestmark = pytest.mark.slow  # needs Prometheus
+
 DEPLOY = ROOT / "deploy"
 FOLDER = DEPLOY / "prometheus"
 KEY = "the-key-of-prometheus"

@@ -18,6 +18,8 @@ from tests.helpers.console import SERVERS, check_output, console_commands
 from tests.helpers.containers import running_container
 from tests.helpers.package_index import PRIVATE_INDEX
 
+pytestmark = pytest.mark.slow  # trains, serves and builds another model
+
 PAGE = (ROOT / "docs/your-own-model.md").read_text()
 EXAMPLE_FILES = ROOT / "examples/cars"
 NOT_IN_A_CLONE = shutil.ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache")

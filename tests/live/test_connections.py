@@ -1,41 +1,32 @@
-"""HTTP connections to a running server: limits, errors, pipelining, throttling and shutdown."""
+"""HTTP connections to a running server: limits, errors, keep-alive and pipelining."""
 
-import json
-import os
 import re
-import signal
 import socket
 import threading
 import time
-from collections import Counter
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
 
 from house import EXAMPLE
-from serving._bentoml.server import duplicate_listener
 from serving.errors import MAX_HEAD_BYTES
 from tests.helpers.commands import (
     TUTORIAL_PREDICTION,
     TUTORIAL_RESPONSE,
     running_server,
     wait_until,
-    without_linux_calls,
 )
+from tests.helpers.raw_http import BODY, connect, read_responses, request
 
-BODY = json.dumps(EXAMPLE).encode()
-
-
-def request(path="/predict", *headers, method="POST", body=BODY, length=None):
-    """Return the bytes of a request; `length` overrides its Content-Length."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Content-Type: application/json"]
-    lines += [*headers, f"Content-Length: {len(body) if length is None else length}"]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+pytestmark = pytest.mark.slow  # it waits for timeouts
 
 
-CHUNKED_HEAD = request().replace(b"Content-Length: %d" % len(BODY), b"Transfer-Encoding: chunked")
-CHUNKED_HEAD = CHUNKED_HEAD.removesuffix(BODY)
+CHUNKED_HEAD = (
+    request()
+    .replace(b"Content-Length: %d" % len(BODY), b"Transfer-Encoding: chunked")
+    .removesuffix(BODY)
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,30 +43,6 @@ def connection(limited):
     """A connection to the service with short timeouts."""
     with connect(limited) as connection:
         yield connection
-
-
-def connect(client):
-    """Return a connection to a service."""
-    return socket.create_connection((client.base_url.host, client.base_url.port), timeout=10)
-
-
-def read_responses(connection, limit=100):
-    """Read responses up to the limit or the end; return their statuses, headers and bodies."""
-    responses = []
-    with connection.makefile("rb", buffering=0) as stream, suppress(ConnectionResetError):
-        while len(responses) < limit and (line := stream.readline()):
-            lines = b"".join(iter(stream.readline, b"\r\n")).decode().lower()
-            headers = dict(re.findall(r"(.*?): (.*)\r\n", lines))
-            body = b""
-            while len(body) < int(headers.get("content-length", 0)):
-                body += stream.read(int(headers["content-length"]) - len(body))
-            responses.append((int(line.split()[1]), headers, json.loads(body.strip() or "null")))
-    return responses
-
-
-def read_last_response(connection):
-    """Return the last response on a connection."""
-    return read_responses(connection)[-1]
 
 
 def count_unknown_path_requests(client, status):
@@ -319,97 +286,6 @@ def test_slow_clients_do_not_block_others(limited):
                 }
 
 
-def test_slow_uploads_occupy_no_prediction_slot(model, tmp_path):
-    """Incomplete bodies of more than 64 times MAX_BODY_BYTES get 429, to limit the memory."""
-    limits = {"MAX_CONCURRENCY": "1", "MAX_BODY_BYTES": "1000"}
-    with (
-        running_server("bentoml", "serve", log=tmp_path / "log", **limits) as client,
-        ExitStack() as stack,
-    ):
-        slow = [stack.enter_context(connect(client)) for _ in range(66)]
-        for connection in slow:
-            connection.sendall(request(length=1000, body=b" " * 999))
-        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
-        statuses = Counter(status for status, *_ in map(read_last_response, slow))
-        assert statuses[429] >= 1
-        assert statuses[429] + statuses[408] == 66
-
-
-def test_clients_that_ignore_retry_after_are_throttled(model, tmp_path):
-    """With 40 clients for 4 slots, each gets about one 429 in 3 s; most responses are 200."""
-    statuses = Counter()
-    with running_server("bentoml", "serve", log=tmp_path / "log", MAX_CONCURRENCY="4") as client:
-        threads = [
-            threading.Thread(target=send_without_pause, args=(client, statuses)) for _ in range(40)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert statuses.keys() == {200, 429}
-    assert statuses[200] > statuses[429]
-    assert statuses[429] < 2 * len(threads)
-
-
-def send_without_pause(client, statuses):
-    """Send each request as soon as the last one has its response, for 3 s; count the statuses."""
-    end = time.monotonic() + 3
-    with connect(client) as connection:
-        while time.monotonic() < end:
-            connection.sendall(request())
-            ((status, _, _),) = read_responses(connection, 1)
-            statuses[status] += 1
-
-
-@contextmanager
-def throttled_connections(folder, **env):
-    """Run a service that has throttled connections; yield a client and those connections."""
-    limits = {"MAX_CONCURRENCY": "1", "KEEP_ALIVE": "1", **env}
-    with (
-        running_server("bentoml", "serve", log=folder / "log", **limits) as client,
-        ExitStack() as stack,
-    ):
-        connections = [stack.enter_context(connect(client)) for _ in range(50)]
-        for connection in connections:
-            connection.sendall(request())
-        throttled = [each for each in connections if read_responses(each, 1)[0][0] == 429]
-        assert throttled
-        yield client, throttled
-
-
-@pytest.mark.parametrize("shutdown", [False, True], ids=["running", "shutdown"])
-@pytest.mark.parametrize("linux", [True, False], ids=["Linux", "other systems"])
-def test_retry_of_throttled_client_gets_response(model, tmp_path, shutdown, linux):
-    """Neither KEEP_ALIVE (1 s here) nor a shutdown closes the connection before the response."""
-    with throttled_connections(tmp_path, **({} if linux else without_linux_calls(tmp_path))) as (
-        client,
-        connections,
-    ):
-        for connection in connections:
-            connection.sendall(request())
-        if shutdown:
-            client.server.send_signal(signal.SIGTERM)
-        statuses = Counter(read_responses(connection, 1)[0][0] for connection in connections)
-    assert statuses.keys() <= {200, 429}
-    assert statuses[200]
-
-
-def test_retry_of_disconnected_throttled_client_is_dropped(model, tmp_path):
-    """The server closes the connection without reading the request, and predicts nothing."""
-    with throttled_connections(tmp_path) as (client, connections):
-        for connection in connections:
-            connection.sendall(request("/predict", "X-Request-ID: early"))
-            connection.close()
-        (worker,) = psutil.Process(client.server.pid).children()
-
-        def closed_by_client():
-            return [c for c in worker.net_connections() if c.status == psutil.CONN_CLOSE_WAIT]
-
-        wait_until(lambda: not closed_by_client(), client.log)
-        assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
-        assert " early\n" not in client.log.read_text()
-
-
 @pytest.mark.parametrize(
     "sent",
     [request(), request() * 3, request("/nowhere"), request("/model")],
@@ -434,18 +310,6 @@ def test_service_works_with_low_limit_of_open_files(model, tmp_path):
         assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
 
 
-def test_duplicating_a_listener_keeps_it_non_blocking():
-    """Workers share the listener: if it blocked, the event loop of another worker would stop."""
-    with socket.create_server(("127.0.0.1", 0)) as supervisor:
-        supervisor.setblocking(False)
-        with socket.socket(fileno=os.dup(supervisor.fileno())) as worker:
-            copies = duplicate_listener(worker)
-            assert not os.get_blocking(supervisor.fileno())
-        assert len({copy.getsockname() for copy in copies}) == 1
-        for copy in copies:
-            copy.close()
-
-
 def test_response_head_and_body_arrive_together(connection):
     """The server sends both in one system call, so that the client needs only one, too."""
     for _ in range(20):
@@ -460,105 +324,6 @@ def test_head_response_is_sent_although_no_body_follows(connection):
         assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
         assert b"\r\n" in iter(stream.readline, b"")
         assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
-
-
-def send_until_shutdown(client, keep_alive, statuses):
-    """Send requests until the service accepts no connection; count statuses and lost requests."""
-    while True:
-        try:
-            connection = connect(client)
-        except ConnectionRefusedError:
-            return
-        with connection:
-            last = False
-            while not last:
-                connection.sendall(request())
-                ((status, headers, _),) = read_responses(connection, 1) or [("lost", {}, None)]
-                statuses[status] += 1
-                last = not keep_alive or status == "lost" or "connection" in headers
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_graceful_shutdown_loses_no_request(model, tmp_path, workers):
-    """Half of the clients use keep-alive; the others open a connection for each request."""
-    statuses = Counter()
-    with running_server("bentoml", "serve", log=tmp_path / "log", WORKERS=workers) as client:
-        arguments = [(client, number % 2, statuses) for number in range(32)]
-        threads = [threading.Thread(target=send_until_shutdown, args=args) for args in arguments]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.5)
-        client.server.send_signal(signal.SIGTERM)
-        client.server.wait(8)
-        for thread in threads:
-            thread.join()
-    print(statuses)
-    assert set(statuses) == {200}
-    assert not re.search("Traceback|ERROR|WARNING", client.log.read_text())
-
-
-def test_drain_fails_readiness_and_closes_connections(model, tmp_path):
-    """While a slow request is in progress, /readyz is 503; each response closes its connection."""
-    with (
-        running_server("bentoml", "serve", log=tmp_path / "log") as client,
-        connect(client) as slow,
-        connect(client) as probe,
-    ):
-        probe.sendall(request("/readyz", method="GET", body=b""))
-        assert read_responses(probe, 1)[0][0] == 200
-        slow.sendall(request()[:-1])
-        client.server.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        probe.sendall(request("/readyz", method="GET", body=b""))
-        ((status, headers, _),) = read_responses(probe)
-        assert (status, headers["connection"]) == (503, "close")
-        slow.sendall(request()[-1:])
-        ((status, headers, _),) = read_responses(slow)
-        assert (status, headers["connection"]) == (200, "close")
-
-
-def test_second_signal_kills_the_workers(model, tmp_path):
-    """The service does not wait for the request in progress any longer."""
-    limits = {"REQUEST_TIMEOUT": "60", "SHUTDOWN_TIMEOUT": "60"}
-    with (
-        running_server("bentoml", "serve", log=tmp_path / "log", **limits) as client,
-        connect(client) as slow,
-    ):
-        slow.sendall(request()[:-1])
-        client.server.send_signal(signal.SIGTERM)
-        time.sleep(2)
-        assert client.server.poll() is None
-        workers = psutil.Process(client.server.pid).children()
-        client.server.send_signal(signal.SIGINT)
-        client.server.wait(5)
-        assert not any(worker.is_running() for worker in workers)
-
-
-def test_request_in_progress_at_shutdown_timeout_gets_503(model, tmp_path):
-    """The service does not wait for it any longer, and exits."""
-    limits = {"REQUEST_TIMEOUT": "60", "SHUTDOWN_TIMEOUT": "2"}
-    with (
-        running_server("bentoml", "serve", log=tmp_path / "log", **limits) as client,
-        connect(client) as slow,
-    ):
-        slow.sendall(request()[:-1])
-        client.server.send_signal(signal.SIGTERM)
-        client.server.wait(8)
-        ((status, _, body),) = read_responses(slow)
-    assert status == 503
-    assert body == {"message": "Shutting down; try again in a second"}
-
-
-def test_sigterm_to_one_worker_does_not_stop_the_others(model, tmp_path):
-    """The signal does not come from the supervisor, and the service goes on."""
-    with running_server("bentoml", "serve", log=tmp_path / "log", WORKERS="2") as client:
-        worker, _ = psutil.Process(client.server.pid).children()
-        worker.terminate()
-        worker.wait(8)
-        for _ in range(20):
-            with connect(client) as connection:
-                connection.sendall(request())
-                assert read_responses(connection, 1)[0][0] == 200
 
 
 def test_command_line_option_overrides_keep_alive_setting(model, tmp_path):

@@ -24,6 +24,8 @@ from tests.helpers.commands import (
     without_linux_calls,
 )
 
+pytestmark = pytest.mark.slow  # a server for each test, whose workers are killed
+
 REPLACED = "Worker ended by signal 9; it is replaced"
 
 

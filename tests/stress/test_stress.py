@@ -11,6 +11,8 @@ from tests.stress.request_fuzzing import request_fuzzing
 from tests.stress.resource_exhaustion import resource_exhaustion
 from tests.stress.server import temporary_model_store
 
+pytestmark = pytest.mark.slow  # attacks a server of its own
+
 SCENARIOS = [
     record_fuzzing,
     openapi_conformance,

@@ -96,6 +96,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", tmp_path], check=True)  # noqa: S607
 
 
+@pytest.mark.slow  # needs root
 def test_full_disk_loses_lines_only(small_disk, caplog):
     """Lost requests are counted and logged once; with free space the log continues, readable."""
     before = count_lost()
@@ -117,6 +118,7 @@ def test_folder_that_cannot_be_created_loses_lines_only(tmp_path):
     assert count_lost() == before + 1
 
 
+@pytest.mark.slow  # a server of its own
 def test_service_logs_each_predicted_record(model, tmp_path):
     """With the ID of its request; a rejected request is not logged."""
     folder = tmp_path / "predictions"

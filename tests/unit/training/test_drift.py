@@ -11,7 +11,7 @@ from house import FEATURES, LabelledHouse
 from serving.observability.prediction_log import PredictedRequest, PredictionLog
 from serving.regressor import Regressor
 from serving.settings import Settings
-from tests.helpers.commands import run
+from tests.helpers.training_cli import run_training
 from train import PROJECT
 from training.data import parse_csv, split
 from training.drift import (
@@ -46,7 +46,7 @@ def log_predictions(folder, model, tag=None, n_rows=N_ROWS, **shifts):
 def run_drift(folder, *options):
     """Run `python -m training drift` on the log in a folder; write the picture there."""
     output = ("--output", folder / "drift.png")
-    return run("python", "-m", "training", "drift", folder, *output, *options, check=False)
+    return run_training("drift", folder, *output, *options, check=False)
 
 
 def verdicts(done):

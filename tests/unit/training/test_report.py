@@ -9,7 +9,8 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 
 from house import FEATURES, House, LabelledHouse
-from tests.helpers.commands import ROOT, run
+from tests.helpers.commands import ROOT
+from tests.helpers.training_cli import run_training
 from train import PROJECT
 from training.data import parse_csv, split
 from training.evaluation import evaluate
@@ -46,7 +47,7 @@ class Page(HTMLParser):
 def run_report(folder, *options, check=True):
     """Run `python -m training report`; write the report and the model card to a folder."""
     output = ("--output", folder / "report", "--card", folder / "card.md")
-    return run("python", "-m", "training", "report", *output, *options, check=check)
+    return run_training("report", *output, *options, check=check)
 
 
 @pytest.fixture(scope="module")

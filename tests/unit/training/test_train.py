@@ -11,7 +11,8 @@ from sklearn.dummy import DummyRegressor
 from sklearn.metrics import root_mean_squared_error
 
 from house import EXAMPLE, FEATURES, LabelledHouse
-from tests.helpers.commands import TUTORIAL_PREDICTION, run
+from tests.helpers.commands import TUTORIAL_PREDICTION
+from tests.helpers.training_cli import run_training
 from train import PROJECT, fit
 from training.data import parse_csv, split
 from training.errors import InvalidDataError
@@ -111,7 +112,7 @@ def test_training_on_invalid_data_saves_no_model(model, rewrite):
     """The command fails with a message, and the model store stays unchanged."""
     path = rewrite(set_cell(8, "RM", "six"))
     before = [stored.tag for stored in bentoml.models.list()]
-    failed = run("python", "train.py", "--data", path, check=False)
+    failed = run_training("train", "--data", path, check=False)
     assert failed.returncode == 1
     assert failed.stderr.startswith(f"{path}: nothing is saved.\nline 8: RM should be")
     assert [stored.tag for stored in bentoml.models.list()] == before
@@ -120,7 +121,7 @@ def test_training_on_invalid_data_saves_no_model(model, rewrite):
 def test_binary_file_is_reported_without_traceback(tmp_path):
     """The bytes are not valid UTF-8."""
     (tmp_path / "data.csv").write_bytes(b"\xff\xfe")
-    failed = run("python", "train.py", "--data", tmp_path / "data.csv", check=False)
+    failed = run_training("train", "--data", tmp_path / "data.csv", check=False)
     assert failed.returncode == 1
     assert "Traceback" not in failed.stderr
 
@@ -128,20 +129,20 @@ def test_binary_file_is_reported_without_traceback(tmp_path):
 def test_byte_order_mark_is_not_part_of_the_first_column(tmp_path, model):
     """Spreadsheet programs write one."""
     (tmp_path / "data.csv").write_bytes(b"\xef\xbb\xbf" + PROJECT.data.read_bytes())
-    run("python", "train.py", "--data", tmp_path / "data.csv", "--name", "marked")
+    run_training("train", "--data", tmp_path / "data.csv", "--name", "marked")
     assert bentoml.models.get("marked").info.metadata["feature_names"] == list(FEATURES)
 
 
 def test_if_missing_skips_training_if_there_is_a_model(model):
     """`make serve` passes this option."""
     before = len(bentoml.models.list())
-    run("python", "train.py", "--if-missing")
+    run_training("train", "--if-missing")
     assert len(bentoml.models.list()) == before
 
 
 def test_missing_file_is_reported_without_traceback(tmp_path):
     """The message of the operating system is enough."""
-    failed = run("python", "train.py", "--data", tmp_path / "none.csv", check=False)
+    failed = run_training("train", "--data", tmp_path / "none.csv", check=False)
     assert failed.returncode == 1
     assert "No such file" in failed.stderr
     assert "Traceback" not in failed.stderr
