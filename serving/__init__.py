@@ -5,8 +5,8 @@ A request passes `_bentoml` (BentoML and uvicorn), `http` (limits, errors, authe
 """
 
 from serving._bentoml.service import TabularService
+from serving.container_image import ENVS, IMAGE
 from serving.http.model_card import model_card_app
-from serving.image import ENVS, IMAGE
 from serving.model import ModelReference, probe_rows
 from serving.records import Prediction, Predictions, RequestBody, Row
 from serving.regressor import Regressor

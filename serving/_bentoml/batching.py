@@ -14,8 +14,8 @@ from bentoml._internal.marshal.dispatcher import Optimizer
 from prometheus_client import Histogram
 
 from serving.errors import TooManyRequests
-from serving.observability.metrics import BATCH_MODEL_SECONDS, BATCH_QUEUE_SECONDS
 from serving.observability.prediction_log import PredictedRequest, PredictionLog
+from serving.observability.prediction_metrics import BATCH_MODEL_SECONDS, BATCH_QUEUE_SECONDS
 from serving.records import Row
 
 # Batches up to this size run on the event loop: a thread would cost more than the prediction.

@@ -53,10 +53,12 @@ class TabularService(bentoml.Service):
         from serving._bentoml import server
         from serving._bentoml.batching import Predictor
         from serving.http.app import ServiceApp
-        from serving.observability.metrics import register_worker
         from serving.observability.prediction_log import PredictionLog
+        from serving.observability.prediction_metrics import create_error_series
+        from serving.observability.worker_metrics import register_worker
 
-        register_worker(ERROR_KINDS)
+        register_worker()
+        create_error_series(ERROR_KINDS)
         self.inject_config()
         factory = ServiceAppFactory(self, is_main=is_main)
         bentoml_app = self.build_bentoml_app(factory)
@@ -85,7 +87,7 @@ class TabularService(bentoml.Service):
     def build_bentoml_app(self, factory: Any) -> Any:
         """Return BentoML's application with our views and without the prediction routes."""
         from serving.http.docs_page import DocsViews
-        from serving.observability.metrics import measure_memory_before
+        from serving.observability.worker_metrics import measure_memory_before
 
         views = DocsViews(self)
         factory.metrics = measure_memory_before(factory.metrics)
@@ -133,7 +135,7 @@ def request_metrics(endpoints: Any) -> Any:
 def add_prediction_metrics(instance: Any) -> None:
     """Publish the model of a Service's instance, and give it the metrics of its predictions."""
     from serving._bentoml.prediction_histogram import prediction_histogram
-    from serving.observability.metrics import PredictionMetrics, set_served_model
+    from serving.observability.prediction_metrics import PredictionMetrics, set_served_model
 
     training = TrainingMetadata.model_validate(instance.model.info.metadata)
     set_served_model(str(instance.model.tag), training.prediction_distribution)

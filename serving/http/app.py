@@ -23,8 +23,8 @@ from serving.http.body import BodyReader
 from serving.http.response import ResponseSender
 from serving.observability.access_log import AccessLog
 from serving.observability.error_log import log_failure
-from serving.observability.metrics import count_request_errors
 from serving.observability.prediction_log import PredictionLog
+from serving.observability.prediction_metrics import count_request_errors
 from serving.observability.request_metrics import RequestMetrics
 from serving.settings import Settings
 

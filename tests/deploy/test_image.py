@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from house import EXAMPLE
+from tests.helpers.client_load import Load, kill_worker
 from tests.helpers.commands import (
     ROOT,
     TUTORIAL_PREDICTION,
@@ -19,7 +20,6 @@ from tests.helpers.commands import (
     wait_until,
 )
 from tests.helpers.containers import running_container
-from tests.helpers.load import Load, kill_worker
 from tests.helpers.package_index import PRIVATE_INDEX
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]  # builds images

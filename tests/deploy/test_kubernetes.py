@@ -221,6 +221,7 @@ def test_network_policy_allows_only_ingress_from_named_namespaces():
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["egress"] == []
     (rule,) = policy["ingress"]
+    assert rule["from"]
     for peer in rule["from"]:
         (label,) = peer["namespaceSelector"]["matchLabels"]
         assert label == "kubernetes.io/metadata.name"

@@ -12,9 +12,9 @@ import bentoml
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.helpers import contract
+from tests.helpers import service_checks
 from tests.helpers.commands import ROOT, run, running_server
-from tests.helpers.console import SERVERS, check_output, console_commands
+from tests.helpers.console_blocks import SERVERS, check_output, console_commands
 from tests.helpers.containers import running_container
 from tests.helpers.package_index import PRIVATE_INDEX
 
@@ -112,8 +112,8 @@ def test_snippets_are_lines_of_the_example(clone):
 def test_modules_of_the_bundle_stay_unchanged(clone):
     """The modules of serving/ and training/ are the same in the clone."""
     for folder in ("serving", "training"):
-        for path in (ROOT / folder).glob("*.py"):
-            assert (clone / folder / path.name).read_bytes() == path.read_bytes()
+        for path in (ROOT / folder).rglob("*.py"):
+            assert (clone / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
 
 
 def test_report_and_drift_commands_work_for_cars(clone, model, tmp_path):
@@ -161,7 +161,7 @@ def test_prediction_equals_that_of_the_estimator(car_service, model):
 
 def test_concurrent_requests_are_batched(car_service):
     """Batching works for any record type."""
-    contract.check_concurrent_requests_are_batched(car_service, CAR)
+    service_checks.check_concurrent_requests_are_batched(car_service, CAR)
 
 
 def test_concurrent_requests_get_their_own_predictions(car_service, model, car_records):
@@ -169,18 +169,20 @@ def test_concurrent_requests_get_their_own_predictions(car_service, model, car_r
     expected = bentoml.sklearn.load_model(model).predict(
         [list(car.values()) for car in car_records]
     )
-    contract.check_neighbours_do_not_mix(car_service, car_records, expected.tolist(), "mileage")
+    service_checks.check_neighbours_do_not_mix(
+        car_service, car_records, expected.tolist(), "mileage"
+    )
 
 
 def test_arrays_split_across_batches_keep_their_order(car_service, car_records):
     """A batch holds 1000 records, so that a second array of 600 is split between two batches."""
-    contract.check_order_is_kept(car_service, car_records * 2)
+    service_checks.check_order_is_kept(car_service, car_records * 2)
 
 
 def test_bentomls_python_client_calls_both_apis(car_service):
     """The client sends a record to `predict`, and a list of records to `predict_batch`."""
     prediction = car_service.post("/predict", json=CAR).json()["prediction"]
-    contract.check_bentomls_client(car_service, CAR, prediction)
+    service_checks.check_bentomls_client(car_service, CAR, prediction)
 
 
 def test_categories_with_commas_and_colons_are_accepted(car_service):
@@ -246,7 +248,7 @@ def test_valid_values_outside_the_training_data_are_counted(car_service):
     """The category and the number are valid, and get a prediction."""
     unseen = CAR | {"fuel": "hydrogen", "mileage": 9e6}
     assert car_service.post("/predict", json=unseen).status_code == 200
-    counters = contract.samples(car_service, "feature_outside_training_range")
+    counters = service_checks.samples(car_service, "feature_outside_training_range")
     assert {sample.labels["feature"] for sample in counters} >= {"fuel", "mileage"}
 
 

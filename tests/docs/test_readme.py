@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from house import House
 from serving.settings import Settings
 from tests.helpers.commands import ROOT, running_server
-from tests.helpers.console import SERVERS, check_output, console_commands
+from tests.helpers.console_blocks import SERVERS, check_output, console_commands
 
 README = (ROOT / "README.md").read_text()
 

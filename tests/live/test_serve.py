@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from house import EXAMPLE
 from serving.http.auth import BASIC_CHALLENGE
-from tests.helpers import contract
+from tests.helpers import service_checks
 from tests.helpers.commands import (
     TUTORIAL_PREDICTION,
     TUTORIAL_RESPONSE,
@@ -30,7 +30,7 @@ def test_example_record_gets_the_tutorials_prediction(live):
 
 def test_concurrent_requests_are_batched(live):
     """64 single records, sent at the same moment, need at most 16 batches."""
-    contract.check_concurrent_requests_are_batched(live, EXAMPLE)
+    service_checks.check_concurrent_requests_are_batched(live, EXAMPLE)
 
 
 def test_concurrent_requests_get_their_own_predictions(live, model):
@@ -38,17 +38,17 @@ def test_concurrent_requests_get_their_own_predictions(live, model):
     houses = [EXAMPLE | {"RM": 3 + n / 50, "LSTAT": n % 30} for n in range(300)]
     estimator = bentoml.sklearn.load_model(model)
     expected = estimator.predict([list(house.values()) for house in houses]).tolist()
-    contract.check_neighbours_do_not_mix(live, houses, expected, "AGE")
+    service_checks.check_neighbours_do_not_mix(live, houses, expected, "AGE")
 
 
 def test_arrays_split_across_batches_keep_their_order(live):
     """A batch holds 1000 records, so that a second array of 700 is split between two batches."""
-    contract.check_order_is_kept(live, [EXAMPLE | {"RM": 3 + n / 100} for n in range(700)])
+    service_checks.check_order_is_kept(live, [EXAMPLE | {"RM": 3 + n / 100} for n in range(700)])
 
 
 def test_bentomls_python_client_calls_both_apis(live):
     """The client sends a record to `predict`, and a list of records to `predict_batch`."""
-    contract.check_bentomls_client(live, EXAMPLE, TUTORIAL_PREDICTION)
+    service_checks.check_bentomls_client(live, EXAMPLE, TUTORIAL_PREDICTION)
 
 
 def test_client_error_is_logged_in_one_line(live):

@@ -8,7 +8,7 @@ from tests.helpers.commands import ROOT, run
 
 WRONG_IMPORTS = {
     "observability imports the records": (
-        "serving/observability/metrics.py",
+        "serving/observability/prediction_metrics.py",
         "from serving.records import Row",
         "lint-imports",
     ),
@@ -32,7 +32,7 @@ WRONG_IMPORTS = {
         "from serving._bentoml.batching import Predictor",
         "lint-imports",
     ),
-    "serving imports the service": ("serving/image.py", "import service", "lint-imports"),
+    "serving imports the service": ("serving/container_image.py", "import service", "lint-imports"),
     "training imports train.py": ("training/cli.py", "import train", "lint-imports"),
     "http imports uvicorn": ("serving/http/body.py", "import uvicorn", "lint-imports"),
     "unpublished module of BentoML": (
@@ -41,7 +41,7 @@ WRONG_IMPORTS = {
         "ruff check --select TID",
     ),
     "unpublished module of the Prometheus client": (
-        "serving/observability/metrics.py",
+        "serving/observability/prediction_metrics.py",
         "from prometheus_client.values import ValueClass",
         "ruff check --select TID",
     ),

@@ -1,15 +1,12 @@
-"""Metrics of the predictions, the rejected requests and the workers."""
+"""Metrics of predictions, batches and rejected requests."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 from prometheus_client import REGISTRY, Histogram
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving._bentoml.prediction_histogram import PredictionHistogram
-from serving.observability.metrics import PredictionMetrics, register_worker
+from serving.observability.prediction_metrics import PredictionMetrics
 from serving.records import ERROR_KINDS
 
 BOUNDS = (10.0, 20.5, 30.0)
@@ -106,7 +103,11 @@ def count_errors():
 RECORD_START = (
     b'{"LSTAT": 1, "CRIM": 1, "ZN": 1, "INDUS": 1, "CHAS": 1, "NOX": 1, "RM": 1, "AGE": 1, '
 )
+
+
 RECORD_END = b'"DIS": 1, "RAD": 1, "TAX": 1, "PTRATIO": 1, "B": 1'
+
+
 REQUESTS = {
     "invalid JSON": ("/predict", b"{", {"json"}),
     "number instead of a record": ("/predict", b"1", {"type"}),
@@ -139,64 +140,3 @@ def test_rejected_request_is_counted_once_under_each_kind_of_error(path, body, k
     response = client.post(path, content=body, headers={"Content-Type": "application/json"})
     assert response.status_code == (400 if kinds else 200)
     assert count_errors() == {kind: count + (kind in kinds) for kind, count in before.items()}
-
-
-@pytest.fixture
-def scrape(tmp_path, monkeypatch):
-    """A function that returns the metrics of all workers, from their files in one folder."""
-
-    def scrape():
-        families = MultiProcessCollector(None, str(tmp_path)).collect()
-        return {sample.name: sample.value for family in families for sample in family.samples}
-
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    return scrape
-
-
-WORKER = """
-import sys
-from serving._bentoml.prediction_histogram import PredictionHistogram
-from serving.observability.metrics import register_worker
-register_worker([])
-print("ready", flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def start_worker(scrape):
-    """A function that starts a process which registers as a worker; it returns the process."""
-    processes = []
-
-    def start():
-        process = subprocess.Popen(
-            [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        processes.append(process)
-        assert process.stdout.readline() == b"ready\n"
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def test_new_worker_removes_the_gauges_of_a_dead_worker(start_worker, scrape):
-    """The counters of the dead worker stay."""
-    first, _ = start_worker(), start_worker()
-    assert scrape() == scrape() | {"live_workers": 2, "worker_starts_total": 2}
-    first.kill()
-    first.wait()
-    start_worker()
-    assert scrape() == scrape() | {"live_workers": 2, "worker_starts_total": 3}
-
-
-def test_worker_without_metrics_folder_removes_no_files(monkeypatch, tmp_path):
-    """A user's test that calls the Service's application may have no such folder."""
-    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
-    monkeypatch.chdir(tmp_path)
-    gauge = tmp_path / "gauge_livesum_0.db"
-    gauge.touch()
-    register_worker(ERROR_KINDS)
-    assert gauge.exists()

@@ -1,17 +1,10 @@
-"""Prometheus metrics of the predictions, the served model and the workers."""
+"""Prometheus metrics of the predictions, the batches and the served model."""
 
-import asyncio
-import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-import psutil
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.utils import floatToGoString
-from starlette.requests import Request
-from starlette.responses import Response
 
 # From a prediction for one row (0.3 ms) to the default of REQUEST_TIMEOUT.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -36,13 +29,6 @@ TRAINING_DISTRIBUTION = Gauge(
     "Share of the predictions for the training data that are not over le",
     ["le"],
     multiprocess_mode="max",
-)
-WORKER_STARTS = Counter("worker_starts", "Workers that were started, first ones and replacements")
-LIVE_WORKERS = Gauge("live_workers", "Workers that are alive", multiprocess_mode="livesum")
-MEMORY = Gauge(
-    "service_memory_bytes",
-    "Resident memory of the supervisor and all workers",
-    multiprocess_mode="livemostrecent",
 )
 
 
@@ -100,40 +86,7 @@ def count_request_errors(kinds: Iterable[str]) -> None:
         REQUEST_ERRORS.labels(kind).inc()
 
 
-def register_worker(error_kinds: Iterable[str]) -> None:
-    """Count this worker as live, and remove the live gauges of dead workers.
-
-    The Prometheus client leaves those behind: the requests of a dead worker would stay in progress
-    for ever.
-    """
-    for kind in error_kinds:
-        REQUEST_ERRORS.labels(kind)  # a series that begins at its first error shows no rate for it
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    for file in Path(folder).glob("gauge_live*.db") if folder else ():
-        if not psutil.pid_exists(int(file.stem.rpartition("_")[2])):
-            with suppress(FileNotFoundError):  # another new worker was faster
-                file.unlink()
-    WORKER_STARTS.inc()
-    LIVE_WORKERS.set(1)
-
-
-def measure_memory_before(
-    scrape: Callable[[Request], Awaitable[Response]],
-) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap the /metrics view, so that each scrape measures the memory first."""
-
-    async def measure_and_scrape(request: Request) -> Response:
-        await asyncio.to_thread(measure_memory)
-        return await scrape(request)
-
-    return measure_and_scrape
-
-
-def measure_memory() -> None:
-    """Add up the memory of the supervisor and its children, the workers."""
-    supervisor = psutil.Process().parent() or psutil.Process()
-    total = 0
-    for process in (supervisor, *supervisor.children()):
-        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-            total += process.memory_info().rss
-    MEMORY.set(total)
+def create_error_series(kinds: Iterable[str]) -> None:
+    """Create the series of each kind: one that begins at its first error shows no rate for it."""
+    for kind in kinds:
+        REQUEST_ERRORS.labels(kind)
