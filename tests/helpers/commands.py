@@ -53,7 +53,8 @@ def running_server(*command, log, cwd=ROOT, **env):
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             client.server, client.log = server, log
-            wait_until(lambda: is_ready(client), log)
+            # `make serve` may train first, on a busy machine.
+            wait_until(lambda: is_ready(client), log, seconds=120)
             yield client
     finally:
         server.terminate()
@@ -76,10 +77,10 @@ def is_ready(client):
         return client.get("/readyz").status_code == 200
 
 
-def wait_until(condition, log):
-    """Return once a condition holds; fail after 30 s, with the server's log."""
-    for _ in range(300):
-        if condition():
-            return
+def wait_until(condition, log, seconds=30):
+    """Return once a condition holds; fail after some seconds, with the server's log."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"The condition did not hold within {seconds} s:\n{log.read_text()}")
         time.sleep(0.1)
-    pytest.fail(f"The condition did not hold within 30 s:\n{log.read_text()}")
