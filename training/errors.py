@@ -13,5 +13,9 @@ class ModelNotServableError(TrainingError):
     """The service could not serve the fitted model."""
 
 
+class NotExportableError(TrainingError):
+    """The fitted model has no export to ONNX that predicts the same."""
+
+
 class InvalidLogError(TrainingError):
     """The prediction log cannot be used."""

@@ -1,0 +1,539 @@
+"""The ONNX export: what can be exported predicts as scikit-learn does, the rest is refused."""
+
+import importlib.util
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from pydantic import BaseModel, Field, create_model
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
+from sklearn.ensemble import (
+    BaggingRegressor,
+    ExtraTreesRegressor,
+    GradientBoostingRegressor,
+    HistGradientBoostingRegressor,
+    RandomForestRegressor,
+    VotingRegressor,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import GammaRegressor, LinearRegression, Ridge
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    PolynomialFeatures,
+    PowerTransformer,
+    StandardScaler,
+)
+from sklearn.svm import SVR
+from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
+
+from house import EXAMPLE, House
+from serving.onnx_model import OnnxModel
+from tests.helpers.commands import TUTORIAL_PREDICTION
+from train import PROJECT, fit
+from training.data import read_csv
+from training.errors import NotExportableError
+from training.export import check, export, preprocessing, trees, verify
+from training.export.rows import edge_rows, random_rows
+
+CARS = Path(__file__).parents[3] / "examples/cars"
+CATEGORIES, NUMBERS = ["brand", "fuel", "body"], ["age", "mileage", "power", "owners"]
+
+
+class Data(NamedTuple):
+    """Features, targets and the type of their records."""
+
+    X: pd.DataFrame
+    y: pd.Series
+    record_type: type[BaseModel]
+
+
+def load_module(name, path):
+    """Import a file of the example, which is in no package."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+car = load_module("car", CARS / "car.py")
+cars_train = load_module("cars_train", CARS / "train.py")
+
+HouseWithGaps = create_model(
+    "HouseWithGaps",
+    __config__=House.model_config,
+    **{
+        name: (field.annotation if name == "CHAS" else field.annotation | None, field)
+        for name, field in House.model_fields.items()
+    },
+)
+
+
+class Square(BaseModel):
+    """A record whose numbers are bounded on both sides."""
+
+    model_config = House.model_config
+
+    x: float = Field(ge=0, le=1)
+    y: float = Field(ge=0, le=1)
+
+
+class Shop(BaseModel):
+    """A record with categories that are numbers."""
+
+    model_config = House.model_config
+
+    size: float = Field(ge=0, le=100)
+    district: float = Field(ge=1, le=9)  # 1, 2, 3 or 7 in the data
+
+
+def read(path, labelled_type, record_type):
+    """Return the rows of a CSV file."""
+    split, _ = read_csv(path, labelled_type)
+    return Data(pd.concat(split[:2]), pd.concat(split[2:]), record_type)
+
+
+def make_data():
+    """Return the data sets, by name; those that end in "frame" are fitted as DataFrames."""
+    rng = np.random.default_rng(0)
+    house = read(PROJECT.data, PROJECT.labelled_type, House)
+    cars = read(CARS / "data/used_cars.csv", car.LabelledCar, car.Car)
+    is_gap = rng.random(house.X.shape) < 0.05
+    is_gap[:, house.X.columns.get_loc("CHAS")] = False
+    square = pd.DataFrame(rng.random((300, 2)), columns=["x", "y"])
+    district = rng.choice([1.0, 2.0, 3.0, 7.0], 300)
+    shop = pd.DataFrame({"size": rng.uniform(0, 100, 300), "district": district})
+    return {
+        "house": house,
+        "house frame": house,
+        "gaps": Data(house.X.mask(is_gap), house.y, HouseWithGaps),
+        "cars": cars,
+        "cars frame": cars,
+        "square": Data(square, square.x * square.y + rng.normal(size=300), Square),
+        "shop": Data(shop, shop["size"] + 10 * shop.district, Shop),
+    }
+
+
+DATA = make_data()
+
+
+@pytest.fixture(autouse=True)
+def fewer_rows(monkeypatch):
+    """Less to compare than `python train.py` does, to save time."""
+    monkeypatch.setattr(check, "N_RANDOM_ROWS", 1000)
+    monkeypatch.setattr(check, "MAX_SPLIT_ROWS", 10_000)
+    monkeypatch.setattr(check, "TIMED_SECONDS", 0.01)
+
+
+def fit_on(estimator, name):
+    """Fit an estimator on a data set, as an array or as a DataFrame."""
+    X, y, _ = DATA[name]
+    return clone(estimator).fit(X if name.endswith("frame") else X.to_numpy(), y)
+
+
+def export_and_verify(estimator, name):
+    """Export a fitted estimator and compare it with scikit-learn."""
+    X, y, record_type = DATA[name]
+    content = export(estimator, X)
+    return content, verify(estimator, content, X, y, record_type)
+
+
+def encode(encoder, estimator, columns=slice(0, 3), rest="passthrough"):
+    """Return a pipeline that encodes some columns."""
+    transformer = ColumnTransformer([("encoder", encoder, columns)], remainder=rest)
+    return make_pipeline(transformer, estimator)
+
+
+started = GradientBoostingRegressor(init=LinearRegression(), n_estimators=3)
+boosting = GradientBoostingRegressor(n_estimators=30, random_state=0)
+hist = HistGradientBoostingRegressor(max_iter=30, random_state=0)
+forest = RandomForestRegressor(n_estimators=20, random_state=0)
+ignoring = OneHotEncoder(handle_unknown="ignore")
+ordinal = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+
+# Estimators that are exported: name, estimator, data, and the greatest difference expected.
+EXPORTED = [
+    ("boosting", boosting, "house", 0),
+    ("boosting, absolute error", clone(boosting).set_params(loss="absolute_error"), "house", 0),
+    ("boosting, huber", clone(boosting).set_params(loss="huber"), "house", 0),
+    ("boosting, quantile", clone(boosting).set_params(loss="quantile"), "house", 0),
+    ("boosting, init zero", clone(boosting).set_params(init="zero"), "house", 0),
+    ("boosting on a frame", boosting, "house frame", 0),
+    ("hist", hist, "house", 0),
+    ("hist, gaps", hist, "gaps", 0),
+    ("hist, poisson", clone(hist).set_params(loss="poisson"), "gaps", 1e-15),
+    ("hist, gamma", clone(hist).set_params(loss="gamma"), "house", 1e-15),
+    ("hist, categories", clone(hist).set_params(categorical_features=CATEGORIES), "cars frame", 0),
+    ("hist, numeric categories", clone(hist).set_params(categorical_features=[3, 8]), "gaps", 0),
+    ("forest", forest, "house", 0),
+    ("forest, gaps", forest, "gaps", 0),
+    ("extra trees", ExtraTreesRegressor(20, random_state=0), "house", 0),
+    ("extra trees, gaps", ExtraTreesRegressor(20, random_state=0), "gaps", 0),
+    ("tree", DecisionTreeRegressor(random_state=0), "house", 0),
+    ("tree, gaps", DecisionTreeRegressor(random_state=0), "gaps", 0),
+    ("tree without a split", DecisionTreeRegressor(min_samples_leaf=400), "house", 0),
+    ("extra tree", ExtraTreeRegressor(random_state=0), "house", 0),
+    ("voting", VotingRegressor([("a", boosting), ("b", Ridge())]), "house", 1e-14),
+    ("bagging", BaggingRegressor(random_state=0), "house", 1e-14),
+    ("imputer, boosting", make_pipeline(SimpleImputer(strategy="median"), boosting), "gaps", 0),
+    (
+        "imputer, scaler, ridge",
+        make_pipeline(SimpleImputer(), StandardScaler(), Ridge()),
+        "gaps",
+        1e-13,
+    ),
+    (
+        "imputer with indicator",
+        make_pipeline(SimpleImputer(strategy="most_frequent", add_indicator=True), Ridge()),
+        "gaps",
+        1e-13,
+    ),
+    ("imputer, constant", make_pipeline(SimpleImputer(strategy="constant"), forest), "gaps", 0),
+    ("linear", LinearRegression(), "house", 1e-13),
+    ("gamma", make_pipeline(StandardScaler(), GammaRegressor()), "house", 1e-13),
+    ("min-max, forest", make_pipeline(MinMaxScaler(clip=True), forest), "house", 0),
+    ("network", make_pipeline(StandardScaler(), MLPRegressor(max_iter=300, tol=1)), "house", 1e-13),
+    ("neighbours, bounded", KNeighborsRegressor(), "square", 1e-14),
+    ("one-hot, forest", encode(ignoring, forest), "cars", 0),
+    ("one-hot by name", encode(ignoring, boosting, CATEGORIES), "cars frame", 0),
+    ("one-hot, ridge", encode(ignoring, Ridge(), rest=StandardScaler()), "cars frame", 1e-13),
+    (
+        "one-hot by type",
+        encode(ignoring, forest, make_column_selector(dtype_exclude="number"), "drop"),
+        "cars frame",
+        0,
+    ),
+    ("one-hot, error", encode(OneHotEncoder(), forest), "cars frame", 0),
+    (
+        "one-hot, infrequent",
+        encode(OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=2), forest),
+        "cars frame",
+        0,
+    ),
+    (
+        "one-hot, drop",
+        encode(OneHotEncoder(drop="first"), Ridge(), rest="drop"),
+        "cars frame",
+        1e-13,
+    ),
+    ("ordinal, hist", encode(ordinal, hist), "cars", 0),
+    ("ordinal, error", encode(OrdinalEncoder(), hist), "cars frame", 0),
+    (
+        "ordinal, gaps",
+        encode(clone(ordinal).set_params(encoded_missing_value=-2), hist, [0, 8]),
+        "gaps",
+        0,
+    ),
+    ("one-hot numbers", encode(ignoring, boosting, [1]), "shop", 0),
+    ("one-hot numbers, error", encode(OneHotEncoder(), forest, [1]), "shop", 0),
+    (
+        "imputer, one-hot",
+        encode(make_pipeline(SimpleImputer(strategy="most_frequent"), ignoring), forest),
+        "cars",
+        0,
+    ),
+    (
+        "nested",
+        make_pipeline(
+            ColumnTransformer(
+                [
+                    ("a", make_pipeline(ordinal, StandardScaler()), CATEGORIES),
+                    ("b", make_pipeline(SimpleImputer(), StandardScaler()), NUMBERS),
+                ]
+            ),
+            Ridge(),
+        ),
+        "cars frame",
+        1e-13,
+    ),
+]
+
+# Estimators that are not: name, estimator, data, and the reason.
+REFUSED = [
+    (
+        "function",
+        make_pipeline(FunctionTransformer(np.log1p), Ridge()),
+        "house",
+        "step functiontransformer, FunctionTransformer calls a function, which ONNX does not know.",
+    ),
+    (
+        "function of columns",
+        make_pipeline(ColumnTransformer([("log", FunctionTransformer(np.log1p), [0])]), Ridge()),
+        "house",
+        "step columntransformer, step log, FunctionTransformer calls a function",
+    ),
+    ("target", TransformedTargetRegressor(Ridge()), "house", "TransformedTargetRegressor has no"),
+    (
+        "init",
+        clone(boosting).set_params(init=LinearRegression()),
+        "house",
+        "starts from an estimator",
+    ),
+    ("support vectors", make_pipeline(StandardScaler(), SVR()), "house", "step svr, SVR can't be"),
+    ("power", make_pipeline(PowerTransformer(), Ridge()), "house", "PowerTransformer can't be"),
+    ("products", make_pipeline(PolynomialFeatures(), Ridge()), "house", "PolynomialFeatures can't"),
+    # The distances to 1e300 are infinite, and so equal: which neighbours are nearest is chance.
+    ("neighbours", KNeighborsRegressor(), "house", "where scikit-learn predicts"),
+]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name", "limit"), [case[1:] for case in EXPORTED], ids=[c[0] for c in EXPORTED]
+)
+def test_export_predicts_what_scikit_learn_does(estimator, name, limit):
+    """An export is equal on the data, on legal records and at thresholds."""
+    _, checked = export_and_verify(fit_on(estimator, name), name)
+    assert checked.largest_difference <= limit
+    assert checked.n_rows + checked.n_refused > len(DATA[name].X) + 1000 // 2
+    assert set(checked.onnx_seconds) == set(checked.sklearn_seconds) == {1, 64}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name", "reason"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED]
+)
+def test_estimator_without_an_equal_export_is_refused_with_the_reason(estimator, name, reason):
+    """One sentence names the step that has no equal export."""
+    with pytest.raises(NotExportableError, match=reason.replace(".", r"\.")):
+        export_and_verify(fit_on(estimator, name), name)
+
+
+def test_house_model_predicts_the_tutorial_price():
+    """The model of the tutorial is exported, and predicts its price."""
+    X, y, _ = DATA["house"]
+    estimator = fit(X[:455], y[:455])
+    content, checked = export_and_verify(estimator, "house")
+    [prediction] = OnnxModel(content).predict([tuple(EXAMPLE.values())])
+    assert prediction == TUTORIAL_PREDICTION
+    assert checked.largest_difference < 1e-14
+    assert checked.n_split_rows > 5_000
+
+
+def test_cars_example_is_exported():
+    """Columns of different types are one input each, in the order of the features."""
+    X, y, _ = DATA["cars"]
+    content, checked = export_and_verify(cars_train.fit(X, y), "cars")
+    assert checked.largest_difference == 0
+    inputs = onnx.load_from_string(content).graph.input
+    assert [each.name for each in inputs] == list(car.FEATURES)
+    kinds = [each.type.tensor_type.elem_type for each in inputs]
+    assert kinds == [onnx.TensorProto.STRING] * 3 + [onnx.TensorProto.DOUBLE] * 5
+
+
+def test_numbers_are_one_input_and_the_file_names_the_features():
+    """Without strings there is one input, and the metadata has the names."""
+    X = DATA["house"].X
+    model = onnx.load_from_string(export(fit_on(Ridge(), "house"), X))
+    assert [each.name for each in model.graph.input] == ["features"]
+    assert model.metadata_props[0].key == "feature_names"
+    assert model.metadata_props[0].value == str(list(X)).replace("'", '"')
+    assert {each.domain: each.version for each in model.opset_import}["ai.onnx.ml"] == 5
+    assert model.ir_version == 10
+
+
+@pytest.mark.parametrize("feature_name", ["variable", "features", "Größe in m²", "constant"])
+def test_any_name_of_a_feature_is_exported(feature_name):
+    """A name may be that of a tensor of skl2onnx, or no identifier."""
+    X = DATA["cars"].X.rename(columns={"age": feature_name})
+    estimator = encode(ignoring, Ridge()).fit(X, DATA["cars"].y)
+    model = OnnxModel(export(estimator, X))
+    rows = list(X[:20].itertuples(index=False, name=None))
+    assert model.predict(rows) == pytest.approx(estimator.predict(X[:20]), rel=1e-12)
+    assert [name for name, _ in model.columns] == list(X)
+
+
+@pytest.mark.parametrize(
+    ("handle_unknown", "district"), [("ignore", 7.5), ("ignore", 4.0), ("error", 7.5), ("error", 4)]
+)
+def test_number_between_categories_is_unknown(handle_unknown, district):
+    """7.5 is not category 7, but as unknown as 4."""
+    encoder = OneHotEncoder(handle_unknown=handle_unknown)
+    estimator = fit_on(encode(encoder, forest, [1]), "shop")
+    model = OnnxModel(export(estimator, DATA["shop"].X))
+    row = (50.0, district)
+    if handle_unknown == "ignore":
+        assert model.predict([row]) == estimator.predict([row]).tolist()
+        assert model.predict([row]) != model.predict([(50.0, 7.0)])
+        return
+    with pytest.raises(ValueError, match="unknown categories"):
+        estimator.predict([row])
+    with pytest.raises(Exception, match="out of data bounds"):
+        model.predict([row])
+
+
+def test_unknown_category_that_is_an_error_fails_the_run_silently(capfd):
+    """ONNX Runtime prints nothing about a failing run."""
+    estimator = fit_on(encode(OneHotEncoder(), forest), "cars frame")
+    X = DATA["cars"].X
+    model = OnnxModel(export(estimator, X))
+    row = X.iloc[0].to_dict() | {"fuel": "hydrogen"}
+    with pytest.raises(Exception, match="out of data bounds"):
+        model.predict([tuple(row.values())])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_gap_that_scikit_learn_refuses_is_not_predicted():
+    """An estimator that refuses missing values gives NaN for them."""
+    estimator = fit_on(boosting, "house")
+    model = OnnxModel(export(estimator, DATA["house"].X))
+    row = list(EXAMPLE.values())
+    for gap in (None, np.nan):
+        assert np.isnan(model.predict([(gap, *row[1:])])).all()
+        assert np.isnan(model.predict([(*row[:-1], gap)])).all()
+
+
+def test_model_is_shared_by_threads():
+    """Predictions of several threads at once are those of one."""
+    X = DATA["cars"].X
+    estimator = fit_on(encode(ignoring, forest), "cars")
+    model = OnnxModel(export(estimator, X))
+    rows = list(X.itertuples(index=False, name=None))
+    expected = model.predict(rows)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda row: model.predict([row])[0], rows))
+    assert found == expected
+
+
+def test_content_that_is_no_model_is_refused():
+    """A file that ONNX Runtime cannot load is an error in words."""
+    with pytest.raises(NotExportableError, match="ONNX Runtime can't load the export"):
+        verify(fit_on(Ridge(), "house"), b"no model", *DATA["house"])
+
+
+def shift(thresholds, ulp_type, side):
+    """Return thresholds moved by one ulp of a type."""
+    return np.nextafter(thresholds.astype(ulp_type), ulp_type(side)).astype(float)
+
+
+# The converters made wrong on purpose: the target, the estimator and its data, and the change of
+# the trees or of the encodings.
+WRONG_TREES = {
+    "thresholds one float32 ulp down": (
+        lambda tree: tree._replace(threshold=shift(tree.threshold, np.float32, -np.inf)),
+        boosting,
+    ),
+    "thresholds one float32 ulp up": (
+        lambda tree: tree._replace(threshold=shift(tree.threshold, np.float32, np.inf)),
+        forest,
+    ),
+    "thresholds one ulp down": (
+        lambda tree: tree._replace(threshold=shift(tree.threshold, np.float64, -np.inf)),
+        hist,
+    ),
+    "thresholds one ulp up": (
+        lambda tree: tree._replace(threshold=shift(tree.threshold, np.float64, np.inf)),
+        hist,
+    ),
+    "gaps to the other side": (
+        lambda tree: tree._replace(missing_left=1 - tree.missing_left),
+        hist,
+    ),
+    "leaves in float32": (
+        lambda tree: tree._replace(value=tree.value.astype(np.float32).astype(float)),
+        forest,
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "estimator"), WRONG_TREES.values(), ids=WRONG_TREES)
+def test_wrong_trees_are_noticed(monkeypatch, change, estimator):
+    """A converter that is wrong by the least amount is noticed."""
+    convert = trees.to_onnx_trees
+    monkeypatch.setattr(
+        trees, "to_onnx_trees", lambda *args: [change(tree) for tree in convert(*args)]
+    )
+    name = "house" if estimator is boosting else "gaps"
+    with pytest.raises(NotExportableError, match="scikit-learn predicts"):
+        export_and_verify(fit_on(estimator, name), name)
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True], ids=["alone", "in a pipeline"])
+def test_one_threshold_of_many_trees_moved_by_one_ulp_is_noticed(monkeypatch, in_pipeline):
+    """The rows at thresholds reach each split, also behind other steps."""
+    convert = trees.to_onnx_trees
+
+    def move_one(*args):
+        *others, tree = convert(*args)
+        thresholds = tree.threshold.copy()
+        split = np.flatnonzero(~tree.is_leaf)[-1]
+        thresholds[split] = np.nextafter(thresholds[split], np.inf)
+        return [*others, tree._replace(threshold=thresholds)]
+
+    monkeypatch.setattr(trees, "to_onnx_trees", move_one)
+    estimator = make_pipeline(StandardScaler(), hist) if in_pipeline else hist
+    with pytest.raises(NotExportableError, match="where scikit-learn predicts"):
+        export_and_verify(fit_on(estimator, "house"), "house")
+
+
+@pytest.mark.parametrize("encoder", [ignoring, ordinal], ids=["one-hot", "ordinal"])
+def test_swapped_categories_are_noticed(monkeypatch, encoder):
+    """Two categories that have the encoding of each other are noticed."""
+    encodings = preprocessing.encodings
+
+    def swap(encoder):
+        first, *others = encodings(encoder)
+        swapped = [first.categories[1], first.categories[0], *first.categories[2:]]
+        return [first._replace(categories=swapped), *others]
+
+    monkeypatch.setattr(preprocessing, "encodings", swap)
+    with pytest.raises(NotExportableError, match="where scikit-learn predicts"):
+        export_and_verify(fit_on(encode(encoder, forest), "cars"), "cars")
+
+
+def test_unknown_category_encoded_like_another_is_noticed(monkeypatch):
+    """A legal category that the data lack is compared, too."""
+    monkeypatch.setattr(preprocessing, "unknown_index", lambda encoding: 0)
+    for encoder in (ignoring, OneHotEncoder()):
+        with pytest.raises(NotExportableError, match="scikit-learn"):
+            export_and_verify(fit_on(encode(encoder, forest), "cars"), "cars")
+
+
+def test_export_that_refuses_what_scikit_learn_predicts_is_noticed(monkeypatch):
+    """The export must answer whatever scikit-learn answers."""
+    monkeypatch.setattr(preprocessing, "unknown_index", lambda encoding: 10**6)
+    with pytest.raises(NotExportableError, match="The export fails on a record"):
+        export_and_verify(fit_on(encode(ignoring, forest), "cars"), "cars")
+
+
+class Order(BaseModel):
+    """A record with each kind of feature."""
+
+    model_config = House.model_config
+
+    price: float = Field(gt=0)
+    count: int = Field(ge=1, le=5)
+    rush: bool
+    kind: Literal["a", "b"]
+    weight: float | None = Field(ge=0, le=10)
+
+
+def test_drawn_rows_are_legal_and_reach_bounds_extremes_and_gaps():
+    """Rows to compare are legal, deterministic, and cover the bounds."""
+    X = pd.DataFrame(
+        [[1.5, 2, True, "a", 3.0], [9.5, 4, False, "b", np.nan]], columns=list(Order.model_fields)
+    )
+    rng = np.random.default_rng(0)
+    edges = pd.DataFrame(edge_rows(Order, X, rng), columns=list(X))
+    assert {5e-324, 3.4e38, 1e300} <= set(edges.price)
+    assert edges.price.min() == 5e-324  # 0 and less are illegal
+    assert set(edges["count"]) == {1, 2, 4, 5}
+    assert {0.0, 5e-324, 10.0, np.nextafter(10, 0)} <= set(edges.weight)
+    assert edges.weight.isna().any()
+    drawn = pd.DataFrame(random_rows(Order, X, rng, 500), columns=list(X))
+    assert drawn.price.between(0, 9.5 + 80).all()
+    assert drawn.price.max() > 50
+    assert set(drawn["count"]) == {1, 2, 3, 4, 5}
+    assert set(drawn.rush) == {True, False}
+    assert set(drawn.kind) == {"a", "b"}
+    again = pd.DataFrame(random_rows(Order, X, np.random.default_rng(1), 500))
+    assert again.equals(pd.DataFrame(random_rows(Order, X, np.random.default_rng(1), 500)))

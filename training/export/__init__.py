@@ -1,0 +1,6 @@
+"""Export a fitted scikit-learn regressor as an ONNX model, and prove that it predicts the same."""
+
+from training.export.check import ExportCheck, verify
+from training.export.convert import export
+
+__all__ = ["ExportCheck", "export", "verify"]

@@ -1,0 +1,159 @@
+"""Convert a fitted scikit-learn regressor to an ONNX model in double precision."""
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+from onnx import ModelProto, TensorProto
+from onnx.compose import add_prefix
+from pandas.api.types import infer_dtype
+from skl2onnx import convert_sklearn, get_model_alias
+from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from serving.onnx_model import OnnxModel
+from training.errors import NotExportableError
+from training.export.preprocessing import PREPROCESSORS, register_preprocessing
+from training.export.trees import TREE_ENSEMBLES, register_trees
+
+# skl2onnx refuses to declare version 5 of ai.onnx.ml, whose TreeEnsemble and LabelEncoder the
+# converters use: it is declared after the conversion.
+CONVERTED_OPSETS = {"": 21, "ai.onnx.ml": 3}
+ML_OPSET = 5
+IR_VERSION = 10
+OUR_TYPES = (*TREE_ENSEMBLES, *PREPROCESSORS)
+
+register_trees()
+register_preprocessing()
+
+
+def export(estimator: Any, X: pd.DataFrame) -> bytes:
+    """Return the content of an ONNX file that predicts what a fitted estimator does.
+
+    Its inputs are named and typed as `serving.onnx_model.OnnxModel` says; its metadata has the
+    `feature_names`, as JSON. Raise NotExportableError if a step has no exact converter.
+    """
+    for name, step in walk_steps(estimator):
+        if reason := unsupported_reason(step):
+            raise NotExportableError(f"{name}{type(step).__name__} {reason}.")
+    try:
+        content = convert(with_column_numbers(estimator), input_types(X), list(X))
+    except NotExportableError:
+        raise
+    # skl2onnx, onnx and ONNX Runtime have no exceptions of their own for this.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        step = failing_step(estimator)
+        raise NotExportableError(f"{step} can't be converted exactly: {reason}") from error
+    return content
+
+
+def convert(estimator: Any, inputs: list[tuple[str, Any]], feature_names: list[str]) -> bytes:
+    """Return the content of an ONNX file that ONNX Runtime can load; raise any exception."""
+    model = convert_sklearn(estimator, "regressor", inputs, target_opset=CONVERTED_OPSETS)
+    content = finish(model, feature_names)
+    OnnxModel(content)
+    return content
+
+
+def failing_step(estimator: Any) -> str:
+    """Return the first step that can't be converted alone, or else the whole estimator."""
+    for name, step in walk_steps(estimator):
+        if isinstance(step, OUR_TYPES):
+            continue
+        try:
+            convert(step, [("features", DoubleTensorType([None, step.n_features_in_]))], [])
+        except Exception:  # as in `export`
+            return f"{name}{type(step).__name__}"
+    return type(estimator).__name__
+
+
+def walk_steps(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each estimator that is no container, and the text that says where it is."""
+    if isinstance(estimator, Pipeline):
+        steps = estimator.steps
+    elif isinstance(estimator, ColumnTransformer):
+        steps = [(name, step) for name, step, _ in estimator.transformers_]
+    elif isinstance(estimator, FeatureUnion):
+        steps = estimator.transformer_list
+    else:
+        yield path, estimator
+        return
+    for name, step in steps:
+        if not isinstance(step, str):  # "drop" or "passthrough"
+            yield from walk_steps(step, f"{path}step {name}, ")
+
+
+def unsupported_reason(step: Any) -> str | None:
+    """Return why a step has no converter, or None."""
+    if isinstance(step, FunctionTransformer):
+        return None if step.func is None else "calls a function, which ONNX does not know"
+    try:
+        get_model_alias(type(step))
+    except RuntimeError:
+        return "has no converter"
+    return None
+
+
+def input_types(X: pd.DataFrame) -> list[tuple[str, Any]]:
+    """Return the inputs: one for all features if all are numbers, otherwise one per feature."""
+    holds_strings = [infer_dtype(column.astype(object)) == "string" for _, column in X.items()]
+    if not any(holds_strings):
+        return [("features", DoubleTensorType([None, X.shape[1]]))]
+    return [
+        (f"feature{i}", (StringTensorType if is_string else DoubleTensorType)([None, 1]))
+        for i, is_string in enumerate(holds_strings)
+    ]
+
+
+def with_column_numbers(estimator: Any) -> Any:
+    """Return an estimator whose ColumnTransformers select columns by number and pass them on.
+
+    skl2onnx knows no names of columns within an array, and no slices, masks or callables.
+    """
+    estimator = copy.copy(estimator)
+    if isinstance(estimator, Pipeline):
+        estimator.steps = [(name, with_column_numbers(step)) for name, step in estimator.steps]
+    elif isinstance(estimator, ColumnTransformer):
+        numbers = estimator._transformer_to_input_indices  # noqa: SLF001
+        estimator.transformers_ = [
+            (name, passthrough_or(with_column_numbers(step)), list(map(int, numbers[name])))
+            for name, step, _ in estimator.transformers_
+        ]
+    return estimator
+
+
+def passthrough_or(step: Any) -> Any:
+    """Return a step, or "passthrough" for a FunctionTransformer without a function."""
+    return "passthrough" if isinstance(step, FunctionTransformer) else step
+
+
+def finish(model: ModelProto, feature_names: list[str]) -> bytes:
+    """Declare versions and feature names; raise NotExportableError unless the output is double."""
+    output = model.graph.output[0].type.tensor_type
+    if len(model.graph.output) != 1 or output.elem_type != TensorProto.DOUBLE:
+        raise NotExportableError("The converted estimator does not predict in double precision.")
+    for opset in model.opset_import:
+        if opset.domain == "ai.onnx.ml":
+            opset.version = ML_OPSET
+    model.ir_version = IR_VERSION
+    if len(model.graph.input) > 1:
+        model = with_input_names(model, feature_names)
+    names = model.metadata_props.add()
+    names.key, names.value = "feature_names", json.dumps(feature_names)
+    return model.SerializeToString()
+
+
+def with_input_names(model: ModelProto, feature_names: list[str]) -> ModelProto:
+    """Return a model whose inputs are named as the features; skl2onnx changes some names."""
+    model = add_prefix(model, "regressor/")  # so that no tensor within is named as a feature
+    new_names = dict(zip((each.name for each in model.graph.input), feature_names, strict=True))
+    for each in model.graph.input:
+        each.name = new_names[each.name]
+    for node in model.graph.node:
+        node.input[:] = [new_names.get(name, name) for name in node.input]
+    return model

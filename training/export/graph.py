@@ -1,0 +1,43 @@
+"""What the converters share: adding nodes to an ONNX graph."""
+
+from typing import Any
+
+import numpy as np
+from onnx.numpy_helper import from_array
+from skl2onnx.common.data_types import StringTensorType
+
+
+class Graph:
+    """The ONNX graph that skl2onnx hands to a converter."""
+
+    def __init__(self, scope: Any, container: Any) -> None:
+        self.scope, self.container = scope, container
+
+    def constant(self, value: np.ndarray) -> str:
+        """Add a constant; return its name."""
+        name = self.scope.get_unique_variable_name("constant")
+        self.container.add_initializer(name, None, None, from_array(value, name))
+        return name
+
+    def node(self, op_type: str, *inputs: str, output: str | None = None, **options: Any) -> str:
+        """Add a node; return the name of its output."""
+        output = output or self.scope.get_unique_variable_name(op_type.lower())
+        name = self.scope.get_unique_operator_name(op_type)
+        self.container.add_node(op_type, list(inputs), output, name=name, **options)
+        return output
+
+    def concat(self, names: list[str], axis: int) -> str:
+        """Concatenate tensors along an axis; return the name of the result."""
+        return self.node("Concat", *names, axis=axis) if len(names) > 1 else names[0]
+
+    def columns(self, inputs: list[Any]) -> list[tuple[str, bool]]:
+        """Return the name of each column (n_samples, 1), and whether it holds strings."""
+        columns = []
+        for variable in inputs:
+            width, is_string = variable.type.shape[1], isinstance(variable.type, StringTensorType)
+            for i in range(width):
+                name = variable.full_name
+                if width > 1:
+                    name = self.node("Gather", name, self.constant(np.array([i])), axis=1)
+                columns.append((name, is_string))
+        return columns
