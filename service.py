@@ -13,7 +13,6 @@ import bentoml
 from house import EXAMPLE, NAME, House
 from serving import (
     ENVS,
-    IMAGE,
     ModelReference,
     Prediction,
     Predictions,
@@ -24,12 +23,11 @@ from serving import (
     load_settings,
     model_card_app,
     probe_rows,
+    service_image,
 )
 
 settings = load_settings()
-model_reference = ModelReference(
-    settings.model or f"{NAME}:latest", House, settings.allow_other_sklearn
-)
+model_reference = ModelReference(settings.model or f"{NAME}:latest", House)
 
 
 class HouseBody(RequestBody):
@@ -50,7 +48,7 @@ class HousesBody(RequestBody):
     service_class=TabularService,
     http=settings.http,
     workers=settings.workers,
-    image=IMAGE,
+    image=service_image(model_reference),
     envs=ENVS,
 )
 @bentoml.asgi_app(model_card_app(model_reference))  # GET /model
@@ -66,7 +64,7 @@ class HousePrice:
         os.environ["MODEL"] = str(model_reference.resolve().tag)
 
     def __init__(self) -> None:
-        """Load the model in a worker, and predict once before the worker is ready."""
+        """Load the model in a worker, and predict each category before the worker is ready."""
         self.regressor = Regressor(self.model)
         self.regressor.predict(probe_rows(House, EXAMPLE))
 

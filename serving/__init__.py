@@ -5,7 +5,7 @@ A request passes `_bentoml` (BentoML and uvicorn), `http` (limits, errors, authe
 """
 
 from serving._bentoml.service import TabularService
-from serving.container_image import ENVS, IMAGE
+from serving.container_image import ENVS, service_image
 from serving.http.model_card import model_card_app
 from serving.model import ModelReference, probe_rows
 from serving.records import Prediction, Predictions, RequestBody, Row
@@ -14,7 +14,6 @@ from serving.settings import load_settings
 
 __all__ = [
     "ENVS",
-    "IMAGE",
     "ModelReference",
     "Prediction",
     "Predictions",
@@ -25,4 +24,5 @@ __all__ = [
     "load_settings",
     "model_card_app",
     "probe_rows",
+    "service_image",
 ]

@@ -3,13 +3,13 @@
 import os
 from platform import python_version_tuple
 
+from bentoml.exceptions import BentoMLException
 from bentoml.images import Image
 
-PYTHON = ".".join(python_version_tuple()[:2])
+from serving.model import ModelReference, TrainingMetadata
 
-# On a distribution that BentoML knows it first installs compilers, git and gnupg2, which take
-# 583 MB. No package of requirements-serve.txt needs compiling.
-IMAGE = Image(base_image=os.environ.get("BASE_IMAGE") or f"python:{PYTHON}-slim", distro="none")
+PYTHON = ".".join(python_version_tuple()[:2])
+BASE_IMAGE = os.environ.get("BASE_IMAGE") or f"python:{PYTHON}-slim"
 
 ENVS = [
     # The package index, if it is not PyPI. BentoML passes it to the build as a secret, which leaves
@@ -18,3 +18,28 @@ ENVS = [
     # Otherwise BentoML reports each start over the internet.
     {"name": "BENTOML_DO_NOT_TRACK", "value": "true"},
 ]
+
+
+def service_image(reference: ModelReference) -> Image:
+    """Return the image for a service with a model, and pin the model that it is made for."""
+    # On a distribution that BentoML knows it first installs compilers, git and gnupg2, which take
+    # 583 MB. No package of requirements-serve.txt needs compiling.
+    image = Image(base_image=BASE_IMAGE, distro="none")
+    # BentoML reads the image when it imports the service, and asks for the model only later.
+    reference.pin_newest()
+    packages = runtime_packages(reference)
+    return image.python_packages(*packages) if packages else image
+
+
+def runtime_packages(reference: ModelReference) -> list[str]:
+    """Return what the model's runtime needs besides requirements-serve.txt.
+
+    Without a usable model there is nothing to add: starting or building the service says why.
+    """
+    try:
+        model = reference.stored
+        if model is None:
+            return []
+        return TrainingMetadata.model_validate(model.info.metadata).inference.packages
+    except (BentoMLException, ExceptionGroup, LookupError, ValueError):
+        return []

@@ -1,10 +1,10 @@
 """The model in the store: what training records with it, and the checks before it is served."""
 
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import attrs
 import bentoml
@@ -15,7 +15,10 @@ from yaml import YAMLError
 
 from serving.observability import LOG_COLUMNS
 
-MODEL_FILE = "saved_model.pkl"  # the name that `bentoml.sklearn.load_model` expects
+# The files of a stored model. `bentoml.sklearn.load_model` expects the name of the first.
+PICKLE_FILE = "saved_model.pkl"
+ONNX_FILE = "model.onnx"
+GOLDEN_FILE = "golden_predictions.json"
 
 # The service relies on this: no conversion, no unknown features, finite numbers, and categories as
 # strings instead of members of an Enum.
@@ -29,6 +32,19 @@ REQUIRED_CONFIG = {
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
+class Inference(BaseModel):
+    """What predicts in the service, and how the export was compared with scikit-learn."""
+
+    runtime: Literal["onnxruntime", "scikit-learn"]
+    reason: str  # why scikit-learn predicts in the service, if so
+    n_rows_compared: int
+    # To the larger of the prediction and the target's standard deviation.
+    largest_difference: float | None = None
+    # By runtime and number of rows, as measured at training.
+    milliseconds: dict[str, dict[int, float]]
+    packages: list[str] = []  # what the runtime needs besides requirements-serve.txt
+
+
 class TrainingMetadata(BaseModel):
     """What training records with a model, as its metadata in the model store."""
 
@@ -40,9 +56,16 @@ class TrainingMetadata(BaseModel):
     # For some values, the share of the predictions for the training data that do not exceed them.
     prediction_distribution: dict[float, float]
     metrics: dict[str, float]
+    target_std: float
+    inference: Inference
     data_sha256: str
-    model_sha256: str
+    file_sha256: dict[str, str]  # of each file of the model
     versions: dict[str, str]
+
+    @property
+    def inference_file(self) -> str:
+        """The name of the file that the service loads."""
+        return ONNX_FILE if self.inference.runtime == "onnxruntime" else PICKLE_FILE
 
 
 def to_tag(tag: str | bentoml.Tag) -> bentoml.Tag:
@@ -56,13 +79,15 @@ class ModelReference(BentoModel):
 
     tag: bentoml.Tag = attrs.field(converter=to_tag)  # as BentoModel has it, for mypy
     record_type: type[BaseModel] = attrs.field()
-    allow_other_sklearn: bool = False
 
     def resolve(self, base_path: Any = None) -> bentoml.Model:
         """Return the stored model; raise BentoMLException, saying what to do, if it can't serve."""
         try:
             model = super().resolve(base_path)
+            check_outdated(model)
             training = TrainingMetadata.model_validate(model.info.metadata)
+        except OutdatedModelError:
+            raise
         # A damaged model.yaml raises as YAML, as an object of BentoML's or as one of ours.
         except (BentoMLException, ExceptionGroup, LookupError, ValueError, YAMLError) as error:
             raise NotFound(
@@ -71,10 +96,15 @@ class ModelReference(BentoModel):
             ) from error
         self.check_features(model.tag, training.feature_names)
         check_record_type(self.record_type)
-        if not self.allow_other_sklearn:
-            check_sklearn_version(model.tag, training.versions["scikit-learn"])
-        read_verified_pickle(model, training)
+        for name in (training.inference_file, GOLDEN_FILE):
+            read_verified(model, training, name)
         return model
+
+    def pin_newest(self) -> None:
+        """Replace the version `latest` by the version that is newest now, if there is a model."""
+        with suppress(BentoMLException, ExceptionGroup, LookupError, ValueError):
+            if self.tag.version in (None, "latest") and (stored := self.stored):
+                object.__setattr__(self, "tag", stored.tag)
 
     @property
     def resolved(self) -> bentoml.Model:
@@ -98,6 +128,19 @@ class ModelReference(BentoModel):
         """Describe the model for a Bento; raise BentoMLException as `resolve` does."""
         self.resolve()
         return super().to_info(alias)
+
+
+class OutdatedModelError(BentoMLException):
+    """A model was saved by an earlier version of this bundle."""
+
+
+def check_outdated(model: bentoml.Model) -> None:
+    """Raise OutdatedModelError if a model has no description of its inference."""
+    if "model_sha256" in model.info.metadata:
+        raise OutdatedModelError(
+            f"Model {model.tag} was saved by an earlier version of this bundle, without an export "
+            "and golden predictions: run `make train`"
+        )
 
 
 def feature_schemas(record_type: type[BaseModel]) -> dict[str, dict[str, Any]]:
@@ -143,31 +186,20 @@ def probe_rows(record_type: type[BaseModel], example: dict[str, Any]) -> list[tu
     return [tuple(record.values()) for record in records]
 
 
-def check_sklearn_version(tag: bentoml.Tag, trained_with: str) -> None:
-    """Raise BentoMLException unless the installed scikit-learn is the version of the training."""
-    # From the package's metadata: importing scikit-learn takes 0.8 s.
-    installed = version("scikit-learn")
-    if installed != trained_with:
-        raise BentoMLException(
-            f"Model {tag} was trained with scikit-learn {trained_with}, and {installed} is "
-            "installed: run `make train`, or set ALLOW_OTHER_SKLEARN=true to serve it untested"
-        )
-
-
-def read_verified_pickle(model: bentoml.Model, training: TrainingMetadata) -> bytes:
-    """Return the pickled estimator; raise BentoMLException unless training wrote these bytes.
+def read_verified(model: bentoml.Model, training: TrainingMetadata, name: str) -> bytes:
+    """Return a file of a model; raise BentoMLException unless training wrote these bytes.
 
     Unpickling executes what the file says, so verify its SHA-256 first.
     """
-    path = Path(model.path_of(MODEL_FILE))
+    path = Path(model.path_of(name))
     try:
-        pickled = path.read_bytes()
+        content = path.read_bytes()
         reason = "its content has changed since"
     except OSError as error:
-        pickled, reason = b"", str(error.strerror)
-    if sha256(pickled).hexdigest() != training.model_sha256:
+        content, reason = b"", str(error.strerror)
+    if sha256(content).hexdigest() != training.file_sha256.get(name):
         raise BentoMLException(
             f"The file of model {model.tag} is not as train.py saved it ({path}: {reason}): "
             "restore it, or run `make train`, and build the Bento again if there is one"
         )
-    return pickled
+    return content

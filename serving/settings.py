@@ -71,9 +71,6 @@ class Settings(BaseSettings):
     cors_origins: Annotated[str, AfterValidator(validate_origins)] = Field(
         "", description="Origins, comma-separated, whose web pages may call, or *"
     )
-    allow_other_sklearn: bool = Field(
-        False, description="Serve a model that another scikit-learn trained"
-    )
     max_records: int = Field(
         1000, ge=2, description="Records in one array, and in one batch of arrays"
     )

@@ -8,7 +8,7 @@ from bentoml.exceptions import NotFound
 from sklearn.base import RegressorMixin
 from sklearn.dummy import DummyRegressor
 
-from serving.model import check_record_type, probe_rows
+from serving.model import OutdatedModelError, check_outdated, check_record_type, probe_rows
 from training.data import read_csv
 from training.errors import ModelNotServableError
 from training.evaluation import evaluate, to_fitted_type
@@ -17,11 +17,18 @@ from training.store import save
 
 
 def is_trained(name: str) -> bool:
-    """Tell whether the model store has a model of this name."""
+    """Tell whether the model store has a model of this name that this bundle can serve.
+
+    Print a line if there is one that an earlier version of the bundle has saved.
+    """
     try:
-        return bool(bentoml.models.get(name))
+        check_outdated(bentoml.models.get(name))
     except NotFound:
         return False
+    except OutdatedModelError as error:
+        print(str(error).replace("run `make train`", "it is trained anew"))
+        return False
+    return True
 
 
 def train(project: Project, data_path: Path, name: str) -> None:
@@ -41,7 +48,7 @@ def train(project: Project, data_path: Path, name: str) -> None:
     print(table.to_string(float_format="{:.4f}".format))
     schema = project.labelled_type.model_json_schema()["properties"][target]
     described = {"name": target, "description": schema["description"], "unit": schema["unit"]}
-    model = save(name, estimator, data.X_train, metrics, described, data_sha256)
+    model = save(name, estimator, data, project.record_type, metrics, described, data_sha256)
     print(f"Saved {model.tag}")
 
 

@@ -1,6 +1,7 @@
 """Save a fitted regressor, with a description of its training, to the BentoML model store."""
 
 import io
+import json
 import pickle
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -12,14 +13,18 @@ from typing import Any
 import bentoml
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 from sklearn.base import RegressorMixin
 
-from serving.model import MODEL_FILE, TrainingMetadata
+from serving.model import GOLDEN_FILE, ONNX_FILE, PICKLE_FILE, TrainingMetadata
+from training.data import Split
 from training.errors import ModelNotServableError
 from training.evaluation import to_fitted_type
+from training.inference import choose_inference, golden_predictions
 
 # Of the predictions for the training data.
 QUANTILES = (0, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 0.99, 1)
+PACKAGES = ("bentoml", "scikit-learn", "numpy", "pandas", "onnxruntime", "skl2onnx")
 # Modules that are not in a Bento.
 TRAINING_MODULES = ("__main__", "train")
 
@@ -27,34 +32,50 @@ TRAINING_MODULES = ("__main__", "train")
 def save(
     name: str,
     estimator: RegressorMixin,
-    X_train: pd.DataFrame,
+    data: Split,
+    record_type: type[BaseModel],
     metrics: dict[str, float],
     target: dict[str, str],
     data_sha256: str,
 ) -> bentoml.Model:
-    """Save a fitted estimator; raise ModelNotServableError if the service could not load it."""
-    pickled = to_pickle(estimator)
-    packages = ("bentoml", "scikit-learn", "numpy", "pandas")
-    y_pred = estimator.predict(to_fitted_type(estimator, X_train))
+    """Save a fitted estimator with its export, golden predictions and a description.
+
+    Raise ModelNotServableError if the service could not load it.
+    """
+    files = {PICKLE_FILE: to_pickle(estimator)}
+    inference, onnx_content = choose_inference(estimator, data, record_type)
+    if onnx_content:
+        files[ONNX_FILE] = onnx_content
+    golden = golden_predictions(estimator, data.X_train, record_type)
+    files[GOLDEN_FILE] = json.dumps(golden).encode()
+    y_pred = estimator.predict(to_fitted_type(estimator, data.X_train))
     training = TrainingMetadata(
         trained_at=datetime.now(UTC),
         target=target,
-        feature_names=list(X_train),
-        **training_ranges(X_train),
+        target_std=float(np.std(pd.concat(data[2:]))),
+        feature_names=list(data.X_train),
+        **training_ranges(data.X_train),
         prediction_distribution=cumulative_distribution(y_pred),
         metrics=metrics,
+        inference=inference,
         data_sha256=data_sha256,
-        model_sha256=sha256(pickled).hexdigest(),
-        versions={"python": python_version(), **{name: version(name) for name in packages}},
+        file_sha256={name: sha256(content).hexdigest() for name, content in files.items()},
+        versions={"python": python_version(), **{name: version(name) for name in PACKAGES}},
     )
+    return store_files(name, files, training)
+
+
+def store_files(name: str, files: dict[str, bytes], training: TrainingMetadata) -> bentoml.Model:
+    """Write the files of a model to the model store."""
     # `bentoml.sklearn.save_model` wants the metadata before there is a file to hash.
     with bentoml.models.create(
         name,
         module="bentoml.sklearn",
         labels={"task": "regression", "framework": "scikit-learn"},
-        metadata=training.model_dump(mode="json"),
+        metadata=training.model_dump(mode="json", exclude_none=True),  # BentoML takes no None
     ) as stored:
-        Path(stored.path_of(MODEL_FILE)).write_bytes(pickled)
+        for file_name, content in files.items():
+            Path(stored.path_of(file_name)).write_bytes(content)
     return bentoml.models.get(stored.tag)
 
 

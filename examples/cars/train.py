@@ -19,9 +19,8 @@ def fit(X_train: pd.DataFrame, y_train: pd.Series) -> Pipeline:
     # A legal category that the data lack is 0 in every column.
     encoder = OneHotEncoder(handle_unknown="ignore")
     columns = ColumnTransformer([("categories", encoder, CATEGORIES)], remainder="passthrough")
-    estimator = Pipeline(
-        [("columns", columns), ("trees", GradientBoostingRegressor(random_state=0))]
-    )
+    trees = GradientBoostingRegressor(random_state=0)
+    estimator = Pipeline([("columns", columns), ("trees", trees)])
     return estimator.fit(X_train.to_numpy(), y_train)
 
 

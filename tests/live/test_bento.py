@@ -107,7 +107,7 @@ def test_damaged_model_in_image_aborts_the_start(bento_with_model, tmp_path):
     command, home = ("bentoml", "serve", str(bento_with_model)), str(tmp_path / "home")
     with running_server(*command, log=tmp_path / "log", BENTOML_HOME=home) as client:
         assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
-    (model_file,) = bento_with_model.rglob("saved_model.pkl")
+    (model_file,) = bento_with_model.rglob("model.onnx")
     model_file.write_bytes(model_file.read_bytes()[:-1])
     failed = run(*command, check=False, BENTOML_HOME=home)
     assert failed.returncode == 1
@@ -118,14 +118,14 @@ def test_damaged_model_in_image_aborts_the_start(bento_with_model, tmp_path):
 def test_missing_model_file_aborts_start_and_build(model, tmp_path):
     """The supervisor checks the model before it starts workers, and the build before it packs."""
     store = shutil.copytree(Path(model.path).parents[1], tmp_path / "models")
-    (model_file,) = store.rglob(f"{model.tag.version}/saved_model.pkl")
+    (model_file,) = store.rglob(f"{model.tag.version}/model.onnx")
     model_file.unlink()
     for command in ("serve", "build"):
         failed = run(
             "bentoml", command, check=False, BENTOML_HOME=str(tmp_path), MODEL=str(model.tag)
         )
         assert failed.returncode == 1
-        assert "saved_model.pkl: No such file or directory): restore it" in failed.stderr
+        assert "model.onnx: No such file or directory): restore it" in failed.stderr
         assert "Traceback" not in failed.stderr
 
 

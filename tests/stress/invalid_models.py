@@ -1,15 +1,12 @@
 """Missing, corrupt and replaced models, for which the server must not start."""
 
-import pickle
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sklearn.dummy import DummyRegressor
-
-from serving.model import MODEL_FILE
+from serving.model import ONNX_FILE
 from tests.stress.config import StressConfig
 from tests.stress.result import Result
 from tests.stress.server import ROOT, START_TIMEOUT_SECONDS, ModelStore, free_port
@@ -52,27 +49,27 @@ def missing_model(model_folder: Path) -> None:
 
 
 def missing_file(model_folder: Path) -> None:
-    """Delete the pickled regressor."""
-    (model_folder / MODEL_FILE).unlink()
+    """Delete the exported regressor."""
+    (model_folder / ONNX_FILE).unlink()
 
 
 def truncated_file(model_folder: Path) -> None:
-    """Truncate the pickled regressor to half its size."""
-    path = model_folder / MODEL_FILE
+    """Truncate the exported regressor to half its size."""
+    path = model_folder / ONNX_FILE
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def flipped_bit(model_folder: Path) -> None:
-    """Flip one bit of the pickled regressor."""
-    path = model_folder / MODEL_FILE
+    """Flip one bit of the exported regressor."""
+    path = model_folder / ONNX_FILE
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
 def replaced_regressor(model_folder: Path) -> None:
-    """Replace the pickled regressor with another one."""
-    (model_folder / MODEL_FILE).write_bytes(pickle.dumps(DummyRegressor().fit([[0] * 13], [1])))
+    """Replace the exported regressor with another file."""
+    (model_folder / ONNX_FILE).write_bytes(b"another model")
 
 
 def corrupt_metadata(model_folder: Path) -> None:

@@ -1,10 +1,12 @@
 """The model reference, which rejects models that the service could not serve; the regressor."""
 
 import json
+import math
 import pickle
 import re
 import shutil
 from enum import StrEnum
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +20,13 @@ from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeRegressor
 
-from house import EXAMPLE, FEATURES, House
+from house import EXAMPLE, FEATURES, House, LabelledHouse
 from serving.model import (
-    MODEL_FILE,
+    GOLDEN_FILE,
+    ONNX_FILE,
+    PICKLE_FILE,
     REQUIRED_CONFIG,
     ModelReference,
     check_record_type,
@@ -30,7 +35,10 @@ from serving.model import (
 )
 from serving.records import to_row
 from serving.regressor import Regressor
-from tests.helpers.commands import run
+from tests.helpers.commands import TUTORIAL_PREDICTION, run
+from train import PROJECT
+from training.data import Split, parse_csv, split
+from training.export import export
 from training.store import save
 
 
@@ -140,18 +148,36 @@ class FileCreator:
         return Path.touch, (self.path,)
 
 
+SKLEARN_INFERENCE = {
+    "runtime": "scikit-learn",
+    "reason": "a test",
+    "n_rows_compared": 0,
+    "milliseconds": {},
+}
+
+
 @pytest.fixture
 def copy_model(model):
     """A function that stores a copy of the model, with a changed file or changed metadata.
 
-    `change` maps the content of the file to the new content, or to None for no file.
+    `change` maps the content of the file to the new content, or to None for no file. With
+    `new_hash`, the metadata have the SHA-256 of the new content.
     """
 
-    def copy(change=lambda content: content, **metadata):
-        with bentoml.models.create("copy", metadata=model.info.metadata | metadata) as stored:
-            content = change(Path(model.path_of(MODEL_FILE)).read_bytes())
-            if content is not None:
-                Path(stored.path_of(MODEL_FILE)).write_bytes(content)
+    def copy(change=lambda content: content, name=ONNX_FILE, new_hash=False, **metadata):
+        files = {
+            each: Path(model.path_of(each)).read_bytes()
+            for each in (PICKLE_FILE, ONNX_FILE, GOLDEN_FILE)
+        }
+        files[name] = change(files[name])
+        metadata = model.info.metadata | metadata
+        if new_hash:
+            digest = sha256(files[name]).hexdigest()
+            metadata["file_sha256"] = metadata["file_sha256"] | {name: digest}
+        with bentoml.models.create("copy", metadata=metadata) as stored:
+            for each, content in files.items():
+                if content is not None:
+                    Path(stored.path_of(each)).write_bytes(content)
         return bentoml.models.get(stored.tag)
 
     yield copy
@@ -174,9 +200,10 @@ def flip_bit(content):
         pytest.param(flip_bit, "content has changed", id="bit flipped"),
     ],
 )
-def test_changed_model_file_is_rejected(copy_model, change, reason):
+@pytest.mark.parametrize("name", [ONNX_FILE, GOLDEN_FILE])
+def test_changed_model_file_is_rejected(copy_model, name, change, reason):
     """By the supervisor, which resolves the model, and by a worker, which loads it."""
-    stored = copy_model(change)
+    stored = copy_model(change, name)
     for load in (ModelReference("copy:latest", House).resolve, lambda: Regressor(stored)):
         with pytest.raises(BentoMLException, match=f"{reason}.* run `make train`"):
             load()
@@ -185,13 +212,87 @@ def test_changed_model_file_is_rejected(copy_model, change, reason):
 def test_changed_pickle_is_not_executed(copy_model, tmp_path):
     """Neither the supervisor nor a worker unpickles a file before its SHA-256 is verified."""
     malicious = pickle.dumps(FileCreator(tmp_path / "run"))
-    stored = copy_model(lambda _: malicious)
+    stored = copy_model(lambda _: malicious, PICKLE_FILE, inference=SKLEARN_INFERENCE)
     for load in (ModelReference("copy:latest", House).resolve, lambda: Regressor(stored)):
         with pytest.raises(BentoMLException, match="content has changed"):
             load()
     assert not (tmp_path / "run").exists()
     pickle.loads(malicious)  # noqa: S301 - shows that it would create the file
     assert (tmp_path / "run").exists()
+
+
+def test_exported_model_is_served_without_unpickling(copy_model, tmp_path):
+    """The pickle beside an export is for other programs."""
+    malicious = pickle.dumps(FileCreator(tmp_path / "run"))
+    regressor = Regressor(copy_model(lambda _: malicious, PICKLE_FILE, new_hash=True))
+    assert regressor.predict([tuple(EXAMPLE.values())])[0] == TUTORIAL_PREDICTION
+    assert not (tmp_path / "run").exists()
+
+
+def change_golden(change):
+    """Return a change of the golden predictions, as JSON."""
+    return lambda content: json.dumps(change(json.loads(content))).encode()
+
+
+def train_other_export():
+    """Return the export of a model that predicts otherwise."""
+    data = split(parse_csv(PROJECT.data.read_text(), LabelledHouse))
+    tree = DecisionTreeRegressor(max_depth=1).fit(data.X_train.to_numpy(), data.y_train)
+    return export(tree, data.X_train)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        pytest.param(lambda _: train_other_export(), ONNX_FILE, id="other model"),
+        pytest.param(
+            change_golden(lambda golden: golden | {"rows": [[0.0] * 13, *golden["rows"][1:]]}),
+            GOLDEN_FILE,
+            id="changed row",
+        ),
+        pytest.param(
+            change_golden(
+                lambda golden: (
+                    golden
+                    | {"predictions": [golden["predictions"][0] + 1e-7, *golden["predictions"][1:]]}
+                )
+            ),
+            GOLDEN_FILE,
+            id="changed prediction",
+        ),
+        pytest.param(
+            change_golden(
+                lambda golden: golden | {"predictions": [math.nan] * len(golden["predictions"])}
+            ),
+            GOLDEN_FILE,
+            id="NaN",
+        ),
+    ],
+)
+def test_worker_rejects_a_model_that_predicts_otherwise_than_at_training(copy_model, change, name):
+    """Whatever the reason: another file, another version of a library, another processor."""
+    stored = copy_model(change, name, new_hash=True)
+    with pytest.raises(
+        BentoMLException, match=r"predicts .* here where it predicted .* at training"
+    ):
+        Regressor(stored)
+
+
+def test_model_served_by_another_sklearn_version_has_to_repeat_the_golden_predictions(copy_model):
+    """The version alone is no reason to reject it."""
+    versions = {"scikit-learn": "1.2.3"}
+    stored = copy_model(inference=SKLEARN_INFERENCE, versions=versions)
+    assert ModelReference("copy:latest", House).resolve().tag == stored.tag
+    assert Regressor(stored).predict([tuple(EXAMPLE.values())])[0] == TUTORIAL_PREDICTION
+
+
+def test_model_of_an_earlier_version_of_the_bundle_is_rejected(copy_model):
+    """It has no golden predictions."""
+    stored = copy_model(model_sha256="0" * 64)
+    with pytest.raises(
+        BentoMLException, match=rf"{stored.tag} was saved by an earlier .*make train"
+    ):
+        ModelReference("copy:latest", House).resolve()
 
 
 @pytest.mark.parametrize(
@@ -204,24 +305,23 @@ def test_model_with_damaged_metadata_is_rejected(copy_model, content):
         ModelReference("copy:latest", House).resolve()
 
 
-def test_model_of_another_sklearn_version_is_rejected_unless_allowed(copy_model, model):
-    """The error names the version of the training, and the two remedies."""
-    copy_model(versions=model.info.metadata["versions"] | {"scikit-learn": "1.2.3"})
-    with pytest.raises(BentoMLException, match=r"1\.2\.3, and .* `make train`, or set ALLOW_OTHER"):
-        ModelReference("copy:latest", House).resolve()
-    assert (
-        ModelReference("copy:latest", House, allow_other_sklearn=True).resolve().tag.name == "copy"
-    )
-
-
-def test_supervisor_checks_the_model_without_importing_sklearn(model):
-    """The import takes 0.8 s and 100 MB. The setting ALLOW_OTHER_SKLEARN reaches the check."""
+def test_supervisor_checks_the_model_without_importing_its_runtime(model):
+    """The imports take time and memory that only workers need."""
     code = (
         "import sys, service; service.model_reference.resolve();"
-        "print(service.model_reference.allow_other_sklearn, 'sklearn' in sys.modules)"
+        "print({'sklearn', 'onnxruntime'} & sys.modules.keys())"
     )
-    done = run("python", "-c", code, ALLOW_OTHER_SKLEARN="true")
-    assert done.stdout.split() == ["True", "False"]
+    assert run("python", "-c", code).stdout == "set()\n"
+
+
+def test_service_pins_the_model_that_is_newest_at_import(model):
+    """The image that is built for it depends on it."""
+    reference = ModelReference("house_price:latest", House)
+    reference.pin_newest()
+    assert reference.tag == model.tag
+    missing = ModelReference("nobody:latest", House)
+    missing.pin_newest()
+    assert missing.tag.version == "latest"
 
 
 def test_number_beyond_float32_is_predicted_like_any_large_number(regressor):
@@ -313,7 +413,8 @@ def car_regressor(request):
     X = pd.DataFrame(CARS)
     fitted = request.param(X)
     target = {"name": "PRICE", "description": "Price", "unit": "$"}
-    saved = save("cars", fitted, X, {}, target, "")
+    data = Split(X, X, PRICES, PRICES)
+    saved = save("cars", fitted, data, Car, {}, target, "")
     expected = fitted.predict(X if request.param is fit_on_frame else X.to_numpy())
     yield Regressor(ModelReference("cars:latest", Car).resolve()), expected.tolist()
     bentoml.models.delete(saved.tag)
@@ -323,5 +424,6 @@ def test_regressor_predicts_like_its_estimator(car_regressor):
     """For features of all kinds, whether the estimator was fitted on an array or a DataFrame."""
     regressor, expected = car_regressor
     records = TypeAdapter(list[Car]).validate_json(json.dumps(CARS))
+    expected = pytest.approx(expected, rel=1e-12)
     assert regressor.predict([to_row(record) for record in records]) == expected
-    assert [regressor.predict([to_row(record)]) for record in records] == [[y] for y in expected]
+    assert [regressor.predict([to_row(record)])[0] for record in records] == expected

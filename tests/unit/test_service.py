@@ -5,10 +5,10 @@ import json
 import logging
 
 import pytest
-from sklearn.ensemble import GradientBoostingRegressor
 
 from house import EXAMPLE, FEATURES
 from service import HousePrice
+from serving.onnx_model import OnnxModel
 from tests.helpers.commands import TUTORIAL_RESPONSE
 
 JSON = {"Content-Type": "application/json"}
@@ -266,7 +266,7 @@ def test_garbage_collector_skips_imported_objects(client):
 
 def test_service_that_cannot_predict_does_not_start(model, monkeypatch):
     """The constructor predicts, before /readyz answers 200."""
-    monkeypatch.setattr(GradientBoostingRegressor, "predict", lambda *_: 1 / 0)
+    monkeypatch.setattr(OnnxModel, "predict", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         HousePrice()
 

@@ -53,6 +53,7 @@ def test_document_has_nothing_of_bentomls(document):
     assert document["components"]["schemas"].keys() == {
         "Error",
         "House",
+        "Inference",
         "ModelCard",
         "Prediction",
         "Predictions",

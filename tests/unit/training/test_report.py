@@ -161,7 +161,7 @@ def test_learning_curve_of_unstaged_estimator_is_by_number_of_rows(model, tmp_pa
     estimator.fit(data.X_train, data.y_train)
     metrics, target = evaluate(estimator, data), model.info.metadata["target"]
     sha256 = model.info.metadata["data_sha256"]
-    save("unstaged", estimator, data.X_train, metrics, target, sha256)
+    save("unstaged", estimator, data, House, metrics, target, sha256)
     run_report(tmp_path, "--name", "unstaged")
     curve = Page(tmp_path / "report" / "index.html").images[-1]
     assert "number of rows" in " ".join(curve["alt"].split())

@@ -198,7 +198,10 @@ def test_model_metadata_describe_the_training(model):
     assert metadata["target"]["name"] == "MEDV"
     assert metadata["data_sha256"] == hashlib.sha256(PROJECT.data.read_bytes()).hexdigest()
     pickled = Path(model.path_of("saved_model.pkl")).read_bytes()
-    assert metadata["model_sha256"] == hashlib.sha256(pickled).hexdigest()
+    assert metadata["file_sha256"]["saved_model.pkl"] == hashlib.sha256(pickled).hexdigest()
+    assert metadata["inference"]["runtime"] == "onnxruntime"
+    assert metadata["inference"]["n_rows_compared"] > 10_000
+    assert metadata["inference"]["largest_difference"] <= 1e-12
     assert metadata["metrics"]["train_mse"] == pytest.approx(1.77, abs=0.01)
     assert 6.2 < metadata["metrics"]["test_mse"] < 6.6
     assert metadata["metrics"]["cv_rmse"] < metadata["metrics"]["test_rmse"] * 1.5

@@ -1,0 +1,105 @@
+"""Choose what predicts in the service: an ONNX export that is proven equal, or scikit-learn."""
+
+from importlib.metadata import requires, version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from packaging.requirements import Requirement
+from pydantic import BaseModel
+
+from serving.model import Inference, probe_rows
+from serving.records import Row
+from training.data import Split
+from training.errors import NotExportableError
+from training.export import ExportCheck, export, verify
+from training.export.check import Reference, median_seconds
+
+MAX_GOLDEN_ROWS = 48  # of the data; rows with each category and flag come in addition
+
+
+def choose_inference(
+    estimator: Any, data: Split, record_type: type[BaseModel]
+) -> tuple[Inference, bytes | None]:
+    """Return how the service predicts, and the ONNX file if it does with that.
+
+    Print one sentence about it.
+    """
+    X, y = pd.concat(data[:2]), pd.concat(data[2:])
+    try:
+        content = export(estimator, X)
+        check = verify(estimator, content, X, y, record_type)
+        if check.onnx_seconds[1] > check.sklearn_seconds[1]:
+            raise NotExportableError("ONNX Runtime takes longer for one row.")
+    except NotExportableError as error:
+        inference = without_export(estimator, X, str(error))
+        times = inference.milliseconds["scikit-learn"]
+        print(
+            f"Served by scikit-learn, without an export to ONNX: {error} "
+            f"A prediction takes {times[1]:.3g} ms for 1 row, {times[64]:.3g} ms for 64."
+        )
+        return inference, None
+    inference = with_export(check)
+    times, slower = inference.milliseconds.values()
+    print(
+        f"Served by ONNX Runtime: {inference.n_rows_compared:,} predictions differ from "
+        f"scikit-learn's by {inference.largest_difference:.1g} at most. A prediction takes "
+        f"{times[1]:.3g} ms for 1 row, {times[64]:.3g} ms for 64; with scikit-learn "
+        f"{slower[1]:.3g} and {slower[64]:.3g} ms."
+    )
+    return inference, content
+
+
+def with_export(check: ExportCheck) -> Inference:
+    """Return the description of a model that ONNX Runtime serves."""
+    return Inference(
+        runtime="onnxruntime",
+        reason="",
+        n_rows_compared=check.n_rows + check.n_split_rows,
+        largest_difference=check.largest_difference,
+        milliseconds={
+            "onnxruntime": to_milliseconds(check.onnx_seconds),
+            "scikit-learn": to_milliseconds(check.sklearn_seconds),
+        },
+    )
+
+
+def without_export(estimator: Any, X: pd.DataFrame, reason: str) -> Inference:
+    """Return the description of a model that scikit-learn serves."""
+    rows = list(X.itertuples(index=False, name=None))
+    packages = ["scikit-learn"]
+    if hasattr(estimator, "feature_names_in_"):
+        packages.append("pandas")
+    return Inference(
+        runtime="scikit-learn",
+        reason=reason,
+        n_rows_compared=0,
+        milliseconds={
+            "scikit-learn": to_milliseconds(median_seconds(Reference(estimator, X).predict, rows))
+        },
+        packages=exact_requirements(packages),
+    )
+
+
+def to_milliseconds(seconds: dict[int, float]) -> dict[int, float]:
+    """Return times in milliseconds, to three digits."""
+    return {n_rows: float(f"{1000 * time:.3g}") for n_rows, time in seconds.items()}
+
+
+def exact_requirements(packages: list[str]) -> list[str]:
+    """Return packages and what they require, each in the installed version."""
+    names = set(packages)
+    for package in packages:
+        requirements = map(Requirement, requires(package) or [])
+        names |= {each.name for each in requirements if not each.marker or each.marker.evaluate()}
+    return sorted(f"{name}=={version(name)}" for name in names)
+
+
+def golden_predictions(
+    estimator: Any, X: pd.DataFrame, record_type: type[BaseModel]
+) -> dict[str, Any]:
+    """Return some dozens of rows with scikit-learn's predictions, which each worker repeats."""
+    spread = np.linspace(0, len(X) - 1, min(len(X), MAX_GOLDEN_ROWS), dtype=int)
+    rows: list[Row] = list(X.iloc[spread].itertuples(index=False, name=None))
+    rows += probe_rows(record_type, X.iloc[0].to_dict())
+    return {"rows": rows, "predictions": Reference(estimator, X).predict(rows).tolist()}
