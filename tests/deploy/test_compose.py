@@ -134,7 +134,7 @@ def test_stopping_a_replica_loses_no_request(proxy):
         run("docker", "stop", replica["Id"])
         load.await_answers(500, Logs)
         run("docker", "start", replica["Id"])
-        wait_until(all_healthy, Logs)
+        wait_until(all_healthy, Logs, seconds=120)
         load.await_answers(500, Logs)
     assert load.failed == 0
 
@@ -147,7 +147,7 @@ def test_killing_a_worker_loses_no_request(proxy):
         kill_worker(replica["Id"])
         load.await_answers(2000, Logs)
     assert load.failed == 0
-    wait_until(all_healthy, Logs)
+    wait_until(all_healthy, Logs, seconds=120)
 
 
 def test_rollout_loses_no_request(proxy):

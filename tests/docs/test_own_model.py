@@ -324,7 +324,11 @@ UNSERVABLE_MODELS = {
         "remainder=FunctionTransformer(lambda X: X)",
         ["lambda", "a function has to have a name"],
     ),
-    "integer without bounds": ("fit, LabelledCar", "fit, Vague", ["Vague.owners needs ge and le"]),
+    "integer without bounds": (
+        "labelled_type=LabelledCar",
+        "labelled_type=Vague",
+        ["Vague.owners needs ge and le"],
+    ),
 }
 DEFINITIONS = """
 from sklearn.preprocessing import FunctionTransformer
