@@ -27,7 +27,7 @@ from serving import (
 )
 
 settings = load_settings()
-model_reference = ModelReference(settings.model or f"{NAME}:latest", House)
+model_reference = ModelReference(settings.model or f"{NAME}:latest", House).pinned()
 
 
 class HouseBody(RequestBody):
@@ -60,16 +60,16 @@ class HousePrice:
 
     @bentoml.on_deployment  # called on the class, once, before any worker starts
     def pin_model() -> None:
-        """Make all workers, and their replacements, serve the model that is newest now."""
+        """Make all workers serve this model: they import this file, and read MODEL, again."""
         os.environ["MODEL"] = str(model_reference.resolve().tag)
 
     def __init__(self) -> None:
-        """Load the model in a worker, and predict each category before the worker is ready."""
+        """Load the model in a worker; before it is ready, predict each category and boolean."""
         self.regressor = Regressor(self.model)
         self.regressor.predict(probe_rows(House, EXAMPLE))
 
-    # `rows` are those of all requests in a batch, and so are the predictions. The size of a batch
-    # is its number of rows.
+    # An API method gets the rows of all requests in a batch and returns a prediction for each row.
+    # The size of a batch is its number of rows.
     @bentoml.api(batchable=True, input_spec=HouseBody, output_spec=Prediction, max_batch_size=100)
     def predict(self, rows: list[Row]) -> list[float]:
         """Predict the price of one house."""

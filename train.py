@@ -21,9 +21,8 @@ def fit(X_train: pd.DataFrame, y_train: pd.Series) -> GradientBoostingRegressor:
         random_state=0,
     )
     with tqdm(total=estimator.n_estimators, desc="Fitting", unit="tree") as bar:
-        # `monitor` would stop the fitting by returning something true. An estimator that is fitted
-        # on an array is served arrays; one fitted on a DataFrame is served DataFrames, which are
-        # slower and need pandas.
+        # The fitting stops if `monitor` returns something true. Fit on X_train itself, instead of
+        # an array, to select columns by name.
         return estimator.fit(X_train.to_numpy(), y_train, monitor=lambda *_: bar.update() and False)
 
 

@@ -1,7 +1,8 @@
 """Serve a tabular regressor on BentoML: what service.py uses.
 
-A request passes `_bentoml` (BentoML and uvicorn), `http` (limits, errors, authentication),
-`records` (validation), `_bentoml.batching` and `regressor` (prediction).
+A request passes `_bentoml.connection` (uvicorn), `http.app` (authentication, limits, errors) and
+`_bentoml.batching`, which calls `records` (validation, serialization) and, in batches, the
+service's `regressor`.
 """
 
 from serving._bentoml.service import TabularService

@@ -21,12 +21,10 @@ ENVS = [
 
 
 def service_image(reference: ModelReference) -> Image:
-    """Return the image for a service with a model, and pin the model that it is made for."""
+    """Return the image for a service with a pinned model."""
     # On a distribution that BentoML knows it first installs compilers, git and gnupg2, which take
     # 583 MB. No package of requirements-serve.txt needs compiling.
     image = Image(base_image=BASE_IMAGE, distro="none")
-    # BentoML reads the image when it imports the service, and asks for the model only later.
-    reference.pin_newest()
     packages = runtime_packages(reference)
     return image.python_packages(*packages) if packages else image
 

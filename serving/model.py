@@ -4,7 +4,7 @@ from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import attrs
 import bentoml
@@ -38,7 +38,7 @@ class Inference(BaseModel):
     runtime: Literal["onnxruntime", "scikit-learn"]
     reason: str  # why scikit-learn predicts in the service, if so
     n_rows_compared: int
-    # To the larger of the prediction and the target's standard deviation.
+    # Relative to max(|prediction|, standard deviation of the target).
     largest_difference: float | None = None
     # By runtime and number of rows, as measured at training.
     milliseconds: dict[str, dict[int, float]]
@@ -100,17 +100,21 @@ class ModelReference(BentoModel):
             read_verified(model, training, name)
         return model
 
-    def pin_newest(self) -> None:
-        """Replace the version `latest` by the version that is newest now, if there is a model."""
+    def pinned(self) -> Self:
+        """Return a reference to the version that is newest now; without a model, to the same tag.
+
+        The image of a Bento depends on the model, and BentoML asks for the model only after it.
+        """
         with suppress(BentoMLException, ExceptionGroup, LookupError, ValueError):
-            if self.tag.version in (None, "latest") and (stored := self.stored):
-                object.__setattr__(self, "tag", stored.tag)
+            if stored := self.stored:
+                return attrs.evolve(self, tag=stored.tag)
+        return self
 
     @property
     def resolved(self) -> bentoml.Model:
-        """The model as it was at first use, although the store may have lost it since.
+        """The model, resolved at the first use and then kept: the store may have lost it since.
 
-        It is the object that the attribute of a Service's instance gives.
+        BentoML's descriptor keeps it; it is what `self.model` gives in a Service.
         """
         return self.__get__(self, type(self))
 
@@ -135,7 +139,7 @@ class OutdatedModelError(BentoMLException):
 
 
 def check_outdated(model: bentoml.Model) -> None:
-    """Raise OutdatedModelError if a model has no description of its inference."""
+    """Raise OutdatedModelError if an earlier version, which had `model_sha256`, saved a model."""
     if "model_sha256" in model.info.metadata:
         raise OutdatedModelError(
             f"Model {model.tag} was saved by an earlier version of this bundle, without an export "
@@ -178,7 +182,10 @@ def unsupported_reason(name: str, schema: dict[str, Any]) -> str | None:
 
 
 def probe_rows(record_type: type[BaseModel], example: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Return rows of the example, and of it with each category, true and false in turn."""
+    """Return rows of the example, and of it with each category, False and True in turn.
+
+    The example has the features in the order of the record type.
+    """
     records = [example]
     for name, schema in feature_schemas(record_type).items():
         values = [False, True] if schema.get("type") == "boolean" else schema.get("enum", [])

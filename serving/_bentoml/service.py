@@ -25,14 +25,15 @@ REPLACED_MIDDLEWARE = {
 class TabularService(bentoml.Service):
     """A BentoML Service that predicts records with a model of the store.
 
-    Its inner class has the attributes `settings` (a `Settings`, instead of BentoML's `traffic`
-    configuration) and `model` (a `ModelReference`).
+    The user's class, which BentoML calls `inner`, has the attributes `settings` (a `Settings`,
+    instead of BentoML's `traffic` configuration) and `model` (a `ModelReference`).
     """
 
     def __attrs_post_init__(self) -> None:
         """Prepare the metrics folder, the supervisor, and each worker once it has an instance."""
         super().__attrs_post_init__()
-        use_private_metrics_folder()
+        use_private_metrics_folder()  # of the supervisor, which passes it to the workers
+        # BentoML finds its hooks among the attributes of the user's class.
         self.inner.install_supervisor = bentoml.on_deployment(install_supervisor)
         self.inner.add_prediction_metrics = bentoml.on_startup(add_prediction_metrics)
 
@@ -81,7 +82,7 @@ class TabularService(bentoml.Service):
             request_metrics=request_metrics(predictors),
             prediction_log=prediction_log,
         )
-        server.install(app)
+        server.install(app)  # BentoML's worker makes its uvicorn server next
         return add_outer_middleware(app, bentoml_app)
 
     def build_bentoml_app(self, factory: Any) -> Any:
@@ -152,13 +153,13 @@ def add_outer_middleware(app: ASGIApp, bentoml_app: Any) -> ASGIApp:
 
     That is middleware that a user has added, CORS, and tracing if an exporter is configured.
     """
-    inner = {"ContextMiddleware"}
+    stays_inside = {"ContextMiddleware"}
     unneeded = set(REPLACED_MIDDLEWARE)
     if not BentoMLContainer.tracing.exporter_type.get():
         unneeded.add("OpenTelemetryMiddleware")
     middleware = bentoml_app.user_middleware
-    bentoml_app.user_middleware = [each for each in middleware if each.cls.__name__ in inner]
+    bentoml_app.user_middleware = [each for each in middleware if each.cls.__name__ in stays_inside]
     for each in reversed(middleware):
-        if each.cls.__name__ not in inner | unneeded:
+        if each.cls.__name__ not in stays_inside | unneeded:
             app = each.cls(app, *each.args, **each.kwargs)
     return app

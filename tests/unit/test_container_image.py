@@ -32,7 +32,7 @@ def test_exported_model_needs_no_more_packages(model):
 def test_unexported_model_gets_the_packages_of_its_training(store_copy):
     """In exact versions, and the model that is packed is the one whose packages they are."""
     store_copy(runtime="scikit-learn", packages=["scikit-learn==1.2.3", "scipy==4.5.6"])
-    reference = ModelReference("image_copy:latest", House)
+    reference = ModelReference("image_copy:latest", House).pinned()
     image = service_image(reference)
     assert image.python_requirements.split() == ["scikit-learn==1.2.3", "scipy==4.5.6"]
     store_copy()

@@ -316,12 +316,8 @@ def test_supervisor_checks_the_model_without_importing_its_runtime(model):
 
 def test_service_pins_the_model_that_is_newest_at_import(model):
     """The image that is built for it depends on it."""
-    reference = ModelReference("house_price:latest", House)
-    reference.pin_newest()
-    assert reference.tag == model.tag
-    missing = ModelReference("nobody:latest", House)
-    missing.pin_newest()
-    assert missing.tag.version == "latest"
+    assert ModelReference("house_price:latest", House).pinned().tag == model.tag
+    assert ModelReference("nobody:latest", House).pinned().tag.version == "latest"
 
 
 def test_number_beyond_float32_is_predicted_like_any_large_number(regressor):

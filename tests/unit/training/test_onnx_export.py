@@ -1,6 +1,7 @@
 """The ONNX export: what can be exported predicts as scikit-learn does, the rest is refused."""
 
 import importlib.util
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,13 +41,18 @@ from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
 
 from house import EXAMPLE, House
 from serving.onnx_model import OnnxModel
-from tests.helpers.commands import TUTORIAL_PREDICTION
+from tests.helpers.commands import ROOT, TUTORIAL_PREDICTION
 from train import PROJECT, fit
 from training.data import read_csv
 from training.errors import NotExportableError
 from training.export import check, export, preprocessing, trees, verify
 from training.export.rows import edge_rows, random_rows
 
+PAGE = ROOT / "docs/export.md"
+TABLE_HEAD = (
+    "| estimator, steps | exported | largest difference | scikit-learn, ms | ONNX Runtime, ms |\n"
+)
+RESULTS = {}  # of the cases that have run, for the table
 CARS = Path(__file__).parents[3] / "examples/cars"
 CATEGORIES, NUMBERS = ["brand", "fuel", "body"], ["age", "mileage", "power", "owners"]
 
@@ -291,9 +297,10 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("estimator", "name", "limit"), [case[1:] for case in EXPORTED], ids=[c[0] for c in EXPORTED]
 )
-def test_export_predicts_what_scikit_learn_does(estimator, name, limit):
+def test_export_predicts_what_scikit_learn_does(request, estimator, name, limit):
     """An export is equal on the data, on legal records and at thresholds."""
     _, checked = export_and_verify(fit_on(estimator, name), name)
+    RESULTS[request.node.callspec.id] = checked
     assert checked.largest_difference <= limit
     assert checked.n_rows + checked.n_refused > len(DATA[name].X) + 1000 // 2
     assert set(checked.onnx_seconds) == set(checked.sklearn_seconds) == {1, 64}
@@ -306,6 +313,34 @@ def test_estimator_without_an_equal_export_is_refused_with_the_reason(estimator,
     """One sentence names the step that has no equal export."""
     with pytest.raises(NotExportableError, match=reason.replace(".", r"\.")):
         export_and_verify(fit_on(estimator, name), name)
+
+
+def table_rows():
+    """Return a row of the page's table for each case, with what was measured in this run."""
+    for name, *_ in EXPORTED:
+        result = RESULTS[name]
+        times = [
+            f"{1000 * seconds[1]:.2g} / {1000 * seconds[64]:.2g}"
+            for seconds in (result.sklearn_seconds, result.onnx_seconds)
+        ]
+        yield f"| {name} | yes | {result.largest_difference:.0e} | {times[0]} | {times[1]} |"
+    for name, *_, reason in REFUSED:
+        yield f"| {name} | no: {reason.rpartition('step ')[2].rstrip('.')} | | | |"
+
+
+def test_page_has_the_table_of_these_cases():
+    """Each case is a row, exported or not. With WRITE_TABLE=1 the test writes the table."""
+    before, _, table = PAGE.read_text().partition(TABLE_HEAD)
+    if "WRITE_TABLE" in os.environ:
+        PAGE.write_text(
+            "\n".join([before + TABLE_HEAD + "|---|---|---|---|---|", *table_rows(), ""])
+        )
+        return
+    rows = [row.split(" | ") for row in table.splitlines()[1:]]
+    assert [(row[0].removeprefix("| "), row[1][:2]) for row in rows] == [
+        *((name, "ye") for name, *_ in EXPORTED),
+        *((name, "no") for name, *_ in REFUSED),
+    ]
 
 
 def test_house_model_predicts_the_tutorial_price():

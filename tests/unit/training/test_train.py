@@ -140,6 +140,20 @@ def test_if_missing_skips_training_if_there_is_a_model(model):
     assert len(bentoml.models.list()) == before
 
 
+def test_if_missing_trains_anew_if_an_earlier_version_saved_the_model(model):
+    """It has no export and no golden predictions. A line says so."""
+    metadata = model.info.metadata | {"model_sha256": "0" * 64}
+    with bentoml.models.create("outdated", metadata=metadata) as outdated:
+        pass
+    done = run_training("train", "--if-missing", "--name", "outdated")
+    assert f"Model {outdated.tag} was saved by an earlier version" in done.stdout
+    assert "it is trained anew" in done.stdout
+    assert bentoml.models.get("outdated:latest").tag != outdated.tag
+    before = len(bentoml.models.list())
+    run_training("train", "--if-missing", "--name", "outdated")
+    assert len(bentoml.models.list()) == before
+
+
 def test_missing_file_is_reported_without_traceback(tmp_path):
     """The message of the operating system is enough."""
     failed = run_training("train", "--data", tmp_path / "none.csv", check=False)
