@@ -89,7 +89,7 @@ def count_nothing() -> None:
 
 # The names are those of the results; bench.py reads them from here.
 ABLATIONS = {
-    "the edge before BentoML's HTTP layers": use_bentomls_http_layers,
+    "ServiceApp in place of BentoML's HTTP layers": use_bentomls_http_layers,
     "batches that go at once": learn_to_wait,
     "no queue for one alone": queue_single_requests,
     "one row on the event loop": predict_single_rows_in_a_thread,

@@ -43,7 +43,7 @@ class TabularService(bentoml.Service):
         Between a request and its dispatcher BentoML opens a span for each message, even without an
         exporter, starts a task and a timer, looks up four metrics, formats a log record and
         inspects the signature of the API. With all that, the service answered a seventh as many
-        requests (benchmarks/README.md, "the edge before BentoML's HTTP layers").
+        requests (benchmarks/README.md, "ServiceApp in place of BentoML's HTTP layers").
         """
         # Only workers need these modules: the supervisor has to start fast and stay small.
         from _bentoml_impl.server.app import ServiceAppFactory

@@ -1,4 +1,4 @@
-"""What `serving._bentoml` relies on in BentoML 1.4.39: a test fails if an upgrade changes it."""
+"""What `serving._bentoml` relies on in BentoML: a test fails if an upgrade changes it."""
 
 import asyncio
 import inspect
