@@ -37,7 +37,7 @@ POD = DEPLOYMENT["template"]["spec"]
 ENV = {variable["name"]: variable.get("value", "") for variable in CONTAINER["env"]}
 ENV_SETTINGS = {name for name in ENV if name.lower() in Settings.model_fields}
 SETTINGS = Settings(**{name.lower(): ENV[name] for name in ENV_SETTINGS})
-MEMORY_AT_REST = 280  # MiB, of the supervisor and a worker
+MEMORY_AT_REST = 160  # MiB, of the supervisor and a worker
 
 
 def mebibytes(quantity):

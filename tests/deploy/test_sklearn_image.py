@@ -3,7 +3,6 @@
 import re
 import shutil
 
-import httpx2
 import pytest
 
 from house import EXAMPLE
@@ -67,9 +66,10 @@ def test_image_predicts_with_scikit_learn_in_the_versions_of_the_training(
         with running_container(command) as client:
             response = client.post("/predict", json=EXAMPLE)
             inference = client.get("/model").json()["inference"]
-            check_prediction(response, tmp_path)
+            expected = predict_in(clone, tmp_path)
     finally:
         run("docker", "rmi", "--force", "house_price:svr")
+    assert response.json() == {"prediction": pytest.approx(expected, rel=1e-9)}
     assert inference["runtime"] == "scikit-learn"
     assert {name.partition("==")[0] for name in inference["packages"]} >= {
         "scikit-learn",
@@ -79,11 +79,10 @@ def test_image_predicts_with_scikit_learn_in_the_versions_of_the_training(
     }
 
 
-def check_prediction(response: httpx2.Response, store) -> None:
-    """Check a prediction against that of the model in a store."""
+def predict_in(clone, store):
+    """Return the prediction of the model in a store, with the modules of a clone."""
     code = (
         "import bentoml, house; model = bentoml.sklearn.load_model('house_price:latest');"
         "print(model.predict([list(house.EXAMPLE.values())])[0])"
     )
-    expected = float(run("python", "-c", code, BENTOML_HOME=str(store)).stdout)
-    assert response.json() == {"prediction": pytest.approx(expected, rel=1e-9)}
+    return float(run("python", "-c", code, cwd=clone, BENTOML_HOME=str(store)).stdout)
