@@ -77,5 +77,5 @@ $(READY): requirements.txt
 	@echo "Installing the packages of requirements.txt into .venv: about 20 s"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.txt)"
-	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --requirement requirements.txt
+	@$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.txt
 	@touch $@
