@@ -4,7 +4,7 @@ No other package may import those (`make lint`), so an upgrade can break only th
 override below says what it replaces, why, and when it can go. tests/unit/_bentoml/test_service.py
 fails if an upgrade takes away what an override relies on, or makes it superfluous.
 
-service.py
+service.py, worker.py
   HTTP layers. Replaces BentoML's metrics, access-log, timeout and concurrency middleware and its
     API handler by `serving.http.app`. With them the service answered 0.15 of the requests at 64
     connections (benchmarks/README.md); errors had several shapes, and each unknown path added

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from house import EXAMPLE
 from service import HousePrice
 from serving._bentoml.batching import ZeroWaitOptimizer
-from serving._bentoml.service import REPLACED_MIDDLEWARE
+from serving._bentoml.worker import REPLACED_MIDDLEWARE
 from tests.helpers.commands import run
 
 

@@ -1,0 +1,123 @@
+"""Build the application of a worker: `ServiceApp`, BentoML's application behind it, and metrics."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import bentoml
+from _bentoml_impl.server.app import ServiceAppFactory
+from bentoml import server_context
+from bentoml._internal.configuration.containers import BentoMLContainer
+from starlette.types import ASGIApp
+
+from serving._bentoml import server
+from serving._bentoml.batching import Predictor
+from serving._bentoml.prediction_histogram import prediction_histogram
+from serving.http.app import ServiceApp
+from serving.http.docs_page import DocsViews
+from serving.model import TrainingMetadata
+from serving.observability.prediction_log import PredictionLog
+from serving.observability.prediction_metrics import (
+    PredictionMetrics,
+    create_error_series,
+    set_served_model,
+)
+from serving.observability.request_metrics import RequestMetrics
+from serving.observability.worker_metrics import measure_memory_before, register_worker
+from serving.records import ERROR_KINDS
+
+# BentoML's middleware that `ServiceApp` replaces.
+REPLACED_MIDDLEWARE = {
+    "RunnerTrafficMetricsMiddleware",
+    "AccessLogMiddleware",
+    "TimeoutMiddleware",
+    "MaxConcurrencyMiddleware",
+}
+
+
+def build_app(service: bentoml.Service, is_main: bool) -> ASGIApp:
+    """Return the application of a worker, and make BentoML run it on our server."""
+    register_worker()
+    create_error_series(ERROR_KINDS)
+    factory = ServiceAppFactory(service, is_main=is_main)
+    bentoml_app = build_bentoml_app(service, factory)
+    settings = service.inner.settings
+    prediction_log = open_prediction_log(service)
+    predictors = {
+        api.route: Predictor(factory, name, settings.max_concurrency, prediction_log)
+        for name, api in service.apis.items()
+    }
+    mounted = [route for mount, *_ in service.mount_apps for route in mount.routes]
+    app = ServiceApp(
+        bentoml_app,
+        predictors,
+        endpoints={*predictors, *(route.path for route in [*bentoml_app.routes, *mounted])},
+        unlogged_paths=BentoMLContainer.api_server_config.logging.access.skip_paths.get(),
+        settings=settings,
+        request_metrics=request_metrics(predictors),
+        prediction_log=prediction_log,
+    )
+    server.install(app)  # BentoML's worker makes its uvicorn server next
+    return add_outer_middleware(app, bentoml_app)
+
+
+def build_bentoml_app(service: bentoml.Service, factory: ServiceAppFactory) -> Any:
+    """Return BentoML's application with our views and without the prediction routes."""
+    views = DocsViews(service)
+    factory.metrics = measure_memory_before(factory.metrics)
+    factory.index_page, factory.openapi_spec_view = views.swagger_ui, views.openapi
+    app = factory()
+    app.router.redirect_slashes = False
+    app.router.routes = [route for route in app.routes if route.name not in service.apis]
+    return app
+
+
+def open_prediction_log(service: bentoml.Service) -> PredictionLog | None:
+    """Return the prediction log of this worker, if the setting asks for one."""
+    settings, record_type = service.inner.settings, service.inner.model.record_type
+    if not settings.prediction_log:
+        return None
+    return PredictionLog(settings, record_type.model_fields, server_context.worker_index or 1)
+
+
+def request_metrics(endpoints: Iterable[str]) -> RequestMetrics:
+    """Return the metrics of HTTP requests with BentoML's names, labels and buckets."""
+    labels = {
+        "service_name": server_context.bento_name,
+        "service_version": server_context.bento_version,
+        "runner_name": str(server_context.service_name),
+    }
+    return RequestMetrics(
+        endpoints,
+        labels,
+        namespace=BentoMLContainer.api_server_config.metrics.namespace.get(),
+        duration_buckets=BentoMLContainer.duration_buckets.get(),
+    )
+
+
+def prediction_metrics(model: bentoml.Model) -> PredictionMetrics:
+    """Publish the model that is served, and return the metrics of its predictions."""
+    training = TrainingMetadata.model_validate(model.info.metadata)
+    set_served_model(str(model.tag), training.prediction_distribution)
+    return PredictionMetrics(
+        training.feature_names,
+        training.training_range,
+        training.training_values,
+        prediction_histogram(tuple(training.prediction_distribution)),
+    )
+
+
+def add_outer_middleware(app: ASGIApp, bentoml_app: Any) -> ASGIApp:
+    """Move middleware of BentoML's application in front of `ServiceApp`, if it is still needed.
+
+    That is middleware that a user has added, CORS, and tracing if an exporter is configured.
+    """
+    stays_inside = {"ContextMiddleware"}
+    unneeded = set(REPLACED_MIDDLEWARE)
+    if not BentoMLContainer.tracing.exporter_type.get():
+        unneeded.add("OpenTelemetryMiddleware")
+    middleware = bentoml_app.user_middleware
+    bentoml_app.user_middleware = [each for each in middleware if each.cls.__name__ in stays_inside]
+    for each in reversed(middleware):
+        if each.cls.__name__ not in stays_inside | unneeded:
+            app = each.cls(app, *each.args, **each.kwargs)
+    return app
