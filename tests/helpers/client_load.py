@@ -16,8 +16,14 @@ MAX_REQUESTS = 100_000  # of one client, so that the load ends whatever happens
 class Load:
     """Clients that send the example again and again, and count what they get for it."""
 
-    def __init__(self, host, port, clients):
+    def __init__(self, host, port, clients, resend=False):
+        """With `resend`, send a request again if its kept-alive connection was closed unanswered.
+
+        So do curl and browsers. `resent` counts these requests.
+        """
         self.address = (host, port)
+        self.resend = resend
+        self.resent = 0
         self.outcomes = Counter()
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=self.send) for _ in range(clients)]
@@ -33,7 +39,7 @@ class Load:
         self.stopping.set()
         for thread in self.threads:
             thread.join()
-        print(f"\n{len(self.threads)} clients: {dict(self.outcomes)}")
+        print(f"\n{len(self.threads)} clients: {dict(self.outcomes)}, {self.resent} resent")
 
     def send(self):
         """Send requests over one connection, or a new one after a failure, until told to stop."""
@@ -41,7 +47,11 @@ class Load:
         for _ in range(MAX_REQUESTS):
             if self.stopping.is_set():
                 break
-            self.outcomes[self.outcome(connection)] += 1
+            outcome = self.outcome(connection)
+            if self.resend and outcome.startswith("RemoteDisconnected"):
+                self.resent += 1
+                outcome = self.outcome(connection)  # on a new connection
+            self.outcomes[outcome] += 1
         connection.close()
 
     @staticmethod
