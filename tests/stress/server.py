@@ -101,11 +101,6 @@ class Server:
         """Return the values of the `endpoint` label in the metrics."""
         return set(re.findall(r'endpoint="(.*?)"', self.get("/metrics")))
 
-    def metric_total(self, metric: str) -> float:
-        """Return the sum of a metric over all label values."""
-        values = re.findall(rf"^{metric}(?:{{.*}})? (.*)$", self.get("/metrics"), re.MULTILINE)
-        return sum(map(float, values))
-
     def count_log_errors(self) -> int:
         """Return the number of tracebacks and error messages in the log."""
         return len(re.findall("Traceback|ERROR", self.log.read_text(errors="replace")))
