@@ -38,7 +38,7 @@ def test_slow_uploads_occupy_no_prediction_slot(model, tmp_path):
 
 
 def test_clients_that_ignore_retry_after_are_throttled(model, tmp_path):
-    """With 40 clients for 4 slots, each gets about one 429 in 3 s; most responses are 200."""
+    """A client that is sent 429 is not read for about 1 s: in 3 s it gets at most four of them."""
     statuses = Counter()
     with running_server("bentoml", "serve", log=tmp_path / "log", MAX_CONCURRENCY="4") as client:
         threads = [
@@ -50,7 +50,7 @@ def test_clients_that_ignore_retry_after_are_throttled(model, tmp_path):
             thread.join()
     assert statuses.keys() == {200, 429}
     assert statuses[200] > statuses[429]
-    assert statuses[429] < 2 * len(threads)
+    assert statuses[429] <= 4 * len(threads)
 
 
 def send_without_pause(client, statuses):
