@@ -10,7 +10,7 @@ import os
 
 import bentoml
 
-from house import EXAMPLE, NAME, House
+from house import NAME, House
 from serving import (
     ENVS,
     ModelReference,
@@ -22,7 +22,6 @@ from serving import (
     TabularService,
     load_settings,
     model_card_app,
-    probe_rows,
     service_image,
 )
 
@@ -64,9 +63,8 @@ class HousePrice:
         os.environ["MODEL"] = str(model_reference.resolve().tag)
 
     def __init__(self) -> None:
-        """Load the model in a worker; before it is ready, predict each category and boolean."""
+        """Load the model in a worker, and repeat the golden predictions of its training."""
         self.regressor = Regressor(self.model)
-        self.regressor.predict(probe_rows(House, EXAMPLE))
 
     # An API method gets the rows of all requests in a batch and returns a prediction for each row.
     # The size of a batch is its number of rows.

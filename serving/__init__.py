@@ -8,7 +8,7 @@ service's `regressor`.
 from serving._bentoml.service import TabularService
 from serving.container_image import ENVS, service_image
 from serving.http.model_card import model_card_app
-from serving.model import ModelReference, probe_rows
+from serving.model import ModelReference
 from serving.records import Prediction, Predictions, RequestBody, Row
 from serving.regressor import Regressor
 from serving.settings import load_settings
@@ -24,6 +24,5 @@ __all__ = [
     "TabularService",
     "load_settings",
     "model_card_app",
-    "probe_rows",
     "service_image",
 ]

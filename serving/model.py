@@ -1,5 +1,6 @@
 """The model in the store: what training records with it, and the checks before it is served."""
 
+import json
 from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
@@ -181,16 +182,10 @@ def unsupported_reason(name: str, schema: dict[str, Any]) -> str | None:
     return None
 
 
-def probe_rows(record_type: type[BaseModel], example: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Return rows of the example, and of it with each category, False and True in turn.
-
-    The example has the features in the order of the record type.
-    """
-    records = [example]
-    for name, schema in feature_schemas(record_type).items():
-        values = [False, True] if schema.get("type") == "boolean" else schema.get("enum", [])
-        records += [example | {name: value} for value in values]
-    return [tuple(record.values()) for record in records]
+def read_golden(model: bentoml.Model) -> dict[str, Any]:
+    """Return the "rows" and the "predictions" of a model's golden predictions."""
+    training = TrainingMetadata.model_validate(model.info.metadata)
+    return json.loads(read_verified(model, training, GOLDEN_FILE))
 
 
 def read_verified(model: bentoml.Model, training: TrainingMetadata, name: str) -> bytes:

@@ -33,8 +33,8 @@ class OnnxModel:
         ]
         self.outputs = [self.session.get_outputs()[0].name]
 
-    def predict(self, rows: Sequence[tuple[Any, ...]] | np.ndarray) -> list[float]:
-        """Predict the targets (n_samples,) of rows (n_samples, n_features).
+    def predict(self, rows: Sequence[tuple[Any, ...]] | np.ndarray) -> np.ndarray:
+        """Predict the targets (n_samples, 1) or (n_samples,) of rows (n_samples, n_features).
 
         A gap is NaN or None. Raise an exception of ONNX Runtime if the run fails, such as for a
         category that the model does not know.
@@ -46,4 +46,4 @@ class OnnxModel:
                 name: np.array(values, dtype=dtype).reshape(-1, 1)
                 for (name, dtype), values in zip(self.columns, zip(*rows, strict=True), strict=True)
             }
-        return self.session.run(self.outputs, feed)[0].ravel().tolist()
+        return self.session.run(self.outputs, feed)[0]

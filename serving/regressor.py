@@ -1,14 +1,16 @@
 """Predict with a stored model: by ONNX Runtime, or by scikit-learn if it could not be exported."""
 
-import json
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import bentoml
 from bentoml.exceptions import BentoMLException
 
-from serving.model import GOLDEN_FILE, TrainingMetadata, read_verified
+from serving.model import TrainingMetadata, read_golden, read_verified
 from serving.records import Row
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Relative to max(|prediction|, standard deviation of the target). Another version of a library or
 # another processor may change the last digits.
@@ -18,8 +20,8 @@ GOLDEN_TOLERANCE = 1e-9
 class LoadedModel(Protocol):
     """A model in the memory of a runtime: `OnnxModel` or `SklearnModel`."""
 
-    def predict(self, rows: Sequence[Row]) -> list[float]:
-        """Predict the targets (n_samples,) of rows (n_samples, n_features)."""
+    def predict(self, rows: Sequence[Row]) -> "np.ndarray":
+        """Predict the targets of rows (n_samples, n_features), as the estimator shapes them."""
 
 
 class Regressor:
@@ -29,35 +31,56 @@ class Regressor:
         training = TrainingMetadata.model_validate(model.info.metadata)
         # Load the bytes that were verified, not a file that may have changed since.
         content = read_verified(model, training, training.inference_file)
-        self.loaded_model = load_model(content, training)
-        golden = json.loads(read_verified(model, training, GOLDEN_FILE))
-        check_golden_predictions(self.loaded_model, golden, training.target_std, model.tag)
+        mixed_types = bool(training.training_values)  # there are categories or booleans
+        runtime = training.inference.runtime
+        self.loaded_model = load_model(content, runtime, training.feature_names, mixed_types)
+        check_golden_predictions(self.predict, read_golden(model), training.target_std, model.tag)
 
     def predict(self, rows: Sequence[Row]) -> list[float]:
         """Predict the targets (n_samples,) of rows (n_samples, n_features)."""
-        return self.loaded_model.predict(rows)
+        return to_predictions(self.loaded_model.predict(rows), len(rows))
 
 
-def load_model(content: bytes, training: TrainingMetadata) -> LoadedModel:
-    """Load the content of the model's file into its runtime."""
+def load_model(
+    content: bytes, runtime: str, feature_names: Sequence[str], mixed_types: bool
+) -> LoadedModel:
+    """Load the content of a model's file into its runtime, "onnxruntime" or "scikit-learn".
+
+    `mixed_types`: there are categories or booleans.
+    """
     # Each runtime is imported only if it is needed; the supervisor, which imports this module, too,
     # needs none.
-    if training.inference.runtime == "onnxruntime":
+    if runtime == "onnxruntime":
         from serving.onnx_model import OnnxModel
 
         return OnnxModel(content)
     from serving.sklearn_model import SklearnModel
 
-    mixed_types = bool(training.training_values)  # there are categories or booleans
-    return SklearnModel(content, training.feature_names, mixed_types)
+    return SklearnModel(content, feature_names, mixed_types)
+
+
+def to_predictions(y_pred: "np.ndarray", n_samples: int) -> list[float]:
+    """Return predictions (n_samples,) or (n_samples, 1) as a list.
+
+    Raise BentoMLException if they have another shape.
+    """
+    if y_pred.shape not in ((n_samples,), (n_samples, 1)):
+        raise BentoMLException(
+            f"The model predicts an array of shape {y_pred.shape} for {n_samples} rows instead of "
+            f"({n_samples},): fit it to one target"
+        )
+    return y_pred.ravel().tolist()
 
 
 def check_golden_predictions(
-    loaded_model: LoadedModel, golden: dict[str, Any], target_std: float, tag: bentoml.Tag
+    predict: Callable[[list[Row]], list[float]],
+    golden: dict[str, Any],
+    target_std: float,
+    tag: bentoml.Tag,
 ) -> None:
     """Raise BentoMLException unless the model predicts here what it predicted at training."""
     rows = [tuple(row) for row in golden["rows"]]
-    predictions = loaded_model.predict(rows)
+    predictions = predict(rows)
     for row, expected, predicted in zip(rows, golden["predictions"], predictions, strict=True):
         limit = GOLDEN_TOLERANCE * max(abs(expected), target_std)
         if not abs(predicted - expected) <= limit:

@@ -20,8 +20,8 @@ class SklearnModel:
         self.estimator = pickle.loads(pickled)  # noqa: S301 - the caller has verified its SHA-256
         self.fitted_on_frame = hasattr(self.estimator, "feature_names_in_")
 
-    def predict(self, rows: Sequence[Row]) -> list[float]:
-        """Predict the targets (n_samples,) of rows (n_samples, n_features)."""
+    def predict(self, rows: Sequence[Row]) -> np.ndarray:
+        """Predict the targets of rows (n_samples, n_features), as the estimator shapes them."""
         X = np.array(rows, dtype=self.dtype)
         if self.fitted_on_frame:
             from pandas import DataFrame  # 84 MB, which other models do not need
@@ -30,4 +30,4 @@ class SklearnModel:
         # Records hold finite numbers only. A number that is too large for the trees' float32
         # becomes infinite there, and is compared like any other large number.
         with sklearn.config_context(assume_finite=True), np.errstate(over="ignore"):
-            return self.estimator.predict(X).tolist()
+            return np.asarray(self.estimator.predict(X))

@@ -11,6 +11,7 @@ from sklearn.metrics import (
 )
 from sklearn.model_selection import KFold, cross_val_score
 
+from serving.regressor import to_predictions
 from training.data import Split
 
 FOLDS = KFold(5, shuffle=True, random_state=0)
@@ -27,14 +28,20 @@ def to_fitted_type(estimator: RegressorMixin, X: pd.DataFrame) -> pd.DataFrame |
     return X if hasattr(estimator, "feature_names_in_") else X.to_numpy()
 
 
+def predict(estimator: RegressorMixin, X: pd.DataFrame) -> np.ndarray:
+    """Predict the targets (n_samples,); raise BentoMLException if they have another shape."""
+    y_pred = np.asarray(estimator.predict(to_fitted_type(estimator, X)))
+    return np.array(to_predictions(y_pred, len(X)))
+
+
 def evaluate(estimator: RegressorMixin, data: Split) -> dict[str, float]:
     """Return the scores on both parts, and the RMSE of a five-fold cross-validation."""
+    predicted = {
+        "train": (data.y_train, predict(estimator, data.X_train)),
+        "test": (data.y_test, predict(estimator, data.X_test)),
+    }
     X, y = to_fitted_type(estimator, pd.concat(data[:2])), pd.concat(data[2:])
     cv_rmse = -cross_val_score(estimator, X, y, cv=FOLDS, scoring="neg_root_mean_squared_error")
-    predicted = {
-        "train": (data.y_train, estimator.predict(to_fitted_type(estimator, data.X_train))),
-        "test": (data.y_test, estimator.predict(to_fitted_type(estimator, data.X_test))),
-    }
     metrics = {
         f"{part}_{name}": score(*predicted[part])
         for name, score in SCORES.items()

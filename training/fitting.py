@@ -5,13 +5,11 @@ from pathlib import Path
 import bentoml
 import pandas as pd
 from bentoml.exceptions import NotFound
-from sklearn.base import RegressorMixin
 from sklearn.dummy import DummyRegressor
 
-from serving.model import OutdatedModelError, check_outdated, check_record_type, probe_rows
+from serving.model import OutdatedModelError, check_outdated, check_record_type
 from training.data import read_csv
-from training.errors import ModelNotServableError
-from training.evaluation import evaluate, to_fitted_type
+from training.evaluation import evaluate
 from training.project import Project
 from training.store import save
 
@@ -41,7 +39,6 @@ def train(project: Project, data_path: Path, name: str) -> None:
     check_record_type(project.labelled_type, target)
     data, data_sha256 = read_csv(data_path, project.labelled_type)
     estimator = project.fit(data.X_train, data.y_train)
-    check_probe_rows(estimator, data.X_train, project)
     metrics = evaluate(estimator, data)
     dummy = evaluate(DummyRegressor().fit(data.X_train, data.y_train), data)
     table = pd.DataFrame({"model": metrics, "always the mean": dummy})
@@ -50,18 +47,3 @@ def train(project: Project, data_path: Path, name: str) -> None:
     described = {"name": target, "description": schema["description"], "unit": schema["unit"]}
     model = save(name, estimator, data, project.record_type, metrics, described, data_sha256)
     print(f"Saved {model.tag}")
-
-
-def check_probe_rows(estimator: RegressorMixin, X: pd.DataFrame, project: Project) -> None:
-    """Predict a record with each legal category; raise ModelNotServableError if that fails.
-
-    In the service such a record would fail all requests of its batch.
-    """
-    rows = probe_rows(project.record_type, X.iloc[0].to_dict())
-    try:
-        estimator.predict(to_fitted_type(estimator, pd.DataFrame(rows, columns=X.columns)))
-    except ValueError as error:
-        raise ModelNotServableError(
-            "The model fails on a legal record. If that is for a category that the data lack, its "
-            f'encoder needs handle_unknown="ignore", or the like.\n{error}'
-        ) from error

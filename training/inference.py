@@ -8,7 +8,7 @@ import pandas as pd
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
-from serving.model import Inference, probe_rows
+from serving.model import Inference
 from serving.records import Row
 from training.data import Split
 from training.errors import NotExportableError
@@ -94,11 +94,8 @@ def exact_requirements(packages: list[str]) -> list[str]:
     return sorted(f"{name}=={version(name)}" for name in names)
 
 
-def golden_predictions(
-    estimator: Any, X: pd.DataFrame, record_type: type[BaseModel]
-) -> dict[str, Any]:
+def golden_predictions(estimator: Any, X: pd.DataFrame, declared_rows: list[Row]) -> dict[str, Any]:
     """Return some dozens of rows with scikit-learn's predictions, which each worker repeats."""
     spread = np.linspace(0, len(X) - 1, min(len(X), MAX_GOLDEN_ROWS), dtype=int)
-    rows: list[Row] = list(X.iloc[spread].itertuples(index=False, name=None))
-    rows += probe_rows(record_type, X.iloc[0].to_dict())
+    rows: list[Row] = list(X.iloc[spread].itertuples(index=False, name=None)) + declared_rows
     return {"rows": rows, "predictions": Reference(estimator, X).predict(rows).tolist()}

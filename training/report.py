@@ -21,7 +21,7 @@ from sklearn.model_selection import LearningCurveDisplay
 
 from serving.model import ModelReference, TrainingMetadata, feature_schemas
 from training.data import Split, read_training_csv
-from training.evaluation import FOLDS, evaluate, to_fitted_type
+from training.evaluation import FOLDS, evaluate, predict, to_fitted_type
 from training.project import ROOT, Project
 
 REPEATS = 30  # shuffles of each feature
@@ -59,10 +59,9 @@ def draw_predictions(estimator: RegressorMixin, data: Split, kind: str, unit: st
     parts = zip(panels, ("Train", "Test"), data[:2], data[2:], (TRAIN, TEST), strict=True)
     for axes, part, X, y, colour in parts:
         points = {"color": colour, "alpha": 0.6, "s": 22, "linewidths": 0}
-        PredictionErrorDisplay.from_estimator(
-            estimator,
-            to_fitted_type(estimator, X),
+        PredictionErrorDisplay.from_predictions(
             y,
+            predict(estimator, X),
             kind=kind,
             subsample=None,
             ax=axes,

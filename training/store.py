@@ -17,10 +17,12 @@ from pydantic import BaseModel
 from sklearn.base import RegressorMixin
 
 from serving.model import GOLDEN_FILE, ONNX_FILE, PICKLE_FILE, TrainingMetadata
+from serving.regressor import load_model
 from training.data import Split
 from training.errors import ModelNotServableError
-from training.evaluation import to_fitted_type
+from training.evaluation import predict
 from training.inference import choose_inference, golden_predictions
+from training.probes import check_probes
 
 # Of the predictions for the training data.
 QUANTILES = (0, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 0.99, 1)
@@ -42,20 +44,28 @@ def save(
 
     Raise ModelNotServableError if the service could not load it.
     """
+    X = data.X_train
     files = {PICKLE_FILE: to_pickle(estimator)}
     inference, onnx_content = choose_inference(estimator, data, record_type)
     if onnx_content:
         files[ONNX_FILE] = onnx_content
-    golden = golden_predictions(estimator, data.X_train, record_type)
+    ranges = training_ranges(X)
+    served_model = load_model(
+        onnx_content or files[PICKLE_FILE],
+        inference.runtime,
+        list(X),
+        mixed_types=bool(ranges["training_values"]),
+    )
+    declared_rows = check_probes(served_model, record_type, X, ranges)
+    golden = golden_predictions(estimator, X, declared_rows)
     files[GOLDEN_FILE] = json.dumps(golden).encode()
-    y_pred = estimator.predict(to_fitted_type(estimator, data.X_train))
     training = TrainingMetadata(
         trained_at=datetime.now(UTC),
         target=target,
         target_std=float(np.std(pd.concat(data[2:]))),
-        feature_names=list(data.X_train),
-        **training_ranges(data.X_train),
-        prediction_distribution=cumulative_distribution(y_pred),
+        feature_names=list(X),
+        **ranges,
+        prediction_distribution=cumulative_distribution(predict(estimator, X)),
         metrics=metrics,
         inference=inference,
         data_sha256=data_sha256,

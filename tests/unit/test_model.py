@@ -31,7 +31,6 @@ from serving.model import (
     ModelReference,
     check_record_type,
     feature_schemas,
-    probe_rows,
 )
 from serving.records import to_row
 from serving.regressor import Regressor
@@ -361,19 +360,6 @@ def test_feature_schema_contains_the_categories():
     assert features["BODY"]["enum"] == ["estate, long", "van: high"]
     assert features["GARAGED"]["type"] == "boolean"
     assert feature_schemas(House) == House.model_json_schema()["properties"]
-
-
-def test_probe_rows_contain_each_category():
-    """They reveal a model that fails on a category which its training data lacked."""
-    rows = probe_rows(Car, CAR)
-    assert rows[0] == tuple(CAR.values())
-    assert [{row[n] for row in rows} for n in range(5)] == [
-        {9.5},
-        {5},
-        {"petrol", "diesel"},
-        {"estate, long", "van: high"},
-        {True, False},
-    ]
 
 
 CARS = [

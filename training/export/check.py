@@ -196,7 +196,7 @@ def batches(rows: list[Row]) -> list[list[Row]]:
 def predict_or_nan(predict: Callable[[Sequence[Row]], Any], rows: Sequence[Row]) -> np.ndarray:
     """Predict the targets (n_samples,), NaN for each row that fails."""
     try:
-        return np.array(predict(rows), dtype=float)
+        return np.asarray(predict(rows), dtype=float).ravel()
     except Exception:  # ONNX Runtime's exceptions have no base of their own
         if len(rows) == 1:
             return np.array([np.nan])
@@ -270,7 +270,7 @@ def compare_splits(
     model = load(cut(content, graph_input, rows.shape[1]))
     as_fitted = rows if names is None else pd.DataFrame(rows, columns=names)
     expected = predict_quietly(last, as_fitted, has_gaps=False)
-    return compare(rows, expected, np.array(model.predict(rows)), scale), len(rows)
+    return compare(rows, expected, model.predict(rows).ravel(), scale), len(rows)
 
 
 def tree_ensembles(estimator: Any) -> list[Any]:

@@ -90,7 +90,7 @@ def edge_values(schema: dict[str, Any]) -> list[Any]:
     """Return each category or flag; of a number, its bounds and the extremes, legal or not."""
     schema, has_gaps = without_null(schema)
     gaps = [None] if has_gaps else []
-    if choices := fixed_values(schema):
+    if choices := declared_values(schema):
         return choices + gaps
     bounds = [schema[key] for key in BOUNDS if key in schema]
     if schema["type"] == "integer":
@@ -102,7 +102,7 @@ def edge_values(schema: dict[str, Any]) -> list[Any]:
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
-def fixed_values(schema: dict[str, Any]) -> list[Any]:
+def declared_values(schema: dict[str, Any]) -> list[Any]:
     """Return the values of a feature that has only a few, otherwise nothing."""
     if schema.get("type") == "boolean":
         return [False, True]
@@ -114,7 +114,7 @@ def draw(
 ) -> list[Any]:
     """Draw values of a feature over its bounds; an open side is ten training ranges away."""
     schema, has_gaps = without_null(schema)
-    if choices := fixed_values(schema):
+    if choices := declared_values(schema):
         values = [choices[i] for i in rng.integers(len(choices), size=n_rows)]
     else:
         low, high = drawn_range(schema, column)

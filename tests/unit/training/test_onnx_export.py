@@ -387,7 +387,7 @@ def test_any_name_of_a_feature_is_exported(feature_name):
     estimator = encode(ignoring, Ridge()).fit(X, DATA["cars"].y)
     model = OnnxModel(export(estimator, X))
     rows = list(X[:20].itertuples(index=False, name=None))
-    assert model.predict(rows) == pytest.approx(estimator.predict(X[:20]), rel=1e-12)
+    assert model.predict(rows).ravel() == pytest.approx(estimator.predict(X[:20]), rel=1e-12)
     assert [name for name, _ in model.columns] == list(X)
 
 
@@ -437,9 +437,9 @@ def test_model_is_shared_by_threads():
     estimator = fit_on(encode(ignoring, forest), "cars")
     model = OnnxModel(export(estimator, X))
     rows = list(X.itertuples(index=False, name=None))
-    expected = model.predict(rows)
+    expected = model.predict(rows).tolist()
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda row: model.predict([row])[0], rows))
+        found = list(pool.map(lambda row: model.predict([row])[0].tolist(), rows))
     assert found == expected
 
 

@@ -1,0 +1,170 @@
+"""The records that training predicts as the service would, before it saves a model."""
+
+from typing import Literal
+
+import bentoml
+import numpy as np
+import pandas as pd
+import pytest
+from bentoml.exceptions import BentoMLException
+from pydantic import BaseModel, ConfigDict, Field
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PowerTransformer, StandardScaler
+
+from house import EXAMPLE, House
+from serving import ModelReference, Regressor
+from serving.model import REQUIRED_CONFIG
+from train import PROJECT
+from training.errors import ModelNotServableError
+from training.fitting import train
+from training.probes import check_probes
+
+
+class Flat(BaseModel):
+    """A record type with each kind of feature and of bound."""
+
+    model_config = ConfigDict(**REQUIRED_CONFIG)
+
+    area: float = Field(gt=0, le=500)
+    floor: int = Field(gt=-3, lt=100)
+    slope: float
+    heating: Literal["gas", "oil"]
+    lift: bool
+
+
+X = pd.DataFrame(
+    {
+        "area": [50.0, 60.0],
+        "floor": [1, 2],
+        "slope": [-1.5, 2.5],
+        "heating": ["gas", "gas"],
+        "lift": [True, True],
+    }
+)
+RANGES = {
+    "training_range": {"area": (50, 60), "floor": (1, 2), "slope": (-1.5, 2.5)},
+    "training_values": {"heating": ["gas"], "lift": [True]},
+}
+
+
+class FlatModel:
+    """Records the rows that it predicts; fails on those that contain a value."""
+
+    def __init__(self, fails_on=None):
+        self.fails_on = fails_on
+        self.rows = []
+
+    def predict(self, rows):
+        """Predict 1 for each row."""
+        self.rows += rows
+        if any(value == self.fails_on for row in rows for value in row):
+            raise ValueError(f"no {self.fails_on}")
+        return np.ones(len(rows))
+
+
+def test_probes_are_bounds_zero_extremes_and_declared_values():
+    """Each in a record of the data; a value that is not legal is left out."""
+    model = FlatModel()
+    declared = check_probes(model, Flat, X, RANGES)
+    base, *rows = model.rows
+    assert base == (50.0, 1, -1.5, "gas", True)
+    probed = [{row[n] for row in rows if row[n] != base[n]} for n in range(5)]
+    assert probed == [
+        {np.nextafter(0, 1), 60.0, 500.0},
+        {-2, 0, 2, 99},
+        {0.0, 2.5},
+        {"oil"},
+        {False},
+    ]
+    assert {(row[3], row[4]) for row in declared} == {("gas", True), ("oil", True), ("gas", False)}
+    assert all(sum(a != b for a, b in zip(row, base, strict=True)) <= 1 for row in rows)
+
+
+@pytest.mark.parametrize("value", ["oil", False], ids=str)
+def test_declared_value_that_the_model_fails_on_is_refused(value):
+    """The message names feature and value, and has the text of the exception."""
+    with pytest.raises(ModelNotServableError, match=f"{value!r}, which Flat declares.*") as caught:
+        check_probes(FlatModel(fails_on=value), Flat, X, RANGES)
+    assert f"no {value}" in str(caught.value)
+
+
+def test_number_that_the_model_fails_on_is_a_warning(capsys):
+    """The author may narrow the bound, mend the pipeline, or live with 422."""
+    check_probes(FlatModel(fails_on=500.0), Flat, X, RANGES)
+    printed = capsys.readouterr().out
+    assert "Warning: the model can't predict area=500.0, which Flat allows" in printed
+    assert "no 500.0" in printed
+    assert printed.count("Warning") == 1
+
+
+def test_model_that_predicts_no_row_of_its_data_is_refused():
+    """There is no record to change."""
+    with pytest.raises(ModelNotServableError, match="can't predict its training data"):
+        check_probes(FlatModel(fails_on="gas"), Flat, X, RANGES)
+
+
+def skewed(X, y):
+    """Fit a pipeline that fails on CRIM=0 and on RM=0."""
+    power = ColumnTransformer(
+        [("skewed", PowerTransformer(method="box-cox"), [0, 5])], remainder="passthrough"
+    )
+    trees = GradientBoostingRegressor(n_estimators=5, random_state=0)
+    return make_pipeline(power, trees).fit(X.to_numpy(), y)
+
+
+def column_of_targets(X, y):
+    """Fit on y of shape (n_samples, 1), so that predictions have this shape."""
+    pipeline = make_pipeline(StandardScaler(), KNeighborsRegressor())
+    return pipeline.fit(X.to_numpy(), y.to_numpy().reshape(-1, 1))
+
+
+def two_targets(X, y):
+    """Fit on two targets."""
+    return KNeighborsRegressor().fit(X.to_numpy(), np.column_stack([y, y]))
+
+
+def saved_models():
+    """Return the models that `train_with` has saved."""
+    return [model for model in bentoml.models.list() if model.tag.name == "probed"]
+
+
+@pytest.fixture
+def train_with():
+    """A function that trains with `fit` and returns the stored model, which is deleted after."""
+
+    def train_with(fit):
+        train(PROJECT._replace(fit=fit), PROJECT.data, "probed")
+        return bentoml.models.get("probed:latest")
+
+    yield train_with
+    for model in saved_models():
+        bentoml.models.delete(model.tag)
+
+
+def test_model_that_fails_on_a_legal_number_is_saved_with_a_warning(train_with, capsys):
+    """For each number that it fails on."""
+    assert train_with(skewed).tag.name == "probed"
+    printed = capsys.readouterr().out
+    assert [name for name in House.model_fields if f"can't predict {name}=0.0" in printed] == [
+        "CRIM",
+        "RM",
+    ]
+    assert "strictly positive" in printed
+
+
+def test_predictions_in_a_column_are_served(train_with):
+    """(n_samples, 1) counts as (n_samples,)."""
+    train_with(column_of_targets)
+    regressor = Regressor(ModelReference("probed:latest", House).resolve())
+    (prediction,) = regressor.predict([tuple(EXAMPLE.values())])
+    assert isinstance(prediction, float)
+
+
+def test_predictions_of_two_targets_are_refused(train_with):
+    """Nothing is saved; the message names the shape."""
+    with pytest.raises(BentoMLException, match=r"shape \(455, 2\) for 455 rows"):
+        train_with(two_targets)
+    assert not saved_models()
