@@ -1,11 +1,15 @@
 """The errors that a caller can get. Each is answered as `{"message": ...}`."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 RETRY_AFTER = {"Retry-After": "1"}
 # Bytes of the request line and headers. Most servers allow 8 to 32 KiB.
 MAX_HEAD_BYTES = 1 << 14
+# An error names this many records of an array that the model can't predict: to find each takes some
+# calls of the model.
+MAX_UNPREDICTED = 20
+UNPREDICTABLE = "The record is valid, but the model can't predict it; change its unusual values"
 
 
 class APIError(Exception):
@@ -31,6 +35,30 @@ class TooManyRequests(APIError):
 
     def __init__(self) -> None:
         super().__init__(429, "Too many predictions at once; try again in a second", RETRY_AFTER)
+
+
+class UnpredictableError(APIError):
+    """The error of valid records that the model can't predict."""
+
+    def __init__(
+        self,
+        numbers: Sequence[int] | None,  # of the records in the array; None for a single record
+        are_all: bool,  # the rest of the array can be predicted
+        reason: Exception,  # for the log
+        delay_seconds: float = 0,  # before the response is sent
+    ) -> None:
+        message: str | dict[str, str] = UNPREDICTABLE
+        if numbers and are_all:
+            message = {str(number): UNPREDICTABLE for number in numbers}
+        elif numbers:
+            some = ", ".join(map(str, numbers[:MAX_UNPREDICTED]))
+            message = (
+                f"The model can't predict many of the records, such as {some}; change their "
+                "unusual values"
+            )
+        super().__init__(422, message)
+        self.reason = reason
+        self.delay_seconds = delay_seconds
 
 
 def request_timeout(seconds: float) -> APIError:

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
         8, gt=0, description="Seconds for the requests in progress when the service is stopped"
     )
     access_log: Literal["text", "json", "off"] = Field("text", description="text, json or off")
+    log_exception_text: bool = Field(
+        False, description="true: the log has messages of exceptions, which may quote a record"
+    )
     prediction_log: Annotated[str, AfterValidator(validate_folder)] = Field(
         "", description="Folder for the prediction log; none without"
     )

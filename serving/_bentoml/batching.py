@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import accumulate
+from math import isfinite
 from time import perf_counter, time
 from typing import Any
 
@@ -13,9 +13,14 @@ from bentoml import server_context
 from bentoml._internal.marshal.dispatcher import Optimizer
 from prometheus_client import Histogram
 
-from serving.errors import TooManyRequests
+from serving.errors import TooManyRequests, UnpredictableError
+from serving.isolation import Batch, FailureHistory, ModelFailedError, Unpredicted
 from serving.observability.prediction_log import PredictedRequest, PredictionLog
-from serving.observability.prediction_metrics import BATCH_MODEL_SECONDS, BATCH_QUEUE_SECONDS
+from serving.observability.prediction_metrics import (
+    BATCH_MODEL_SECONDS,
+    BATCH_QUEUE_SECONDS,
+    UNPREDICTABLE_RECORDS,
+)
 from serving.records import Row
 
 # Batches up to this size run on the event loop: a thread would cost more than the prediction.
@@ -35,14 +40,17 @@ class Predictor:
         factory: Any,
         api_name: str,
         max_queue: int,
+        timeout: float,  # seconds
         prediction_log: PredictionLog | None,
     ) -> None:
         self.factory = factory
         self.api = factory.service.apis[api_name]
         self.max_queue = max_queue
+        self.timeout = timeout
         self.prediction_log = prediction_log
         self.pending = 0  # requests
-        self.inline_seconds = math.inf  # what the model took for the last batch of this size
+        self.failures = FailureHistory()
+        self.inline_seconds = math.inf  # what the last batch of that size took
         self.thread = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[api_name]
         self.dispatcher.get_batch_size = len
@@ -53,7 +61,10 @@ class Predictor:
         self.model_seconds = BATCH_MODEL_SECONDS.labels(self.api.route)
 
     async def __call__(self, request_id: str, body: bytes) -> tuple[bytes, str]:
-        """Return the JSON of the predictions, and the tag of the model; raise APIError."""
+        """Return the JSON of the predictions, and the tag of the model.
+
+        Raise APIError, or ModelFailedError if the model is broken.
+        """
         rows = self.api.input_spec.parse(body)
         queue = self.dispatcher._queue
         # Requests that timed out are still in the queue: remove them before they are predicted.
@@ -62,6 +73,8 @@ class Predictor:
         if len(queue) >= self.max_queue:  # the model hangs
             raise TooManyRequests
         predictions = await self.predict_batched_or_inline(rows)
+        if not all(map(isfinite, predictions)):
+            raise self.unpredictable_error(predictions)
         content = self.api.output_spec.to_json(predictions)
         if self.prediction_log:
             request = PredictedRequest(time(), request_id, self.model_tag, rows, predictions)
@@ -75,8 +88,10 @@ class Predictor:
             if self.runs_inline(rows) and self.is_only_request():
                 await asyncio.sleep(0)  # requests that arrived in the same turn of the event loop
                 if self.is_only_request():
-                    (predictions,) = await self.predict_batch([rows])
-                    return predictions
+                    (outcome,) = await self.predict_batch([rows])
+                    if isinstance(outcome, Exception):
+                        raise outcome
+                    return outcome
             return await self.enqueue(rows)
         finally:
             self.pending -= 1
@@ -89,30 +104,66 @@ class Predictor:
         """Tell whether the event loop may wait while the model predicts rows."""
         return len(rows) <= MAX_INLINE_ROWS and self.inline_seconds <= MAX_INLINE_SECONDS
 
-    async def predict_batch(self, requests: Sequence[list[Row]]) -> list[list[float]]:
-        """Predict the rows of several requests together; return the predictions of each."""
-        rows = [row for request in requests for row in request]
+    async def predict_batch(
+        self, requests: Sequence[list[Row]]
+    ) -> Sequence[list[float] | ModelFailedError]:
+        """Predict the rows of several requests together; return the outcome of each."""
         self.batch_size.observe(len(requests))
-        if self.runs_inline(rows):
-            predictions = self.run_model(rows)
-        else:
-            loop = asyncio.get_running_loop()
-            predictions = await loop.run_in_executor(self.thread, self.run_model, rows)
-        ends = accumulate(map(len, requests))
-        return [
-            predictions[end - len(request) : end]
-            for request, end in zip(requests, ends, strict=True)
-        ]
+        if len(requests) == 1 and self.runs_inline(requests[0]):
+            return self.run_batch(requests)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.thread, self.run_batch, requests)
+
+    def run_batch(self, requests: Sequence[list[Row]]) -> Sequence[list[float] | ModelFailedError]:
+        """Predict and count the rows of requests; return the predictions of each.
+
+        If the model is broken, return an exception for each, which BentoML's dispatcher raises.
+        """
+        metrics = self.service.prediction_metrics
+        batch = Batch(
+            requests,
+            self.run_model,
+            metrics.is_outside,
+            self.service.golden_row,
+            self.timeout,
+            suspicious=self.failures.are_recent(),
+        )
+        start = perf_counter()
+        try:
+            outcomes = batch.run()
+        except ModelFailedError as error:
+            return [error.copy() for _ in requests]
+        finally:
+            self.failures.add(batch.failed_seconds)
+            if len(batch.rows) <= MAX_INLINE_ROWS:
+                self.inline_seconds = perf_counter() - start
+        rows, predictions = batch.predicted()
+        if rows:
+            metrics.observe(rows, predictions)
+        return outcomes
+
+    def unpredictable_error(self, predictions: Sequence[float]) -> UnpredictableError:
+        """Count the records that have no prediction, and return the error of their request."""
+        failures = {n: y for n, y in enumerate(predictions) if isinstance(y, Unpredicted)}
+        numbers = [n for n, each in failures.items() if each.failed_alone]
+        UNPREDICTABLE_RECORDS.inc(len(numbers))
+        return UnpredictableError(
+            numbers if self.api.input_spec.max_records else None,
+            are_all=len(numbers) == len(failures),
+            reason=failures[numbers[0]].error,
+            delay_seconds=self.failures.delay_seconds(),
+        )
 
     def run_model(self, rows: list[Row]) -> list[float]:
-        """Call the API with the rows of a batch, and measure the time."""
+        """Call the API with rows, and measure the time; raise whatever it raises."""
         start = perf_counter()
-        predictions = self.api.func(self.service, rows)
-        seconds = perf_counter() - start
-        self.model_seconds.observe(seconds)
-        if len(rows) <= MAX_INLINE_ROWS:
-            self.inline_seconds = seconds
-        self.service.prediction_metrics.observe(rows, predictions)
+        try:
+            predictions = self.api.func(self.service, rows)
+        finally:
+            self.model_seconds.observe(perf_counter() - start)
+        if len(predictions) != len(rows):
+            counts = f"{len(predictions)} predictions for {len(rows)} rows"
+            raise ValueError(f"The API method {self.api.name} returned {counts}")
         return predictions
 
     @cached_property

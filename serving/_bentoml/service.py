@@ -1,6 +1,7 @@
 """The Service class: BentoML's Service with `ServiceApp` in front of its application."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import bentoml
@@ -23,7 +24,17 @@ class TabularService(bentoml.Service):
         use_private_metrics_folder()  # of the supervisor, which passes it to the workers
         # BentoML finds its hooks among the attributes of the user's class.
         self.inner.install_supervisor = bentoml.on_deployment(install_supervisor)
-        self.inner.add_prediction_metrics = bentoml.on_startup(add_prediction_metrics)
+        self.inner.prepare_worker = bentoml.on_startup(self.prepare_worker_hook())
+
+    def prepare_worker_hook(self) -> Callable[[Any], None]:
+        """Return the function that BentoML calls with a worker's instance of the user's class."""
+
+        def prepare_worker(instance: Any) -> None:
+            from serving._bentoml.worker import prepare_instance
+
+            prepare_instance(instance, self.apis)
+
+        return prepare_worker
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return the application of a worker: `ServiceApp` in front of BentoML's application.
@@ -58,10 +69,3 @@ class TabularService(bentoml.Service):
         version = self.bento.tag.version if self.bento else "development"
         description = inspect.cleandoc(self.inner.__doc__)
         return openapi_document(self.name, version, description, self.apis, self.inner.settings)
-
-
-def add_prediction_metrics(instance: Any) -> None:
-    """Give a Service's instance the metrics of its predictions; BentoML calls this in a worker."""
-    from serving._bentoml.worker import prediction_metrics
-
-    instance.prediction_metrics = prediction_metrics(instance.model)

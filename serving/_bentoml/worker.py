@@ -1,6 +1,8 @@
 """Build the application of a worker: `ServiceApp`, BentoML's application behind it, and metrics."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any
 
 import bentoml
@@ -14,7 +16,7 @@ from serving._bentoml.batching import Predictor
 from serving._bentoml.prediction_histogram import prediction_histogram
 from serving.http.app import ServiceApp
 from serving.http.docs_page import DocsViews
-from serving.model import TrainingMetadata
+from serving.model import TrainingMetadata, read_golden
 from serving.observability.prediction_log import PredictionLog
 from serving.observability.prediction_metrics import (
     PredictionMetrics,
@@ -43,7 +45,9 @@ def build_app(service: bentoml.Service, is_main: bool) -> ASGIApp:
     settings = service.inner.settings
     prediction_log = open_prediction_log(service)
     predictors = {
-        api.route: Predictor(factory, name, settings.max_concurrency, prediction_log)
+        api.route: Predictor(
+            factory, name, settings.max_concurrency, settings.request_timeout, prediction_log
+        )
         for name, api in service.apis.items()
     }
     mounted = [route for mount, *_ in service.mount_apps for route in mount.routes]
@@ -92,6 +96,32 @@ def request_metrics(endpoints: Iterable[str]) -> RequestMetrics:
         namespace=BentoMLContainer.api_server_config.metrics.namespace.get(),
         duration_buckets=BentoMLContainer.duration_buckets.get(),
     )
+
+
+def prepare_instance(instance: Any, apis: Mapping[str, Any]) -> None:
+    """Give an instance of the user's class what `Predictor` needs, and answer a first request.
+
+    Raise an exception, which ends the worker, if that request fails.
+    """
+    golden_row, *_ = read_golden(instance.model)["rows"]
+    instance.golden_row = tuple(golden_row)
+    instance.prediction_metrics = prediction_metrics(instance.model)
+    record = dict(zip(instance.prediction_metrics.feature_names, golden_row, strict=True))
+    for api in apis.values():
+        answer(api, instance, record)
+
+
+def answer(api: Any, instance: Any, record: dict[str, Any]) -> bytes:
+    """Answer a request with a record, from JSON to JSON, without counting it.
+
+    Raise an exception if the API method does not return a number.
+    """
+    body = [record] if api.input_spec.max_records else record
+    rows = api.input_spec.parse(json.dumps(body).encode())
+    (prediction,) = api.func(instance, rows)
+    if not isfinite(prediction):
+        raise ValueError(f"The API method returned {prediction} for a record of the training")
+    return api.output_spec.to_json([prediction])
 
 
 def prediction_metrics(model: bentoml.Model) -> PredictionMetrics:

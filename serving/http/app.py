@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.errors import (
     APIError,
     TooManyRequests,
+    UnpredictableError,
     body_too_large,
     content_encoded,
     internal_error,
@@ -22,7 +23,7 @@ from serving.http.auth import APIKeyAuth
 from serving.http.body import BodyReader
 from serving.http.response import ResponseSender
 from serving.observability.access_log import AccessLog
-from serving.observability.error_log import log_failure
+from serving.observability.error_log import ErrorLog
 from serving.observability.prediction_log import PredictionLog
 from serving.observability.prediction_metrics import count_request_errors
 from serving.observability.request_metrics import RequestMetrics
@@ -57,7 +58,9 @@ class ServiceApp:
         self.auth = APIKeyAuth(settings.keys)
         self.metrics = request_metrics
         self.access_log = AccessLog(settings.access_log)
-        self.log_writers = [log.writer for log in (self.access_log, prediction_log) if log]
+        self.error_log = ErrorLog(settings.log_exception_text)
+        logs = self.access_log, self.error_log, prediction_log
+        self.log_writers = [log.writer for log in logs if log]
         self.in_progress = 0  # predictions
         self.draining = False  # set by the server
 
@@ -114,16 +117,24 @@ class ServiceApp:
             else:
                 raise APIError(405, "Use POST here", {"Allow": "POST"})
         except APIError as error:
-            count_request_errors(error.kinds)
-            # A proxy's connection carries other clients' requests, too: it must not be throttled.
-            proxied = b"x-forwarded-for" in response.request_headers
-            throttle = isinstance(error, TooManyRequests) and not proxied
-            scope.setdefault("state", {})["throttle"] = throttle
+            self.note_error(error, scope, response)
+            if isinstance(error, UnpredictableError):  # it occupies no slot while it waits
+                await asyncio.sleep(error.delay_seconds)
             await send_error(error, body, response)
         except (Exception, asyncio.CancelledError) as error:
             if response.status:
                 raise
-            await send_error(unexpected_error(error, response.request_id), body, response)
+            await send_error(self.unexpected_error(error, response.request_id), body, response)
+
+    def note_error(self, error: APIError, scope: Scope, response: ResponseSender) -> None:
+        """Count an error of a request, log why the model failed, and throttle the connection."""
+        count_request_errors(error.kinds)
+        if isinstance(error, UnpredictableError):
+            self.error_log.add_unpredictable(response.request_id, error.reason)
+        # A proxy's connection carries other clients' requests, too: it must not be throttled.
+        proxied = b"x-forwarded-for" in response.request_headers
+        throttle = isinstance(error, TooManyRequests) and not proxied
+        scope.setdefault("state", {})["throttle"] = throttle
 
     async def forward(self, scope: Scope, body: BodyReader, response: ResponseSender) -> None:
         """Read the body, and have BentoML's application answer."""
@@ -176,6 +187,14 @@ class ServiceApp:
         error = prediction_timeout if body.complete else request_timeout
         return error(self.settings.request_timeout)
 
+    def unexpected_error(self, error: BaseException, request_id: str) -> APIError:
+        """Return 503 for a request cancelled by shutdown; else log the exception, return 500."""
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            return shutting_down()
+        self.error_log.add_failure(request_id, error)
+        return internal_error(request_id)
+
 
 def freeze_heap() -> None:
     """Exempt all objects that exist now from garbage collection.
@@ -193,15 +212,6 @@ async def send_error(error: APIError, body: BodyReader, response: ResponseSender
     if "Connection" not in headers and not await body.discard():
         headers = {**headers, "Connection": "close"}
     await response.send_json(error.status, error.content, headers)
-
-
-def unexpected_error(error: BaseException, request_id: str) -> APIError:
-    """Return 503 for a request cancelled by shutdown; otherwise log the exception, return 500."""
-    task = asyncio.current_task()
-    if task and task.cancelling():
-        return shutting_down()
-    log_failure(request_id, error)
-    return internal_error(request_id)
 
 
 def check_headers(headers: Mapping[bytes, bytes], max_body_bytes: int) -> None:

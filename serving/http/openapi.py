@@ -10,6 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from serving.errors import (
     APIError,
     TooManyRequests,
+    UnpredictableError,
     body_too_large,
     head_too_large,
     internal_error,
@@ -26,8 +27,9 @@ Json = dict[str, Any]
 
 ERRORS_DESCRIPTION = """
 Every error is a JSON object with one `message`: for invalid records the reason for each field at
-fault, otherwise a sentence that says what to do. Another path is answered with 404, another method
-with 405. Every answer names its request in the header `X-Request-ID`.
+fault, for an array with records that the model can't predict the reason for each, by its number,
+otherwise a sentence that says what to do. Another path is answered with 404, another method with
+405. Every answer names its request in the header `X-Request-ID`.
 """
 HEADER_DESCRIPTIONS = {
     "X-Request-ID": "The request in the log: the caller's own ID, if it sent one in this header",
@@ -47,7 +49,8 @@ class Error(BaseModel):
     """The body of every error."""
 
     message: str | dict[str, str] = Field(
-        description="What to do; for invalid records, the reason for each field at fault"
+        description="What to do; for invalid records, the reason for each field at fault; for an "
+        "array with records that the model can't predict, the reason for each, by its number"
     )
 
 
@@ -123,25 +126,29 @@ def prediction_operation(
     """Describe a prediction API, whose body is a record or an array of records."""
     record = schemas[body.get("items", body)["$ref"].rpartition("/")[2]]
     *_, last = record["properties"]
-    missing = {f"3.{last}" if "items" in body else last: f"No {last} provided"}
+    is_array = "items" in body
+    missing = {f"3.{last}" if is_array else last: f"No {last} provided"}
     described = operation(api.name, "Prediction", api.doc.rstrip("."), api.output_spec)
     described["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     responses = described["responses"]
     responses["200"]["headers"] |= headers("X-Model-Tag")
     invalid = APIError(400, missing)
-    examples = {"No JSON, or an invalid record": invalid, **error_examples(settings)}
+    examples = {"No JSON, or an invalid record": invalid, **error_examples(settings, is_array)}
     for meaning, error in examples.items():
         names = [name for name in error.headers if name in HEADER_DESCRIPTIONS]
         responses[str(error.status)] = error_response(meaning, error.message, *names)
     return described
 
 
-def error_examples(settings: Settings) -> dict[str, APIError]:
+def error_examples(settings: Settings, is_array: bool) -> dict[str, APIError]:
     """Return an example of each error of a prediction request, besides 400, by its meaning."""
     return {
         "Too slow": request_timeout(settings.request_timeout),
         "Too large": body_too_large(settings.max_body_bytes),
         "Not announced as JSON": not_json(),
+        "A valid record that the model can't predict": UnpredictableError(
+            [3] if is_array else None, are_all=True, reason=ArithmeticError()
+        ),
         "Too busy": TooManyRequests(),
         "Headers too large": head_too_large(),
         "Our fault": internal_error("1f0c7c4b"),

@@ -17,6 +17,9 @@ OUTSIDE_RANGE = Counter(
     "Legal values outside the training range, or not among the training values",
     ["feature"],
 )
+UNPREDICTABLE_RECORDS = Counter(
+    "unpredictable_records", "Valid records that the model could not predict"
+)
 BATCH_QUEUE_SECONDS = Histogram(
     "batch_queue_seconds", "Wait of a batch's first request", ["endpoint"], buckets=SECONDS
 )
@@ -67,6 +70,12 @@ class PredictionMetrics:
             if not known.issuperset(columns[n]):
                 self.count_outside(n, (value not in known for value in columns[n]))
         self.histogram.observe_all(predictions)
+
+    def is_outside(self, row: Sequence[Any]) -> bool:
+        """Tell whether a value of a row is outside what training had."""
+        return any(not least <= row[n] <= greatest for n, (least, greatest) in self.ranges) or any(
+            row[n] not in known for n, known in self.values
+        )
 
     def count_outside(self, n: int, outside: Iterable[bool]) -> None:
         """Count the values of a feature that are outside what training had."""

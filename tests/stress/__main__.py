@@ -21,6 +21,7 @@ from tests.stress.resource_exhaustion import resource_exhaustion
 from tests.stress.result import Result, results_table
 from tests.stress.server import ModelStore, temporary_model_store
 from tests.stress.soak import soak
+from tests.stress.unpredictable_records import unpredictable_records
 
 Scenario = Callable[[ModelStore, StressConfig], Iterator[Result]]
 SCENARIOS: list[Scenario] = [
@@ -28,6 +29,7 @@ SCENARIOS: list[Scenario] = [
     openapi_conformance,
     request_fuzzing,
     invalid_models,
+    unpredictable_records,
     resource_exhaustion,
     worker_crash,
     graceful_shutdown,

@@ -16,6 +16,8 @@ class StressConfig:
     large_body_bytes: int = 100_000_000
     load_seconds: int = 3  # of each load phase
     overload_rounds: int = 7  # each alternates a load at capacity with an overload
+    isolation_rounds: int = 5  # each alternates good clients alone with bad ones beside them
+    isolation_min_share: float = 0.8  # of the good responses per second without bad clients
     soak_seconds: int = 60
 
 
@@ -28,5 +30,7 @@ SHORT_RUN = StressConfig(
     large_bodies=2,
     load_seconds=1,
     overload_rounds=2,
+    isolation_rounds=1,
+    isolation_min_share=0.0,  # on a busy machine one round measures nothing
     soak_seconds=3,
 )

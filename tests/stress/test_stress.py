@@ -10,6 +10,7 @@ from tests.stress.record_fuzzing import record_fuzzing
 from tests.stress.request_fuzzing import request_fuzzing
 from tests.stress.resource_exhaustion import resource_exhaustion
 from tests.stress.server import temporary_model_store
+from tests.stress.unpredictable_records import unpredictable_records
 
 pytestmark = pytest.mark.slow  # attacks a server of its own
 
@@ -17,6 +18,7 @@ SCENARIOS = [
     record_fuzzing,
     openapi_conformance,
     request_fuzzing,
+    unpredictable_records,
     resource_exhaustion,
     full_disk,
     cold_start,

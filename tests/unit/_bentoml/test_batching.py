@@ -3,6 +3,8 @@
 import asyncio
 import json
 import threading
+import time
+from traceback import walk_tb
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +12,8 @@ from bentoml._internal.marshal.dispatcher import CorkDispatcher
 from prometheus_client import REGISTRY
 
 from serving._bentoml.batching import Predictor
-from serving.errors import TooManyRequests
-from serving.records import Predictions
+from serving.errors import UNPREDICTABLE, TooManyRequests, UnpredictableError
+from serving.isolation import BatchTimeoutError, ModelFailedError
 
 
 class PlainJSON:
@@ -19,6 +21,7 @@ class PlainJSON:
 
     parse = json.loads
     to_json = json.dumps
+    max_records = 100
 
 
 @pytest.fixture
@@ -49,11 +52,15 @@ def make_predictor(predict, max_queue=10):
             adaptive_batch_size_hist=histogram,
             _service_instance=SimpleNamespace(
                 model=SimpleNamespace(tag="tag:1"),
-                prediction_metrics=SimpleNamespace(observe=lambda rows, predictions: None),
+                prediction_metrics=SimpleNamespace(
+                    observe=lambda rows, predictions: None, is_outside=lambda row: False
+                ),
+                golden_row=1,
             ),
         ),
         "predict",
         max_queue,
+        timeout=60,
         prediction_log=None,
     )
 
@@ -178,16 +185,6 @@ def test_request_is_rejected_with_429_if_the_queue_is_full(predict):
     assert isinstance(error, TooManyRequests)
 
 
-async def predict_queued(predictor, release, *bodies):
-    """Queue bodies behind a running batch; return the content or the exception type of each."""
-    tasks = await submit(predictor, "[1, 1]")
-    tasks += await submit(predictor, *bodies)
-    release()
-    first, *rest = await asyncio.gather(*tasks, return_exceptions=True)
-    assert first == ("[1.0, 1.0]", "tag:1")
-    return [result[0] if isinstance(result, tuple) else type(result) for result in rest]
-
-
 @pytest.fixture
 def divide():
     """An API method that blocks until it is released, and raises if a row is 0."""
@@ -200,43 +197,115 @@ def divide():
     return divide
 
 
-def test_failed_batch_does_not_affect_other_batches(divide):
-    """Each request of the batch fails; the requests before and after it succeed."""
-
-    async def scenario():
-        predictor = make_predictor(divide)
-        failed = await predict_queued(predictor, divide.release, "[2, 2]", "[4, 0]", "[8, 8]")
-        return failed, await predictor("id", "[4, 4]")
-
-    failed, (after, _) = asyncio.run(scenario())
-    assert failed == [ZeroDivisionError] * 3
-    assert after == "[0.25, 0.25]"
+async def predict_queued(predictor, release, *bodies):
+    """Queue bodies behind a running batch; return the content or the exception of each."""
+    tasks = await submit(predictor, "[1, 1]")
+    tasks += await submit(predictor, *bodies)
+    release()
+    first, *rest = await asyncio.gather(*tasks, return_exceptions=True)
+    assert first == ("[1.0, 1.0]", "tag:1")
+    return [result[0] if isinstance(result, tuple) else result for result in rest]
 
 
-@pytest.mark.parametrize(
-    ("zero_index", "failed"), [(0, [True, True, False]), (59, [False, True, True])]
-)
-def test_request_split_over_two_batches_fails_if_either_fails(divide, zero_index, failed):
+def test_record_that_the_model_fails_on_is_rejected_with_422(divide):
+    """The other requests of its batch get their predictions, and a counter counts the record."""
+    counted = REGISTRY.get_sample_value("unpredictable_records_total")
+    bodies = "[2, 2]", "[4, 0]", "[8, 8]"
+    before, error, after = asyncio.run(
+        predict_queued(make_predictor(divide), divide.release, *bodies)
+    )
+    assert (before, after) == ("[0.5, 0.5]", "[0.125, 0.125]")
+    assert (error.status, error.message) == (422, {"1": UNPREDICTABLE})
+    assert isinstance(error.reason, ZeroDivisionError)
+    assert REGISTRY.get_sample_value("unpredictable_records_total") == counted + 1
+
+
+@pytest.mark.parametrize("zeros", [[0], [59], [3, 41]], ids=str)
+def test_numbers_of_a_request_split_over_two_batches_are_its_own(divide, zeros):
     """A batch of 100 rows has the first 40 of the second request, the next batch the other 20."""
-    split = [2] * 60
-    split[zero_index] = 0
+    split = [0 if n in zeros else 2 for n in range(60)]
     bodies = [json.dumps(rows) for rows in ([4] * 60, split, [8] * 30)]
-    results = asyncio.run(predict_queued(make_predictor(divide), divide.release, *bodies))
-    assert [result is ZeroDivisionError for result in results] == failed
+    first, error, last = asyncio.run(
+        predict_queued(make_predictor(divide), divide.release, *bodies)
+    )
+    assert (json.loads(first), json.loads(last)) == ([0.25] * 60, [0.125] * 30)
+    assert error.message == dict.fromkeys(map(str, zeros), UNPREDICTABLE)
 
 
-def test_non_finite_prediction_fails_only_its_own_request(divide):
-    """The other requests of its batch get their predictions."""
+def test_record_with_a_non_finite_prediction_is_rejected_with_422(divide):
+    """JSON has no infinity; the other requests of the batch get their predictions."""
+    bodies = "[1e-320, 1]", "[2, 2]"
+    error, content = asyncio.run(predict_queued(make_predictor(divide), divide.release, *bodies))
+    assert (error.status, error.message) == (422, {"0": UNPREDICTABLE})
+    assert "inf" in str(error.reason)
+    assert content == "[0.5, 0.5]"
+
+
+def test_single_record_is_rejected_with_422_if_the_model_works(divide):
+    """The golden row, here 1, shows it. The message is a sentence."""
+    divide.release()
     predictor = make_predictor(divide)
-    predictor.api.output_spec = Predictions
-    bodies = ("[1e-320, 1]", "[2, 2]")
+    predictor.api.input_spec = type("OneRecord", (PlainJSON,), {"max_records": None})
+    with pytest.raises(UnpredictableError) as caught:
+        asyncio.run(predictor("id", "[0]"))
+    assert (caught.value.status, caught.value.message) == (422, UNPREDICTABLE)
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "in a batch"])
+def test_broken_model_raises_one_exception_for_each_request(divide, inline):
+    """An exception that several requests raise would collect the frames of all of them."""
+    predictor = make_predictor(divide)
+    predictor.service.golden_row = 0
 
     async def scenario():
-        await submit(predictor, "[1, 1]")
-        tasks = await submit(predictor, *bodies)
-        divide.release()
-        return await asyncio.gather(*tasks, return_exceptions=True)
+        if inline:
+            divide.release()
+            predictor.inline_seconds = 0
+            return await asyncio.gather(predictor("id", "[0]"), return_exceptions=True)
+        return await predict_queued(predictor, divide.release, "[0, 0]", "[0, 0]", "[0, 0]")
 
-    error, (content, _) = asyncio.run(scenario())
-    assert isinstance(error, ValueError)
-    assert content == b'{"predictions": [0.5, 0.5]}'
+    errors = asyncio.run(scenario())
+    assert {type(error) for error in errors} == {ModelFailedError}
+    assert {type(error.__cause__) for error in errors} == {ZeroDivisionError}
+    assert len({id(error) for error in errors}) == len(errors)
+    depths = {len(list(walk_tb(error.__traceback__))) for error in errors}
+    assert len(depths) == 1
+
+
+def test_array_with_many_unpredictable_records_names_some(divide):
+    """To find them all would take two calls of the model for each."""
+    (error,) = asyncio.run(
+        predict_queued(make_predictor(divide), divide.release, json.dumps([0] * 100))
+    )
+    assert error.status == 422
+    assert error.message.startswith("The model can't predict many of the records, such as 0, 1, 2,")
+
+
+def test_api_method_with_too_few_predictions_is_no_success(predict):
+    """Otherwise requests would get the predictions of others."""
+    predict.release()
+    predictor = make_predictor(lambda service, rows: rows[1:])
+    with pytest.raises(ModelFailedError) as caught:
+        asyncio.run(predictor("id", "[1, 2, 3]"))
+    assert "0 predictions for" in str(caught.value.__cause__)
+
+
+def test_hanging_model_holds_up_no_batch_beyond_the_timeout():
+    """While a batch is divided, its requests get 504; then the next batch is predicted."""
+
+    def hang(service, rows):
+        time.sleep(0.15)
+        return [1 / row for row in rows]
+
+    async def scenario():
+        predictor = make_predictor(hang)
+        predictor.timeout = 0.3
+        tasks = await submit(predictor, json.dumps([0] * 40))
+        start = time.monotonic()
+        after = await predictor("id", "[2, 2]")
+        return time.monotonic() - start, after, await asyncio.gather(*tasks, return_exceptions=True)
+
+    seconds, (after, _), (error,) = asyncio.run(scenario())
+    assert after == "[0.5, 0.5]"
+    assert isinstance(error, BatchTimeoutError)
+    assert seconds < 2

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 
 import pytest
 from starlette.applications import Starlette
@@ -10,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving.errors import APIError
+from serving.errors import UNPREDICTABLE, APIError, UnpredictableError
 from serving.http.app import ServiceApp
 from serving.http.auth import BASIC_CHALLENGE
 from serving.http.body import BodyReader
@@ -227,6 +228,7 @@ def test_internal_error_exposes_only_the_request_id(client, caplog):
     assert response.status_code == 500
     assert response.headers["x-request-id"] == "abc-1"
     assert response.json() == {"message": "Internal error; report it with request ID abc-1"}
+    client.app.error_log.writer.close()
     (record,) = caplog.records
     first, *lines = record.getMessage().splitlines()
     assert first == "Request abc-1 failed"
@@ -304,6 +306,32 @@ def test_prediction_beyond_max_concurrency_is_rejected_with_429():
     first, second, third = asyncio.run(scenario())
     assert (first[0], second[0], third[0]) == (200, 429, 200)
     assert second[1][b"retry-after"] == b"1"
+
+
+def test_unpredictable_record_is_answered_after_its_delay_without_a_slot(caplog):
+    """Another prediction may start meanwhile; the log has the reason, and the response has not."""
+
+    async def refuse(request_id, body):
+        raise UnpredictableError(None, True, ValueError("s3cr3t"), delay_seconds=0.2)
+
+    async def scenario():
+        start = time.monotonic()
+        refused = asyncio.create_task(post(app, "/refuse"))
+        await asyncio.sleep(0.05)
+        other = await post(app, "/measure")
+        seconds_of_other = time.monotonic() - start
+        return seconds_of_other, other, await refused, time.monotonic() - start
+
+    predictors = {"/refuse": refuse, "/measure": measure}
+    app = service_app(None, predictors, max_concurrency=1, access_log="off")
+    seconds_of_other, other, refused, seconds = asyncio.run(scenario())
+    assert (other[0], refused[0]) == (200, 422)
+    assert seconds_of_other < 0.2 <= seconds
+    assert refused[2] == {"message": UNPREDICTABLE}
+    app.error_log.writer.close()
+    (record,) = caplog.records
+    assert "ValueError" in record.getMessage()
+    assert "s3cr3t" not in record.getMessage()
 
 
 def test_disconnect_before_the_body_is_complete_logs_no_traceback(caplog):

@@ -1,6 +1,7 @@
 """The OpenAPI document: valid, complete, and equal to the responses that are sent."""
 
 import json
+from itertools import chain
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -95,6 +96,14 @@ def provoke_error(client, status, path, monkeypatch):
         headers["Content-Length"] = "1048577"
     if status == "415":
         headers["Content-Type"] = "text/plain"
+    if status == "422":
+        record = EXAMPLE | {"RM": 5000.0}
+        content = json.dumps(record if path == "/predict" else [EXAMPLE] * 3 + [record])
+        regressor = client.app.predictors[path].service.regressor
+        predict = regressor.predict
+        monkeypatch.setattr(
+            regressor, "predict", lambda rows: 1 / 0 if 5000.0 in chain(*rows) else predict(rows)
+        )
     if status == "429":
         monkeypatch.setattr(client.app, "in_progress", 1000)
     if status == "500":
@@ -107,7 +116,7 @@ def provoke_error(client, status, path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", PREDICTION_PATHS)
-@pytest.mark.parametrize("status", ["400", "413", "415", "429", "500", "504"])
+@pytest.mark.parametrize("status", ["400", "413", "415", "422", "429", "500", "504"])
 def test_error_examples_equal_the_responses(client, monkeypatch, path, status):
     """With the documented headers. tests/live/test_connections.py compares 408 and 431."""
     response = provoke_error(client, status, path, monkeypatch)
@@ -121,7 +130,8 @@ def test_error_examples_equal_the_responses(client, monkeypatch, path, status):
 def test_document_has_all_errors_of_a_prediction(document, path):
     """All errors have one schema; a success has the model tag in a header."""
     success, *errors = document["paths"][path]["post"]["responses"].items()
-    assert [int(status) for status, _ in errors] == [400, 408, 413, 415, 429, 431, 500, 503, 504]
+    statuses = [int(status) for status, _ in errors]
+    assert statuses == [400, 408, 413, 415, 422, 429, 431, 500, 503, 504]
     for _, error in errors:
         content = error["content"]["application/json"]
         assert content["schema"] == {"$ref": "#/components/schemas/Error"}
