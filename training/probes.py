@@ -65,20 +65,25 @@ class NoHistogram:
 
 def check_probes(
     model: LoadedModel,
+    reference: LoadedModel,
     record_type: type[BaseModel],
     X: pd.DataFrame,
     ranges: dict[str, Any],
 ) -> list[Row]:
     """Predict each bound, zero and extreme of the numbers, each category and boolean.
 
-    Return the rows with a category or boolean. Print a warning for each number that the model can't
-    predict; raise ModelNotServableError if it fails on a category or boolean.
+    `model` predicts in the service; `reference` is scikit-learn, whose exceptions say more than
+    those of ONNX Runtime. Return the rows with a category or boolean. Print a warning for each
+    number that the model can't predict; raise ModelNotServableError if it fails on a category or
+    boolean.
     """
     metrics = PredictionMetrics(list(X), **ranges, histogram=NoHistogram())
     answerer = Answerer(model, record_type, metrics)
     probes = list(probe_records(answerer, record_type, X))
     for probe in probes:
         error = answerer.error([probe.row])
+        if error:
+            error = Answerer(reference, record_type, metrics).error([probe.row]) or error
         if error and probe.is_declared:
             raise ModelNotServableError(
                 f"The model can't predict {probe.name}={probe.value!r}, which "

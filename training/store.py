@@ -21,6 +21,7 @@ from serving.regressor import load_model
 from training.data import Split
 from training.errors import ModelNotServableError
 from training.evaluation import predict
+from training.export.check import Reference
 from training.inference import choose_inference, golden_predictions
 from training.probes import check_probes
 
@@ -56,7 +57,7 @@ def save(
         list(X),
         mixed_types=bool(ranges["training_values"]),
     )
-    declared_rows = check_probes(served_model, record_type, X, ranges)
+    declared_rows = check_probes(served_model, Reference(estimator, X), record_type, X, ranges)
     golden = golden_predictions(estimator, X, declared_rows)
     files[GOLDEN_FILE] = json.dumps(golden).encode()
     training = TrainingMetadata(
