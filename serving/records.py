@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 import bentoml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from serving.errors import APIError
 
@@ -45,6 +46,8 @@ class RequestBody(bentoml.IODescriptor):
     record_type: ClassVar[type[BaseModel]]
     max_records: ClassVar[int | None] = None
     adapter: ClassVar[TypeAdapter[Any]]  # validates the body
+    n_features: ClassVar[int]
+    has_defaults: ClassVar[bool]  # a record may lack a feature
     max_values: ClassVar[int]  # in a valid body
 
     @classmethod
@@ -56,7 +59,10 @@ class RequestBody(bentoml.IODescriptor):
             length = Field(min_length=1, max_length=cls.max_records)
             body_type = Annotated[list[body_type], length]
         cls.adapter = TypeAdapter(body_type)
-        cls.max_values = len(cls.record_type.model_fields) * (cls.max_records or 1)
+        fields = cls.record_type.model_fields
+        cls.n_features = len(fields)
+        cls.has_defaults = not all(field.is_required() for field in fields.values())
+        cls.max_values = cls.n_features * (cls.max_records or 1)
 
     @classmethod
     def parse(cls, body: bytes) -> list[Row]:
@@ -71,10 +77,13 @@ class RequestBody(bentoml.IODescriptor):
         except ValidationError as error:
             message = error_message(error.error_count(), field_errors(error))
             raise APIError(400, message, kinds=error_kinds(error)) from None
-        records = value if isinstance(value, list) else [value]
+        records = value if cls.max_records else [value]
         # pydantic accepts a repeated feature and keeps its last value. Each feature has one colon:
         # if there are more colons than features, look for repeated ones.
-        n_features = sum(len(record.model_fields_set) for record in records)
+        if cls.has_defaults:
+            n_features = sum(len(record.model_fields_set) for record in records)
+        else:
+            n_features = cls.n_features * len(records)
         if body.count(b":") != n_features and (repeated := list(repeated_features(body))):
             raise APIError(400, error_message(len(repeated), repeated), kinds=["repeated"])
         return [to_row(record) for record in records]
@@ -94,8 +103,8 @@ class Prediction(bentoml.IODescriptor):
 
     @classmethod
     def to_json(cls, predictions: list[float]) -> bytes:
-        """Serialize the only prediction; raise ValueError if it is not finite."""
-        return json.dumps({"prediction": predictions[0]}, allow_nan=False).encode()
+        """Serialize the only prediction, which is finite."""
+        return to_json({"prediction": predictions[0]})
 
 
 class Predictions(bentoml.IODescriptor):
@@ -105,8 +114,8 @@ class Predictions(bentoml.IODescriptor):
 
     @classmethod
     def to_json(cls, predictions: list[float]) -> bytes:
-        """Serialize the predictions; raise ValueError if one is not finite."""
-        return json.dumps({"predictions": predictions}, allow_nan=False).encode()
+        """Serialize the predictions, which are finite."""
+        return to_json({"predictions": predictions})
 
 
 def count_separators(body: bytes) -> int:
@@ -117,7 +126,7 @@ def count_separators(body: bytes) -> int:
 
 def to_row(record: BaseModel) -> Row:
     """Return the values of a record; pydantic keeps them in the order of declaration."""
-    return tuple(vars(record).values())
+    return tuple(record.__dict__.values())
 
 
 def error_message(count: int, errors: Iterable[FieldError]) -> str | dict[str, str]:

@@ -49,11 +49,18 @@ class Answerer:
         """Return the exception that answering raises, or None."""
         try:
             predictions = to_predictions(self.model.predict(rows), len(rows))
+            check_finite(predictions)
             self.metrics.observe(rows, predictions)
             Prediction.to_json(predictions)
         except Exception as error:  # a model may raise any
             return error
         return None
+
+
+def check_finite(predictions: list[float]) -> None:
+    """Raise ValueError if a prediction is NaN or infinite: the service answers it with 422."""
+    if not all(map(math.isfinite, predictions)):
+        raise ValueError(f"The prediction is {predictions[0]}")
 
 
 class NoHistogram:

@@ -4,7 +4,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from math import isfinite
 
 from prometheus_client import Histogram
 
@@ -16,10 +15,9 @@ class PredictionHistogram(Histogram):
     """
 
     def observe_all(self, values: Sequence[float]) -> None:
-        """Count the finite values; one that is not finite would spoil the sum for ever."""
-        finite = [value for value in values if isfinite(value)]
-        self._sum.inc(sum(finite))
-        buckets = Counter(bisect_left(self._upper_bounds, value) for value in finite)
+        """Count each value; all are finite, or the sum would never be so again."""
+        self._sum.inc(sum(values))
+        buckets = Counter([bisect_left(self._upper_bounds, value) for value in values])
         for bucket, count in buckets.items():
             self._buckets[bucket].inc(count)
 

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 
 from prometheus_client import Counter
 
@@ -42,7 +43,10 @@ def write_to_stdout(lines: Iterable[str]) -> None:
 def format_text(method: str, path: str, status: int, milliseconds: float, request_id: str) -> str:
     """Return a line for people. The path is quoted, because it may hold line feeds."""
     timestamp = format_timestamp(time.time())
-    return f"{timestamp} {method} {json.dumps(path)} {status} {milliseconds:.3f}ms {request_id}\n"
+    return f"{timestamp} {method} {quote(path)} {status} {milliseconds:.3f}ms {request_id}\n"
+
+
+quote = lru_cache(maxsize=100)(json.dumps)
 
 
 def format_json(method: str, path: str, status: int, milliseconds: float, request_id: str) -> str:

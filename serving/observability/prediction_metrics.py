@@ -1,5 +1,6 @@
 """Prometheus metrics of the predictions, the batches and the served model."""
 
+from collections import Counter as Counts
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -54,7 +55,11 @@ class PredictionMetrics:
     ) -> None:
         names = list(enumerate(feature_names))
         self.feature_names = feature_names
-        self.ranges = [(n, training_range[name]) for n, name in names if name in training_range]
+        self.ranges = [
+            (n, training_range[name][0], training_range[name][1])
+            for n, name in names
+            if name in training_range
+        ]
         self.values = [
             (n, set(training_values[name])) for n, name in names if name in training_values
         ]
@@ -62,24 +67,23 @@ class PredictionMetrics:
 
     def observe(self, rows: Sequence[Sequence[Any]], predictions: Sequence[float]) -> None:
         """Count rows (n_samples, n_features) and their predictions (n_samples,)."""
-        columns = list(zip(*rows, strict=True))
-        for n, (least, greatest) in self.ranges:
-            if min(columns[n]) < least or max(columns[n]) > greatest:
-                self.count_outside(n, (not least <= value <= greatest for value in columns[n]))
-        for n, known in self.values:
-            if not known.issuperset(columns[n]):
-                self.count_outside(n, (value not in known for value in columns[n]))
+        if outside := self.outside(rows):
+            for n, count in Counts(outside).items():
+                OUTSIDE_RANGE.labels(self.feature_names[n]).inc(count)
         self.histogram.observe_all(predictions)
+
+    def outside(self, rows: Sequence[Sequence[Any]]) -> list[int]:
+        """Return the number of the feature of each value that is outside what training had."""
+        return [
+            n
+            for row in rows
+            for n, least, greatest in self.ranges
+            if not least <= row[n] <= greatest
+        ] + [n for row in rows for n, known in self.values if row[n] not in known]
 
     def is_outside(self, row: Sequence[Any]) -> bool:
         """Tell whether a value of a row is outside what training had."""
-        return any(not least <= row[n] <= greatest for n, (least, greatest) in self.ranges) or any(
-            row[n] not in known for n, known in self.values
-        )
-
-    def count_outside(self, n: int, outside: Iterable[bool]) -> None:
-        """Count the values of a feature that are outside what training had."""
-        OUTSIDE_RANGE.labels(self.feature_names[n]).inc(sum(outside))
+        return bool(self.outside([row]))
 
 
 def set_served_model(tag: str, prediction_distribution: Mapping[float, float]) -> None:
