@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from math import isfinite
@@ -23,10 +23,15 @@ from serving.observability.prediction_metrics import (
 )
 from serving.records import Row
 
-# Batches up to this size run on the event loop: a thread would cost more than the prediction.
-# But if the model took longer than this for the last one, it runs in a thread, because the event
-# loop serves nobody else meanwhile.
-MAX_INLINE_ROWS, MAX_INLINE_SECONDS = 1, 0.005
+# A single row runs on the event loop if the model took this long at most for the last one: a thread
+# would cost more than the prediction. A slower model runs in a thread, because the event loop
+# serves nobody else meanwhile. So do batches: on the event loop they were no faster, and a model
+# that hangs would block it.
+MAX_INLINE_SECONDS = 0.005
+
+# By Service. BentoML creates one for each application, but the Prometheus client takes one for each
+# process; tests may create several applications.
+batch_size_histograms: dict[str, Any] = {}
 
 
 class Predictor:
@@ -42,15 +47,17 @@ class Predictor:
         max_queue: int,
         timeout: float,  # seconds
         prediction_log: PredictionLog | None,
+        open_requests: Sized,  # of the server
     ) -> None:
         self.factory = factory
         self.api = factory.service.apis[api_name]
         self.max_queue = max_queue
         self.timeout = timeout
         self.prediction_log = prediction_log
+        self.open_requests = open_requests
         self.pending = 0  # requests
         self.failures = FailureHistory()
-        self.inline_seconds = math.inf  # what the last batch of that size took
+        self.single_row_seconds = math.inf  # what the last batch of one row took
         self.thread = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[api_name]
         self.dispatcher.get_batch_size = len
@@ -60,7 +67,7 @@ class Predictor:
         self.enqueue = self.dispatcher(self.predict_batch)
         self.model_seconds = BATCH_MODEL_SECONDS.labels(self.api.route)
 
-    async def __call__(self, request_id: str, body: bytes) -> tuple[bytes, str]:
+    async def __call__(self, request_id: str, body: bytes) -> tuple[bytes, bytes]:
         """Return the JSON of the predictions, and the tag of the model.
 
         Raise APIError, or ModelFailedError if the model is broken.
@@ -79,14 +86,15 @@ class Predictor:
         if self.prediction_log:
             request = PredictedRequest(time(), request_id, self.model_tag, rows, predictions)
             self.prediction_log.add(request)
-        return content, self.model_tag
+        return content, self.model_tag_header
 
     async def predict_batched_or_inline(self, rows: list[Row]) -> list[float]:
         """Predict rows in a batch with those of other requests, or at once if there are none."""
         self.pending += 1
         try:
-            if self.runs_inline(rows) and self.is_only_request():
-                await asyncio.sleep(0)  # requests that arrived in the same turn of the event loop
+            if self.runs_inline([rows]) and self.is_only_request():
+                if len(self.open_requests) > 1:  # do they arrive in this turn of the event loop?
+                    await asyncio.sleep(0)
                 if self.is_only_request():
                     (outcome,) = await self.predict_batch([rows])
                     if isinstance(outcome, Exception):
@@ -100,16 +108,17 @@ class Predictor:
         """Tell whether no other request is pending, and no batch is running."""
         return self.pending == 1 and not self.dispatcher._sema.is_locked()
 
-    def runs_inline(self, rows: list[Row]) -> bool:
-        """Tell whether the event loop may wait while the model predicts rows."""
-        return len(rows) <= MAX_INLINE_ROWS and self.inline_seconds <= MAX_INLINE_SECONDS
+    def runs_inline(self, requests: Sequence[list[Row]]) -> bool:
+        """Tell whether the event loop may wait while the model predicts requests."""
+        is_single_row = len(requests) == 1 and len(requests[0]) == 1
+        return is_single_row and self.single_row_seconds <= MAX_INLINE_SECONDS
 
     async def predict_batch(
         self, requests: Sequence[list[Row]]
     ) -> Sequence[list[float] | ModelFailedError]:
         """Predict the rows of several requests together; return the outcome of each."""
         self.batch_size.observe(len(requests))
-        if len(requests) == 1 and self.runs_inline(requests[0]):
+        if self.runs_inline(requests):
             return self.run_batch(requests)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.thread, self.run_batch, requests)
@@ -135,8 +144,8 @@ class Predictor:
             return [error.copy() for _ in requests]
         finally:
             self.failures.add(batch.failed_seconds)
-            if len(batch.rows) <= MAX_INLINE_ROWS:
-                self.inline_seconds = perf_counter() - start
+            if len(batch.rows) == 1:
+                self.single_row_seconds = perf_counter() - start
         rows, predictions = batch.predicted()
         if rows:
             metrics.observe(rows, predictions)
@@ -177,10 +186,18 @@ class Predictor:
         return str(self.service.model.tag)
 
     @cached_property
+    def model_tag_header(self) -> bytes:
+        """The tag of the model as the value of a header."""
+        return self.model_tag.encode()
+
+    @cached_property
     def batch_size(self) -> Any:
         """BentoML's histogram of the number of requests in a batch."""
-        return self.factory.adaptive_batch_size_hist.labels(
-            runner_name=self.factory.service.name,
+        name = self.factory.service.name
+        if name not in batch_size_histograms:
+            batch_size_histograms[name] = self.factory.adaptive_batch_size_hist
+        return batch_size_histograms[name].labels(
+            runner_name=name,
             worker_index=server_context.worker_index,
             method_name=self.api.name,
             service_version=server_context.bento_version,

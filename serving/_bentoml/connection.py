@@ -9,7 +9,12 @@ from collections import deque
 from typing import Any, Protocol
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from serving.errors import MAX_HEAD_BYTES, RETRY_AFTER, APIError, head_too_large, request_timeout
 
@@ -62,7 +67,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Wait for a first request."""
         super().connection_made(transport)
-        self.response_writer = ResponseWriter(self)
+        self.lingering_transport = LingeringTransport(self)
         self.owner.register(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -106,7 +111,7 @@ class Connection(HttpToolsProtocol):
             head_size(self.url, self.headers) > MAX_HEAD_BYTES
         ):
             raise head_too_large()
-        hosts = sum(name == b"host" for name, _ in self.headers)
+        hosts = [name for name, _ in self.headers].count(b"host")
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             raise APIError(400, "Send HTTP/1.1, with one header Host")
         if self.parser.should_upgrade():
@@ -121,7 +126,7 @@ class Connection(HttpToolsProtocol):
             cancel(self.header_timer)
             self.header_timer = None
         super().on_headers_complete()
-        self.cycle.transport = self.response_writer
+        self.cycle.transport = self.lingering_transport
         # The scope holds the list of headers now: trailers must not be appended to it.
         self.headers = NO_TRAILERS
 
@@ -132,7 +137,6 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with the next pipelined request, or wait for one."""
-        self.response_writer.flush()
         if self.lingering:
             return
         super().on_response_complete()
@@ -143,7 +147,6 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:
         """Answer a client that has closed its side after a complete request; otherwise close."""
-        self.response_writer.flush()
         cycle = self.cycle
         if cycle is None or cycle.response_complete or cycle.more_body:
             return False
@@ -153,7 +156,6 @@ class Connection(HttpToolsProtocol):
     def close_after_response(self) -> None:
         """Close now if the request was read; otherwise linger, so that the response arrives."""
         self.lingering = True
-        self.response_writer.flush()
         if not self.cycle.more_body:
             self.close()
             return
@@ -165,7 +167,6 @@ class Connection(HttpToolsProtocol):
 
     def close(self) -> None:
         """Close once the client has read its responses; abort if it does not read in time."""
-        self.response_writer.flush()
         self.transport.close()
         self.start_write_timer()
 
@@ -249,37 +250,55 @@ class Connection(HttpToolsProtocol):
         return self.parser
 
 
-class ResponseWriter:
-    """The transport to which uvicorn writes: it joins the head and the body of a response.
+class ResponseCycle(RequestResponseCycle):
+    """uvicorn's request and response, which sends the responses of `ServiceApp` in one piece.
 
-    Sending them apart would cost the service and the client a system call each.
+    uvicorn would check each header with two regular expressions, and send head and body apart.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.head = b""
+    start: Any = None  # the message that `send` has got, but not sent
 
-    def write(self, data: bytes) -> None:
-        """Send a part of a response, or keep it if it is the head."""
-        # But send 100 Continue at once.
-        if data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
-            self.head += data
+    async def send(self, message: Any) -> None:
+        """Send a message; keep the start of a response whose whole body follows."""
+        if message.get("whole_body_follows"):
+            self.start = message
+        elif self.start:
+            await self.send_whole(self.start, message["body"])
         else:
-            self.connection.transport.write(self.head + data)
-            self.head = b""
+            await super().send(message)
 
-    def flush(self) -> None:
-        """Send a head without a body."""
-        if self.head and not self.is_closing():
-            self.write(b"")
+    async def send_whole(self, start: Any, body: bytes) -> None:
+        """Send head and body."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        headers = self.default_headers + start["headers"]
+        if (b"connection", b"close") in headers:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            headers.append((b"connection", b"close"))
+        head = b"".join([b"%b: %b\r\n" % header for header in headers])
+        content = b"" if self.scope["method"] == "HEAD" else body
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[start["status"]], head, content))
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
-    def is_closing(self) -> bool:
-        """Tell whether the connection is closing."""
-        return self.connection.transport.is_closing()
 
-    def close(self) -> None:
-        """Close the connection after the response."""
-        self.connection.close_after_response()
+class LingeringTransport:
+    """The transport to which uvicorn writes responses; `close` lets the last one arrive."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+        self.close = connection.close_after_response
+
+
+httptools_impl.RequestResponseCycle = ResponseCycle
 
 
 def head_size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:

@@ -36,24 +36,31 @@ MAX_THROTTLES = 4
 CLOSED_BY_PEER = getattr(select, "POLLRDHUP", 0)
 
 
-def install(app: ServiceApp) -> None:
-    """Make the worker of BentoML run our server; it creates one after its application."""
-    uvicorn.Server = partial(Server, app)
+def install(app: ServiceApp, open_requests: "set[asyncio.Task[None]]") -> None:
+    """Make the worker of BentoML run our server; it creates one after its application.
+
+    The server keeps the tasks of its open requests in `open_requests`.
+    """
+    uvicorn.Server = partial(Server, app, open_requests)
 
 
 class Server(uvicorn.Server):
     """uvicorn's server with our settings, unless BentoML's command line overrides them."""
 
-    def __init__(self, app: ServiceApp, config: uvicorn.Config) -> None:
+    def __init__(
+        self, app: ServiceApp, open_requests: "set[asyncio.Task[None]]", config: uvicorn.Config
+    ) -> None:
         settings = app.settings
         config.http = partial(Connection, self)
         config.ws = "none"
+        config.proxy_headers = False  # `build_app` adds the middleware where it is needed
         if config.timeout_keep_alive == BENTOML_KEEP_ALIVE:
             config.timeout_keep_alive = settings.keep_alive
         if config.timeout_graceful_shutdown == BENTOML_SHUTDOWN_TIMEOUT:
             config.timeout_graceful_shutdown = settings.shutdown_timeout
         super().__init__(config)
         self.app = app
+        self.server_state.tasks = open_requests
         self.request_timeout = settings.request_timeout
         self.max_connections = raise_file_limit(MAX_CONNECTIONS)
         # Connections that wait for a request, since when, the longest waiting first.

@@ -21,6 +21,7 @@ from serving.errors import (
 )
 from serving.http.auth import APIKeyAuth
 from serving.http.body import BodyReader
+from serving.http.deadline import Deadline
 from serving.http.response import ResponseSender
 from serving.observability.access_log import AccessLog
 from serving.observability.error_log import ErrorLog
@@ -30,7 +31,7 @@ from serving.observability.request_metrics import RequestMetrics
 from serving.settings import Settings
 
 # From a request ID and a body to the JSON of the predictions and the tag of the model.
-Predict = Callable[[str, bytes], Awaitable[tuple[bytes, str]]]
+Predict = Callable[[str, bytes], Awaitable[tuple[bytes, bytes]]]
 
 
 class ServiceApp:
@@ -139,7 +140,7 @@ class ServiceApp:
     async def forward(self, scope: Scope, body: BodyReader, response: ResponseSender) -> None:
         """Read the body, and have BentoML's application answer."""
         try:
-            async with asyncio.timeout(self.settings.request_timeout):
+            with Deadline(self.settings.request_timeout):
                 receive = body.replay(await body.read())
         except TimeoutError:
             raise self.timeout_error(body) from None
@@ -154,20 +155,20 @@ class ServiceApp:
         """Predict within the limits of body size, concurrency and time, and send the result."""
         check_headers(response.request_headers, self.settings.max_body_bytes)
         try:
-            async with asyncio.timeout(self.settings.request_timeout) as deadline:
+            with Deadline(self.settings.request_timeout) as deadline:
                 content, model_tag = await self.predict_if_free(
                     predict, response.request_id, await body.read()
                 )
         except Exception:
             # BentoML's dispatcher turns the cancellation by the deadline into an error of its own.
-            if not deadline.expired():
+            if not deadline.expired:
                 raise
             raise self.timeout_error(body) from None
-        await response.send_json(200, content, {"X-Model-Tag": model_tag})
+        await response.send_json(200, content, (b"x-model-tag", model_tag))
 
     async def predict_if_free(
         self, predict: Predict, request_id: str, body: bytes
-    ) -> tuple[bytes, str]:
+    ) -> tuple[bytes, bytes]:
         """Predict; raise TooManyRequests if MAX_CONCURRENCY predictions are in progress."""
         if not self.free_slots:
             raise TooManyRequests
@@ -211,7 +212,8 @@ async def send_error(error: APIError, body: BodyReader, response: ResponseSender
     headers = error.headers
     if "Connection" not in headers and not await body.discard():
         headers = {**headers, "Connection": "close"}
-    await response.send_json(error.status, error.content, headers)
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await response.send_json(error.status, error.content, *raw)
 
 
 def check_headers(headers: Mapping[bytes, bytes], max_body_bytes: int) -> None:

@@ -1,7 +1,6 @@
 """Send the response to one request, with its request ID and errors in one shape."""
 
 import re
-from collections.abc import Mapping
 from http import HTTPStatus
 from random import Random
 
@@ -44,13 +43,22 @@ class ResponseSender:
         if self.error_start is None:
             await self.send(message)
 
-    async def send_json(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
-        """Send a JSON response of ours."""
+    async def send_json(self, status: int, content: bytes, *headers: tuple[bytes, bytes]) -> None:
+        """Send a JSON response of ours; the names of headers are in lower case."""
         self.status = status
-        all_headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
-        all_headers |= {"X-Request-ID": self.request_id, **headers}
-        raw = [(name.lower().encode(), value.encode()) for name, value in all_headers.items()]
-        await self.send({"type": "http.response.start", "status": status, "headers": raw})
+        start: Message = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(content)),
+                (b"x-request-id", self.request_id.encode()),
+                *headers,
+            ],
+            # `_bentoml.connection` sends head and body together; other servers ignore this.
+            "whole_body_follows": True,
+        }
+        await self.send(start)
         await self.send({"type": "http.response.body", "body": content})
 
     def raise_for_status(self) -> None:

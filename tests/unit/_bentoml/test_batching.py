@@ -62,6 +62,7 @@ def make_predictor(predict, max_queue=10):
         max_queue,
         timeout=60,
         prediction_log=None,
+        open_requests=range(2),
     )
 
 
@@ -84,7 +85,7 @@ def test_queued_requests_are_predicted_together(predict):
 
     parts = asyncio.run(scenario())
     assert [json.loads(part) for part, _ in parts] == [[2, 4], [6], [8, 10, 12], [14, 16]]
-    assert {tag for _, tag in parts} == {"tag:1"}
+    assert {tag for _, tag in parts} == {b"tag:1"}
     assert len(predict.batches) < 4
 
 
@@ -94,7 +95,7 @@ def test_single_request_bypasses_the_queue(predict):
     async def scenario():
         predictor = make_predictor(predict)
         predict.release()
-        predictor.inline_seconds = 0  # the model is fast enough for the event loop
+        predictor.single_row_seconds = 0  # the model is fast enough for the event loop
         enqueue, predictor.enqueue = predictor.enqueue, None  # using the queue would fail
         single = await predictor("id", "[1]")
         predictor.enqueue = enqueue
@@ -104,7 +105,7 @@ def test_single_request_bypasses_the_queue(predict):
         await asyncio.gather(*(predictor("id", f"[{n}]") for n in range(3)))
         return single
 
-    assert asyncio.run(scenario()) == ("[2]", "tag:1")
+    assert asyncio.run(scenario()) == ("[2]", b"tag:1")
     assert list(map(sorted, predict.batches)) == [[0, 1, 2]]
 
 
@@ -123,6 +124,22 @@ def test_slow_model_does_not_block_the_event_loop(predict):
 
     asyncio.run(scenario())
     assert predict.batches == [[1], [1]]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "requests", "inline"),
+    [
+        (0.004, [[1]], True),
+        (0.006, [[1]], False),
+        (0.004, [[1, 2]], False),
+        (0.004, [[1], [2]], False),
+    ],
+)
+def test_single_row_of_a_fast_model_runs_on_the_event_loop(predict, seconds, requests, inline):
+    """Up to 5 ms, by what the last one took."""
+    predictor = make_predictor(predict)
+    predictor.single_row_seconds = seconds
+    assert predictor.runs_inline(requests) == inline
 
 
 def test_cancelled_request_is_not_predicted(predict):
@@ -155,6 +172,7 @@ def test_queue_time_and_model_time_are_measured_separately(predict):
 
     async def scenario():
         predictor = make_predictor(predict)
+        predictor.runs_inline = lambda requests: False
         predict.release()
         for _ in range(20):
             await predictor("id", "[1, 2]")
@@ -203,7 +221,7 @@ async def predict_queued(predictor, release, *bodies):
     tasks += await submit(predictor, *bodies)
     release()
     first, *rest = await asyncio.gather(*tasks, return_exceptions=True)
-    assert first == ("[1.0, 1.0]", "tag:1")
+    assert first == ("[1.0, 1.0]", b"tag:1")
     return [result[0] if isinstance(result, tuple) else result for result in rest]
 
 
@@ -260,7 +278,7 @@ def test_broken_model_raises_one_exception_for_each_request(divide, inline):
     async def scenario():
         if inline:
             divide.release()
-            predictor.inline_seconds = 0
+            predictor.single_row_seconds = 0
             return await asyncio.gather(predictor("id", "[0]"), return_exceptions=True)
         return await predict_queued(predictor, divide.release, "[0, 0]", "[0, 0]", "[0, 0]")
 

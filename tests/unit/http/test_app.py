@@ -24,7 +24,7 @@ KEY = "key-of-18-letters!"
 
 async def measure(request_id, body):
     """Return the size of the body as the prediction."""
-    return b'{"size": %d}' % len(body), "tag:1"
+    return b'{"size": %d}' % len(body), b"tag:1"
 
 
 async def reject(request_id, body):
@@ -292,7 +292,7 @@ def test_prediction_beyond_max_concurrency_is_rejected_with_429():
 
     async def wait(request_id, body):
         await release.wait()
-        return b"{}", "tag:1"
+        return b"{}", b"tag:1"
 
     async def scenario():
         first = asyncio.create_task(post(app, "/wait"))

@@ -1,6 +1,7 @@
 """The OpenAPI document: valid, complete, and equal to the responses that are sent."""
 
 import json
+import math
 from itertools import chain
 
 import pytest
@@ -112,6 +113,8 @@ def provoke_error(client, status, path, monkeypatch):
         monkeypatch.setattr(regressor, "predict", lambda _: 1 / 0)
     if status == "504":
         monkeypatch.setattr(client.app.settings, "request_timeout", 1e-9)
+        predictor = client.app.predictors[path]
+        monkeypatch.setattr(predictor, "single_row_seconds", math.inf)  # use the thread
     return client.post(path, headers=headers, content=content)
 
 
