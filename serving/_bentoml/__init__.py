@@ -31,8 +31,6 @@ server.py
     send (uvicorn issue 2757). Goes when uvicorn drains them.
   Several listeners. uvloop accepts one connection per listener and turn (libuv pull request 3696):
     clients with a connection for each request got half as many responses.
-  Throttling of clients that retry before `Retry-After`: without it 640 clients for 64 slots left
-    the others 275 responses a second of 4,938.
 supervisor.py
   `SignalHandler`. Replaces circus' handler: a dead worker is replaced at once and in a container,
     too; shutdown resets no connection; a service whose workers cannot start ends.

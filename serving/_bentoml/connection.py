@@ -37,8 +37,6 @@ class ConnectionOwner(Protocol):
     request_timeout: float  # seconds
     # Connections that wait for a request, since when, the longest waiting first.
     waiting: "dict[Connection, float]"
-    # Connections that are not read, with the timers that resume them, the longest throttled first.
-    throttled: "dict[Connection, asyncio.TimerHandle]"
 
     @property
     def draining(self) -> bool:
@@ -46,9 +44,6 @@ class ConnectionOwner(Protocol):
 
     def register(self, connection: "Connection") -> None:
         """Accept a new connection."""
-
-    def throttle(self, connection: "Connection") -> None:
-        """Stop reading from a connection until a prediction slot is free."""
 
 
 class Connection(HttpToolsProtocol):
@@ -73,7 +68,6 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove the connection from the server's lists, and cancel its timers."""
         self.owner.waiting.pop(self, None)
-        cancel(self.owner.throttled.pop(self, None))
         self._unset_keepalive_if_required()
         cancel(self.header_timer)
         cancel(self.write_timer)
@@ -142,8 +136,6 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self.owner.waiting[self] = self.loop.time()
-            if self.cycle.scope["state"].get("throttle"):
-                self.owner.throttle(self)
 
     def eof_received(self) -> bool:
         """Answer a client that has closed its side after a complete request; otherwise close."""

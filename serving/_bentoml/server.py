@@ -1,18 +1,16 @@
 """The uvicorn server of a worker, with connection limits and a graceful drain.
 
 BentoML takes uvicorn's time limits from its command line only, which is fixed in an image. uvicorn
-lets new clients wait behind connected ones, and reads from all of them as fast as they send. On
-SIGTERM it closes idle connections at once, and loses the requests that clients are about to send.
+lets new clients wait behind connected ones. On SIGTERM it closes idle connections at once, and
+loses the requests that clients are about to send.
 """
 
 import asyncio
 import os
 import resource
-import select
 import socket
 from functools import partial
-from itertools import islice
-from random import uniform
+from typing import Any
 
 import uvicorn
 
@@ -27,13 +25,6 @@ MAX_CONNECTIONS, OTHER_FILES = 4096, 256
 # and a turn takes 10 ms at full load: clients with a new connection for each request got half as
 # many responses. Polling this many listeners costs a new connection 0.05 ms.
 LISTENERS = 32
-# Less than Retry-After, so that a client that waits for as long is not throttled again. The random
-# jitter keeps clients that were rejected together from coming back together.
-THROTTLE_SECONDS = 0.7, 0.9
-# A client that retries before Retry-After is throttled again, this many times in all.
-MAX_THROTTLES = 4
-# The client has closed at least its sending side; only Linux reports it.
-CLOSED_BY_PEER = getattr(select, "POLLRDHUP", 0)
 
 
 def install(app: ServiceApp, open_requests: "set[asyncio.Task[None]]") -> None:
@@ -65,9 +56,6 @@ class Server(uvicorn.Server):
         self.max_connections = raise_file_limit(MAX_CONNECTIONS)
         # Connections that wait for a request, since when, the longest waiting first.
         self.waiting: dict[Connection, float] = {}
-        # Connections that are not read, with the timers that resume them, longest throttled first.
-        self.throttled: dict[Connection, asyncio.TimerHandle] = {}
-        self.throttled_since_tick = False
 
     @property
     def draining(self) -> bool:
@@ -92,80 +80,21 @@ class Server(uvicorn.Server):
             del self.waiting[longest_waiting]
             longest_waiting.close()
 
-    def throttle(self, connection: Connection) -> None:
-        """Stop reading from a client that got 429, until a slot is free, at most 4 s.
-
-        640 clients for 64 slots that retried at once, in spite of Retry-After, left the others 275
-        responses a second of 4,938: a rejection takes nearly as long as a prediction.
-        """
-        self.throttled_since_tick = True
-        if not self.draining:
-            connection.flow.pause_reading()
-            connection._unset_keepalive_if_required()
-            self.schedule_resume(connection, MAX_THROTTLES)
-
-    def schedule_resume(self, connection: Connection, throttles_left: int) -> None:
-        """Keep a connection throttled for THROTTLE_SECONDS."""
-        seconds = uniform(*THROTTLE_SECONDS)  # noqa: S311
-        self.throttled[connection] = connection.loop.call_later(
-            seconds, self.resume_or_extend, connection, throttles_left - 1
-        )
-
-    def resume_or_extend(self, connection: Connection, throttles_left: int) -> None:
-        """Resume a connection, or throttle it once more if it has sent its retry too early."""
-        if throttles_left and poll_socket(connection) == select.POLLIN:
-            self.schedule_resume(connection, throttles_left)
-        else:
-            self.resume(connection)
-
-    def resume(self, connection: Connection) -> None:
-        """Read again from a throttled connection, or drop it if the client has gone."""
-        self.throttled.pop(connection).cancel()
-        if poll_socket(connection) & CLOSED_BY_PEER:
-            connection.transport.abort()
-        else:
-            connection.flow.resume_reading()
-            connection.wait_for_request(self.config.timeout_keep_alive)
-
-    async def on_tick(self, counter: int) -> bool:
-        """Resume as many connections as there are free slots; uvicorn calls this at 10 Hz.
-
-        But not while requests are still being rejected.
-        """
-        if not self.throttled_since_tick:
-            for connection in list(islice(self.throttled, self.app.free_slots)):
-                self.resume(connection)
-        self.throttled_since_tick = False
-        return await super().on_tick(counter)
-
     async def shutdown(self, sockets: list[socket.socket]) -> None:
         """Drain: serve connected clients, and new ones while the supervisor still listens."""
         loop = asyncio.get_running_loop()
         start = loop.time()
         self.app.draining = True
-        for connection in list(self.throttled):
-            self.resume(connection)
-        for connection in self.server_state.connections:
+        connections: set[Any] = self.server_state.connections
+        for connection in connections:
             connection.drain()
         while loop.time() < start + DRAIN_SECONDS:
-            if not self.server_state.connections and not any(map(is_listening, sockets)):
+            if not connections and not any(map(is_listening, sockets)):
                 break
             await asyncio.sleep(0.02)
         end = start + (self.config.timeout_graceful_shutdown or 0)
         self.config.timeout_graceful_shutdown = max(end - loop.time(), 0)
         await super().shutdown(sockets)
-
-
-def poll_socket(connection: Connection) -> int:
-    """Return what can be read from a connection: data (POLLIN), its end (CLOSED_BY_PEER) or both.
-
-    For a transport that is closing, that is its end.
-    """
-    if connection.transport.is_closing():
-        return CLOSED_BY_PEER
-    poll = select.poll()
-    poll.register(connection.transport.get_extra_info("socket"), select.POLLIN | CLOSED_BY_PEER)
-    return sum(events for _, events in poll.poll(0))
 
 
 def duplicate_listener(listener: socket.socket) -> list[socket.socket]:

@@ -118,24 +118,15 @@ class ServiceApp:
             else:
                 raise APIError(405, "Use POST here", {"Allow": "POST"})
         except APIError as error:
-            self.note_error(error, scope, response)
-            if isinstance(error, UnpredictableError):  # it occupies no slot while it waits
-                await asyncio.sleep(error.delay_seconds)
+            count_request_errors(error.kinds)
+            if isinstance(error, UnpredictableError):
+                self.error_log.add_unpredictable(response.request_id, error.reason)
+                await asyncio.sleep(error.delay_seconds)  # without a slot
             await send_error(error, body, response)
         except (Exception, asyncio.CancelledError) as error:
             if response.status:
                 raise
             await send_error(self.unexpected_error(error, response.request_id), body, response)
-
-    def note_error(self, error: APIError, scope: Scope, response: ResponseSender) -> None:
-        """Count an error of a request, log why the model failed, and throttle the connection."""
-        count_request_errors(error.kinds)
-        if isinstance(error, UnpredictableError):
-            self.error_log.add_unpredictable(response.request_id, error.reason)
-        # A proxy's connection carries other clients' requests, too: it must not be throttled.
-        proxied = b"x-forwarded-for" in response.request_headers
-        throttle = isinstance(error, TooManyRequests) and not proxied
-        scope.setdefault("state", {})["throttle"] = throttle
 
     async def forward(self, scope: Scope, body: BodyReader, response: ResponseSender) -> None:
         """Read the body, and have BentoML's application answer."""
@@ -170,18 +161,13 @@ class ServiceApp:
         self, predict: Predict, request_id: str, body: bytes
     ) -> tuple[bytes, bytes]:
         """Predict; raise TooManyRequests if MAX_CONCURRENCY predictions are in progress."""
-        if not self.free_slots:
+        if self.in_progress >= self.settings.max_concurrency:
             raise TooManyRequests
         self.in_progress += 1
         try:
             return await predict(request_id, body)
         finally:
             self.in_progress -= 1
-
-    @property
-    def free_slots(self) -> int:
-        """How many more predictions may start now."""
-        return self.settings.max_concurrency - self.in_progress
 
     def timeout_error(self, body: BodyReader) -> APIError:
         """Return the error after REQUEST_TIMEOUT: 504 if the body has arrived, otherwise 408."""

@@ -1,4 +1,5 @@
 -- wrk script: post the body read from standard input, and print a `LoadResult` as one line of JSON.
+-- With the argument "honour", a connection that is rejected waits for a second, as `Retry-After` says.
 local threads = {}
 
 wrk.method = "POST"
@@ -9,8 +10,17 @@ function setup(thread)
   table.insert(threads, thread)
 end
 
+-- wrk calls this before a request of any connection. Others may have been rejected meanwhile, but
+-- there are as many waits as rejections.
+local function wait()
+  if waits == 0 then return 0 end
+  waits = waits - 1
+  return 1000
+end
+
 function init(args)
-  succeeded, rejected, unexpected = 0, 0, 0
+  succeeded, rejected, unexpected, waits = 0, 0, 0, 0
+  if args[1] == "honour" then delay = wait end
   request_text = wrk.format(nil, nil, nil, body)
 end
 
@@ -23,6 +33,7 @@ function response(status)
     succeeded = succeeded + 1
   elseif status == 429 or status == 503 then
     rejected = rejected + 1
+    waits = waits + 1
   else
     unexpected = unexpected + 1
   end

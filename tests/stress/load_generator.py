@@ -33,13 +33,20 @@ class LoadResult:
         return self.succeeded / self.seconds
 
 
-def run_load(server: Server, connections: int, seconds: float) -> LoadResult:
-    """Send the example over each connection, again as soon as its response has arrived."""
+def run_load(
+    server: Server, connections: int, seconds: float, honour_retry_after: bool = False
+) -> LoadResult:
+    """Send the example over each connection, again as soon as its response has arrived.
+
+    With `honour_retry_after`, a connection that is rejected waits for a second.
+    """
     if not shutil.which("wrk"):
         raise SystemExit("wrk is missing: install it, on Debian with `apt-get install wrk`")
     url = f"http://{HOST}:{server.port}/predict"
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", SCRIPT, "--timeout", "30s"]
+    arguments = ["honour"] if honour_retry_after else []
     completed = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", SCRIPT, "--timeout", "30s", url],  # noqa: S607
+        ["wrk", *options, url, "--", *arguments],  # noqa: S607
         input=json.dumps(EXAMPLE),
         capture_output=True,
         text=True,
@@ -50,8 +57,8 @@ def run_load(server: Server, connections: int, seconds: float) -> LoadResult:
 
 @contextmanager
 def background_load(
-    server: Server, connections: int, seconds: float
+    server: Server, connections: int, seconds: float, honour_retry_after: bool = False
 ) -> Iterator[Future[LoadResult]]:
     """Run a load in another thread; wait for its end on exit."""
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(run_load, server, connections, seconds)
+        yield pool.submit(run_load, server, connections, seconds, honour_retry_after)
