@@ -4,7 +4,6 @@ A supervisor starts the workers and holds the listening socket; the workers acce
 """
 
 import atexit
-import ctypes
 import errno
 import logging
 import os
@@ -12,7 +11,6 @@ import select
 import shutil
 import signal
 import socket
-import struct
 import tempfile
 import time
 from contextlib import suppress
@@ -33,11 +31,7 @@ from serving.settings import find_misspelled
 logger = logging.getLogger("bentoml.serve")
 
 RETRY_SECONDS = 0.1
-# The time for TCP handshakes that have begun, and for workers to empty the accept queue.
-HANDSHAKE_SECONDS, ACCEPT_SECONDS = 0.1, 1
-SO_ATTACH_FILTER = 26  # of Linux; Python does not name it
-# BPF program: load the flags of the TCP header; drop the packet if SYN is set, otherwise accept it.
-DROP_SYN = [(0x30, 0, 0, 13), (0x45, 0, 1, 2), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)]
+ACCEPT_SECONDS = 1  # for the workers to empty the accept queue
 
 
 def use_private_metrics_folder() -> None:
@@ -161,25 +155,13 @@ def exited_with_error(child: Any) -> bool:
 
 
 async def drain_accept_queue(sockets: list[socket.socket]) -> None:
-    """Stop listening without resetting a connection.
+    """Stop listening once the workers have accepted the connections that wait in the queue.
 
-    Closing a socket resets the connections in its accept queue, and new ones arrive while workers
-    empty it. So first drop new handshakes, then wait until the others are accepted.
+    Closing a socket resets those.
     """
-    for listener in sockets:
-        with suppress(OSError):
-            drop_new_handshakes(listener)
-    await gen.sleep(HANDSHAKE_SECONDS)
     end = time.monotonic() + ACCEPT_SECONDS
     while select.select(sockets, [], [], 0)[0] and time.monotonic() < end:
         await gen.sleep(0.01)
     for listener in sockets:
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
-
-
-def drop_new_handshakes(listener: socket.socket) -> None:
-    """Make the kernel drop the first packet of each new connection; clients retry in a second."""
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in DROP_SYN))
-    program = struct.pack("HP", len(DROP_SYN), ctypes.addressof(code))
-    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
