@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 RETRY_AFTER = {"Retry-After": "1"}
 # Bytes of the request line and headers. Most servers allow 8 to 32 KiB.
 MAX_HEAD_BYTES = 1 << 14
-# An error names this many records of an array that the model can't predict: to find each takes some
-# calls of the model.
+# The search for records of an array on which the model raises an exception ends after this many:
+# each takes some calls of the model.
 MAX_UNPREDICTED = 20
 UNPREDICTABLE = "The record is valid, but the model can't predict it; change its unusual values"
 

@@ -27,7 +27,7 @@ class Unpredicted(float):
     failed_alone: bool
 
     def __new__(cls, error: Exception, failed_alone: bool) -> Self:
-        """Return a NaN; JSON has none, so that it can't be sent by mistake."""
+        """Return a NaN that carries an exception."""
         instance = super().__new__(cls, nan)
         instance.error = error
         instance.failed_alone = failed_alone
@@ -61,7 +61,8 @@ class Batch:
 
     If the model raises an exception for all rows together, the batch is divided until each row that
     the model can't predict has failed alone: first into rows of usual and of unusual values, then
-    into halves. Usually a row of unusual values is at fault, so that few calls are needed.
+    into halves. Usually a row of unusual values is at fault, so that few calls are needed. A
+    request with MAX_UNPREDICTED such rows is divided no further.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Batch:
         is_unusual: Callable[[Row], bool],
         golden_row: Row,  # the model has predicted it at training
         seconds: float,  # after which nobody waits for the predictions
-        suspicious: bool,  # a batch has failed lately: do not try all rows together
+        suspicious: bool,  # a batch has failed lately: predict unusual rows apart
     ) -> None:
         self.requests = requests
         self.predict = predict
@@ -93,10 +94,11 @@ class Batch:
         Raise ModelFailedError if it is the model that fails, whatever the record, and
         BatchTimeoutError.
         """
-        if self.suspicious:
-            self.predict_apart()
-        else:
-            self.predict_together()
+        error = None
+        if not self.suspicious:
+            self.predictions, error = self.call_model(self.rows)
+        if self.suspicious or error:
+            self.predict_apart(error)
         self.complete = all(map(isfinite, self.predictions))
         if not self.complete:
             self.predictions = list(map(mark_non_finite, self.predictions))
@@ -114,22 +116,19 @@ class Batch:
         kept = [(row, prediction) for row, prediction in pairs if isfinite(prediction)]
         return [row for row, _ in kept], [prediction for _, prediction in kept]
 
-    def predict_together(self) -> None:
-        """Predict all rows in one call or, if that fails, in parts."""
-        self.predictions, error = self.call_model(self.rows)
-        if error:
-            self.predict_apart(error)
-
-    def predict_apart(self, error: Exception | None = None) -> None:
+    def predict_apart(self, error: Exception | None) -> None:
         """Predict the usual and the unusual rows; if there is an error, they failed together."""
         self.predictions = [nan] * len(self.rows)
-        self.request_numbers = [n for n, request in enumerate(self.requests) for _ in request]
-        unusual = list(map(self.is_unusual, self.rows))
-        parts = [[n for n, each in enumerate(unusual) if each is kind] for kind in (False, True)]
-        if error and not all(parts):  # the same rows would fail again
-            self.divide(parts[0] or parts[1], error)
+        self.request_numbers = [
+            number for number, request in enumerate(self.requests) for _ in request
+        ]
+        parts: dict[bool, list[int]] = {False: [], True: []}
+        for n, row in enumerate(self.rows):
+            parts[self.is_unusual(row)].append(n)
+        if error and not all(parts.values()):  # the same rows would fail again
+            self.divide(range(len(self.rows)), error)
             return
-        for part in filter(None, parts):
+        for part in filter(None, parts.values()):
             self.predict_part(part)
 
     def predict_part(self, part: Sequence[int]) -> None:
@@ -137,7 +136,8 @@ class Batch:
         predictions, error = self.call_model([self.rows[n] for n in part])
         if error:
             self.divide(part, error)
-        for n, prediction in zip(part, predictions, strict=False):  # none if it failed
+            return
+        for n, prediction in zip(part, predictions, strict=True):
             self.predictions[n] = prediction
 
     def divide(self, part: Sequence[int], error: Exception) -> None:

@@ -104,7 +104,7 @@ class Prediction(bentoml.IODescriptor):
     @classmethod
     def to_json(cls, predictions: list[float]) -> bytes:
         """Serialize the only prediction, which is finite."""
-        return to_json({"prediction": predictions[0]})
+        return b'{"prediction": %b}' % to_json(predictions[0])
 
 
 class Predictions(bentoml.IODescriptor):
@@ -115,7 +115,7 @@ class Predictions(bentoml.IODescriptor):
     @classmethod
     def to_json(cls, predictions: list[float]) -> bytes:
         """Serialize the predictions, which are finite."""
-        return to_json({"predictions": predictions})
+        return b'{"predictions": %b}' % to_json(predictions)
 
 
 def count_separators(body: bytes) -> int:

@@ -125,7 +125,10 @@ def base_record(answerer: Answerer, X: pd.DataFrame) -> dict[str, Any]:
     """Return a record of the data that the model predicts; raise ModelNotServableError."""
     error: Exception | None = None
     for record in X.head(MAX_BASE_RECORDS).to_dict("records"):
-        error = answerer.error(answerer.parse(record))
+        try:
+            error = answerer.error(answerer.parse(record))
+        except APIError as invalid:  # a validator of the record type refuses its own result
+            error = invalid
         if not error:
             return record
     raise ModelNotServableError(f"The model can't predict its training data.\n{describe(error)}")

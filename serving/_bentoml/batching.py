@@ -1,11 +1,10 @@
 """Predict through the adaptive batching of BentoML's dispatcher."""
 
 import asyncio
-import math
 from collections.abc import Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from math import isfinite
+from math import inf, isfinite
 from time import perf_counter, time
 from typing import Any
 
@@ -57,20 +56,20 @@ class Predictor:
         self.open_requests = open_requests
         self.pending = 0  # requests
         self.failures = FailureHistory()
-        self.single_row_seconds = math.inf  # what the last batch of one row took
+        self.single_row_seconds = inf  # what the last batch of one row took
         self.thread = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[api_name]
         self.dispatcher.get_batch_size = len
         queue_seconds = BATCH_QUEUE_SECONDS.labels(self.api.route)
         self.dispatcher.optimizer = ZeroWaitOptimizer(self.dispatcher.max_latency, queue_seconds)
-        self.dispatcher.max_latency = math.inf  # `ServiceApp` enforces the time limit
+        self.dispatcher.max_latency = inf  # `ServiceApp` enforces the time limit
         self.enqueue = self.dispatcher(self.predict_batch)
         self.model_seconds = BATCH_MODEL_SECONDS.labels(self.api.route)
 
     async def __call__(self, request_id: str, body: bytes) -> tuple[bytes, bytes]:
         """Return the JSON of the predictions, and the tag of the model.
 
-        Raise APIError, or ModelFailedError if the model is broken.
+        Raise APIError, ModelFailedError if the model is broken, or BatchTimeoutError.
         """
         rows = self.api.input_spec.parse(body)
         queue = self.dispatcher._queue
@@ -93,7 +92,7 @@ class Predictor:
         self.pending += 1
         try:
             if self.runs_inline([rows]) and self.is_only_request():
-                if len(self.open_requests) > 1:  # do they arrive in this turn of the event loop?
+                if len(self.open_requests) > 1:  # perhaps predictions, not yet begun
                     await asyncio.sleep(0)
                 if self.is_only_request():
                     (outcome,) = await self.predict_batch([rows])

@@ -252,11 +252,14 @@ class ResponseCycle(RequestResponseCycle):
 
     async def send(self, message: Any) -> None:
         """Send a message; keep the start of a response whose whole body follows."""
+        start, self.start = self.start, None
         if message.get("whole_body_follows"):
             self.start = message
-        elif self.start:
-            await self.send_whole(self.start, message["body"])
+        elif start and not message.get("more_body"):
+            await self.send_whole(start, message["body"])
         else:
+            if start:  # middleware sends the body in parts
+                await super().send(start)
             await super().send(message)
 
     async def send_whole(self, start: Any, body: bytes) -> None:

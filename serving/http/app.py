@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -121,7 +122,8 @@ class ServiceApp:
             count_request_errors(error.kinds)
             if isinstance(error, UnpredictableError):
                 self.error_log.add_unpredictable(response.request_id, error.reason)
-                await asyncio.sleep(error.delay_seconds)  # without a slot
+                with suppress(asyncio.CancelledError):  # at shutdown, respond at once
+                    await asyncio.sleep(error.delay_seconds)  # without a slot
             await send_error(error, body, response)
         except (Exception, asyncio.CancelledError) as error:
             if response.status:

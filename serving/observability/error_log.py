@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from traceback import format_tb, walk_tb
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ class ErrorLog:
     """Logs failures in the background; failures of the same type and place are the same.
 
     The first entry of a failure has the traceback and the IDs of the requests that met it. Later
-    entries tell the count when it reaches 10, 100, 1,000 and so on. After an hour it starts again.
+    entries tell the count when it has one digit more. After an hour it starts again.
     """
 
     def __init__(self, with_text: bool) -> None:
@@ -88,22 +89,27 @@ class ErrorLog:
             details = "".join(format_traceback(error, self.with_text))
             logger.log(level, "Request %s %s\n%s", ids, what, details)
         else:
-            name = type(root_cause(error)).__name__
+            *_, cause = causes(error)
+            name = type(cause).__name__
             logger.log(level, "Request %s %s; %s has occurred %d times", ids, what, name, count)
 
 
 def failure_key(error: BaseException) -> Any:
     """Return the type of a failure's root cause and the place that raised it."""
-    cause = root_cause(error)
+    *_, cause = causes(error)
     frames = list(walk_tb(cause.__traceback__))
     return type(cause), *((frame.f_code, line) for frame, line in frames[-1:])
 
 
-def root_cause(error: BaseException) -> BaseException:
-    """Return the exception that caused another one, or the exception itself."""
-    while cause := error.__cause__ or error.__context__:
-        error = cause
-    return error
+def causes(error: BaseException) -> list[BaseException]:
+    """Return an exception, what caused it, and so on to the root cause."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause and cause not in chain:  # a model may raise exceptions in a circle
+        chain.append(cause)
+        context = None if cause.__suppress_context__ else cause.__context__
+        cause = cause.__cause__ or context
+    return chain
 
 
 def format_traceback(error: BaseException, with_text: bool) -> Iterator[str]:
@@ -111,10 +117,13 @@ def format_traceback(error: BaseException, with_text: bool) -> Iterator[str]:
 
     A message may quote the record: "Found unknown categories ['Jane Doe'] in column 0".
     """
-    cause = error.__cause__ or error.__context__
-    if cause:
-        yield from format_traceback(cause, with_text)
-    yield from format_tb(error.__traceback__)
-    # As a literal: a line feed in the text would forge a line of the log.
-    text = f": {str(error)[:MAX_TEXT]!r}" if with_text and str(error) else ""
-    yield f"{type(error).__name__}{text}\n"
+    for each in reversed(causes(error)):
+        yield from format_tb(each.__traceback__)
+        yield f"{type(each).__name__}{describe(each) if with_text else ''}\n"
+
+
+def describe(error: BaseException) -> str:
+    """Return the text of an exception as a literal: a line feed in it would forge a log line."""
+    with suppress(Exception):  # of a model's own exception
+        return f": {str(error)[:MAX_TEXT]!r}"
+    return ""

@@ -104,6 +104,43 @@ def test_text_of_an_exception_is_logged_only_if_asked_for(write, with_text):
     assert len(entry) < MAX_TEXT + 1000
 
 
+class UnprintableError(Exception):
+    """An exception whose text can't be made."""
+
+    def __str__(self):
+        """Fail."""
+        raise RuntimeError
+
+
+def raise_in_a_circle():
+    """Raise an exception whose cause was caused by itself."""
+    try:
+        raise KeyError from (error := ValueError())
+    except KeyError as key_error:
+        error.__cause__ = key_error
+        raise
+
+
+def raise_unprintable():
+    """Raise an exception, and hide its context."""
+    try:
+        raise KeyError
+    except KeyError:
+        raise UnprintableError from None
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [(raise_in_a_circle, ["ValueError", "KeyError"]), (raise_unprintable, ["UnprintableError"])],
+)
+def test_unusual_exception_does_not_stop_the_log(write, function, names):
+    """A model may raise any; a hidden context is not logged."""
+    log = ErrorLog(with_text=True)
+    (entry,) = write(log, ("a", caught(function)))
+    lines = [line.partition(":")[0] for line in entry.splitlines()[1:] if line[:1] != " "]
+    assert lines == names
+
+
 def test_many_request_ids_are_counted(write, log):
     """A batch may have as many requests as there are slots."""
     error = caught(fail, "x")
