@@ -72,6 +72,8 @@ def test_worker_that_cannot_start_does_not_stop_the_others(model, tmp_path):
     with running_server(
         "bentoml", "serve", log=log, WORKERS="2", BENTOML_HOME=str(store)
     ) as client:
+        # /readyz answers as soon as one worker is ready; the other is still reading the model.
+        wait_until(lambda: log.read_text().count("Completed startup hook") == 2, log)
         dead, other = workers(client.server)
         shutil.rmtree(store / "models" / "house_price")
         dead.kill()
