@@ -3,7 +3,8 @@
 The way of a request: `HouseBody` or `HousesBody` validates the JSON and turns it into rows of
 feature values. BentoML's adaptive batching joins the rows of requests that arrive together, and the
 API method predicts them. `Prediction` or `Predictions` serializes the response. `TabularService`
-adds limits, errors of one shape, metrics and logs; docs/architecture.md has the whole picture.
+adds limits, errors of one shape, metrics and logs, and calls the API method again with parts of a
+batch on which it fails; docs/architecture.md has the whole picture.
 """
 
 import os
