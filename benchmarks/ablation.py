@@ -21,6 +21,7 @@ metrics_files.install()  # before the modules below create metrics
 
 from serving._bentoml import batching, connection, server, service  # noqa: E402
 from serving._bentoml.prediction_histogram import PredictionHistogram  # noqa: E402
+from serving.http import app  # noqa: E402
 from serving.observability.request_metrics import RequestMetrics  # noqa: E402
 from serving.records import Prediction, RequestBody, Row  # noqa: E402
 
@@ -67,6 +68,11 @@ def collect_garbage() -> None:
     gc.freeze = gc.unfreeze
 
 
+def collect_garbage_often() -> None:
+    """Collect garbage after as many new objects as Python does by default."""
+    app.GC_THRESHOLD = gc.get_threshold()[0]
+
+
 def use_asyncio_loop() -> None:
     """Use asyncio's event loop."""
     sys.modules["uvloop"] = None
@@ -96,6 +102,7 @@ ABLATIONS = {
     "one row on the event loop": predict_single_rows_in_a_thread,
     "more rows in a thread": predict_batches_inline,
     "garbage frozen": collect_garbage,
+    "garbage collected less often": collect_garbage_often,
     "uvloop": use_asyncio_loop,
     "responses in one piece": write_head_and_body_apart,
     "several listeners": use_one_listener,

@@ -1,6 +1,7 @@
 """Predict with an ONNX model; this needs NumPy and ONNX Runtime, but no scikit-learn."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ class OnnxModel:
         category that the model does not know.
         """
         if self.matrix:
-            feed = {self.matrix: np.array(rows, dtype=np.float64)}
+            values = np.fromiter(chain.from_iterable(rows), np.float64)  # faster than np.array
+            feed = {self.matrix: values.reshape(len(rows), -1)}
         else:
             feed = {
                 name: np.array(values, dtype=dtype).reshape(-1, 1)

@@ -31,6 +31,8 @@ from serving.observability.prediction_metrics import count_request_errors
 from serving.observability.request_metrics import RequestMetrics
 from serving.settings import Settings
 
+GC_THRESHOLD = 20_000  # objects
+
 # From a request ID and a body to the JSON of the predictions and the tag of the model.
 Predict = Callable[[str, bytes], Awaitable[tuple[bytes, bytes]]]
 
@@ -74,11 +76,11 @@ class ServiceApp:
             await self.handle_lifespan(scope, receive, send)
 
     async def handle_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle lifespan events: freeze the heap after startup, flush the logs at shutdown."""
+        """Handle lifespan events: prepare for requests, and flush the logs at shutdown."""
 
         async def send_lifespan(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                freeze_heap()
+                tune_garbage_collection()
             elif message["type"].startswith("lifespan.shutdown."):
                 for writer in self.log_writers:
                     writer.close()
@@ -185,14 +187,16 @@ class ServiceApp:
         return internal_error(request_id)
 
 
-def freeze_heap() -> None:
-    """Exempt all objects that exist now from garbage collection.
+def tune_garbage_collection() -> None:
+    """Exempt all objects that exist now from garbage collection, and collect less often.
 
     A full collection visits everything that the libraries imported, which takes 40 to 75 ms. No
-    request is served meanwhile.
+    request is served meanwhile. With Python's threshold of 700 objects each batch caused
+    collections, which took a seventh of the CPU time.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
 
 
 async def send_error(error: APIError, body: BodyReader, response: ResponseSender) -> None:

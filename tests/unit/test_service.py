@@ -262,6 +262,7 @@ def test_model_card_describes_model_and_training(client, model):
 def test_garbage_collector_skips_imported_objects(client):
     """A full collection over them takes 40 to 75 ms, and no request is served meanwhile."""
     assert gc.get_freeze_count() > 100_000
+    assert gc.get_threshold()[0] == 20_000
 
 
 def test_service_that_cannot_predict_does_not_start(model, monkeypatch):
