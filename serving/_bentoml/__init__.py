@@ -29,12 +29,16 @@ server.py
   Settings for keep-alive and shutdown, which BentoML has on its command line only.
   Drain. uvicorn closes idle connections at SIGTERM and loses the requests that clients are about to
     send (uvicorn issue 2757). Goes when uvicorn drains them.
+  `on_tick`. A worker whose supervisor was killed ends; it would hold the port. Goes when BentoML's
+    worker ends by itself.
   Several listeners. uvloop accepts one connection per listener and turn (libuv pull request 3696):
     clients with a connection for each request got half as many responses.
 supervisor.py
   `SignalHandler`. Replaces circus' handler: a dead worker is replaced at once and in a container,
     too; shutdown resets no connection; a service whose workers cannot start ends.
   `bind`. A port in use is reported in a sentence.
+ignored_options.py
+  Reads BentoML's default configuration and command line: what has no effect is warned of.
   Metrics folder. BentoML has one for all servers of a BENTOML_HOME, and each empties it at its
     start (BentoML pull request 2526). Goes when it has one per server.
 metrics_files.py

@@ -6,9 +6,11 @@ loses the requests that clients are about to send.
 """
 
 import asyncio
+import logging
 import os
 import resource
 import socket
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,6 +18,9 @@ import uvicorn
 
 from serving._bentoml.connection import DRAIN_SECONDS, Connection
 from serving.http.app import ServiceApp
+from serving.settings import SUPERVISOR_PID
+
+logger = logging.getLogger("bentoml.serve")
 
 # What BentoML passes to uvicorn without options on its command line.
 BENTOML_KEEP_ALIVE, BENTOML_SHUTDOWN_TIMEOUT = 5, None
@@ -80,11 +85,22 @@ class Server(uvicorn.Server):
             del self.waiting[longest_waiting]
             longest_waiting.close()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Do uvicorn's work of each 0.1 s, and tell whether to end.
+
+        A worker whose supervisor was killed ends: it would hold the port, and nobody would restart
+        or stop it.
+        """
+        return is_orphan() or await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket]) -> None:
         """Drain: serve connected clients, and new ones while the supervisor still listens."""
         loop = asyncio.get_running_loop()
         start = loop.time()
         self.app.draining = True
+        if is_orphan():
+            logger.error("The supervisor was killed: this worker ends")
+            stop_listening(sockets)
         connections: set[Any] = self.server_state.connections
         for connection in connections:
             connection.drain()
@@ -101,6 +117,18 @@ def duplicate_listener(listener: socket.socket) -> list[socket.socket]:
     """Return duplicates of a listening socket, so that there are LISTENERS in all."""
     # Not with its method `dup`, which makes all of them block, in other workers too.
     return [socket.socket(fileno=os.dup(listener.fileno())) for _ in range(LISTENERS - 1)]
+
+
+def is_orphan() -> bool:
+    """Tell whether the supervisor of this worker has ended."""
+    return os.environ.get(SUPERVISOR_PID, str(os.getppid())) != str(os.getppid())
+
+
+def stop_listening(sockets: list[socket.socket]) -> None:
+    """Stop listening, for all processes that share the sockets."""
+    for listener in sockets:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
 
 
 def is_listening(listener: socket.socket) -> bool:

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import bentoml
+from bentoml.exceptions import BentoMLException
 from starlette.types import ASGIApp
 
 from serving._bentoml.supervisor import install_supervisor, use_private_metrics_folder
 from serving.http.openapi import OpenAPIDocument, openapi_document
+from serving.observability.json_logs import use_json_logs
 
 
 class TabularService(bentoml.Service):
@@ -21,6 +23,13 @@ class TabularService(bentoml.Service):
     def __attrs_post_init__(self) -> None:
         """Prepare the metrics folder, the supervisor, and each worker once it has an instance."""
         super().__attrs_post_init__()
+        if self.path_prefix:
+            raise BentoMLException(
+                f"path_prefix={self.path_prefix!r} has no effect on the prediction routes: remove "
+                "it, and let a proxy strip the prefix and send it as X-Forwarded-Prefix"
+            )
+        if self.inner.settings.access_log == "json":
+            use_json_logs()
         use_private_metrics_folder()  # of the supervisor, which passes it to the workers
         # BentoML finds its hooks among the attributes of the user's class.
         self.inner.install_supervisor = bentoml.on_deployment(install_supervisor)

@@ -26,7 +26,8 @@ from circus.sighandler import SysHandler
 from circus.sockets import CircusSocket
 from tornado import gen
 
-from serving.settings import find_misspelled
+from serving._bentoml.ignored_options import warn_of_ignored_options
+from serving.settings import SUPERVISOR_PID, find_misspelled
 
 logger = logging.getLogger("bentoml.serve")
 
@@ -48,6 +49,8 @@ def install_supervisor() -> None:
     """Replace circus' signal handling and socket binding, just before BentoML starts circus."""
     for name, setting in find_misspelled(os.environ):
         logger.warning("%s is no setting: is %s meant?", name, setting)
+    warn_of_ignored_options()
+    os.environ[SUPERVISOR_PID] = str(os.getpid())  # for the workers
     os.environ.pop("BENTOML_CONTAINERIZED", None)  # BentoML replaces no dead worker if it is set
     controller.SysHandler = SignalHandler
     CircusSocket.bind = bind

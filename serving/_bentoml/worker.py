@@ -19,6 +19,7 @@ from serving._bentoml.batching import Predictor
 from serving._bentoml.prediction_histogram import prediction_histogram
 from serving.http.app import ServiceApp
 from serving.http.docs_page import DocsViews
+from serving.http.json_errors import JSONErrors
 from serving.model import TrainingMetadata, read_golden
 from serving.observability.prediction_log import PredictionLog
 from serving.observability.prediction_metrics import (
@@ -168,4 +169,4 @@ def add_outer_middleware(app: ASGIApp, bentoml_app: Any) -> ASGIApp:
     for each in reversed(middleware):
         if each.cls.__name__ not in stays_inside | unneeded:
             app = each.cls(app, *each.args, **each.kwargs)
-    return app
+    return app if isinstance(app, ServiceApp) else JSONErrors(app)

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import bentoml
+import psutil
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -15,6 +16,7 @@ from tests.helpers import service_checks
 from tests.helpers.commands import (
     TUTORIAL_PREDICTION,
     TUTORIAL_RESPONSE,
+    is_ready,
     run,
     running_server,
     wait_until,
@@ -190,3 +192,36 @@ def test_keys_are_in_neither_log_nor_bento(protected):
     files = [path.read_bytes() for path in Path(built.path).rglob("*") if path.is_file()]
     bentoml.bentos.delete(built.tag)
     assert not any(key.encode() in file for file in files for key in KEYS)
+
+
+def test_each_line_on_standard_output_is_json_if_configured(model, tmp_path):
+    """Lines about the start, a warning and the end of a worker, too."""
+    log = tmp_path / "log"
+    env = {"ACCESS_LOG": "json", "ACESS_LOG": "text"}
+    with running_server("bentoml", "serve", "--api-workers", "2", log=log, **env) as client:
+        client.post("/predict", json=EXAMPLE)
+        wait_until(lambda: "/predict" in log.read_text(), log)
+        (worker,) = psutil.Process(client.server.pid).children()
+        worker.kill()
+        wait_until(lambda: "it is replaced" in log.read_text() and is_ready(client), log)
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert any(entry.get("path") == "/predict" for entry in entries)
+    messages = [entry["message"] for entry in entries if "message" in entry]
+    assert "ACESS_LOG is no setting: is ACCESS_LOG meant?" in messages
+    assert any("Worker ended by signal 9" in message for message in messages)
+
+
+def test_options_of_bentoml_without_effect_are_warned_of(model, tmp_path):
+    """On the command line, in the environment and in BentoML's configuration."""
+    log = tmp_path / "log"
+    options = "services.traffic.timeout=30 services.logging.access.enabled=false"
+    env = {"BENTOML_CONFIG_OPTIONS": options, "BENTOML_API_WORKERS": "2"}
+    with running_server("bentoml", "serve", "--timeout", "9", log=log, **env):
+        pass
+    warnings = re.findall(r"(\S+) has no effect on this service: set (.*)", log.read_text())
+    assert warnings == [
+        ("--api-workers", "WORKERS"),
+        ("--timeout", "REQUEST_TIMEOUT"),
+        ("traffic.timeout", "REQUEST_TIMEOUT or MAX_CONCURRENCY"),
+        ("logging.access.enabled", "ACCESS_LOG"),
+    ]

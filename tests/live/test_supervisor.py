@@ -1,5 +1,6 @@
 """The supervisor: replacement of dead workers, signals, metrics and the port."""
 
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from tests.helpers.commands import (
     wait_until,
     without_linux_calls,
 )
+from tests.helpers.raw_http import connect, read_responses, request
 
 pytestmark = pytest.mark.slow  # a server for each test, whose workers are killed
 
@@ -32,6 +34,11 @@ REPLACED = "Worker ended by signal 9; it is replaced"
 def workers(server):
     """Return the worker processes of a server."""
     return [child for child in psutil.Process(server.pid).children() if child.is_running()]
+
+
+def has_ended(process):
+    """Tell whether a process has ended, even if nobody has asked for its exit status."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize("env", [{}, {"BENTOML_CONTAINERIZED": "true"}], ids=["host", "container"])
@@ -50,17 +57,40 @@ def test_worker_killed_by_signal_is_replaced_and_logged(env, model, tmp_path):
 
 
 @pytest.mark.parametrize("n_workers", ["1", "2"])
-def test_service_exits_if_no_worker_can_start(n_workers, model, tmp_path):
+def test_workers_whose_supervisor_was_killed_end(n_workers, model, tmp_path):
+    """Within 2 s, and with an answer to the request in progress; the port is free then."""
+    log = tmp_path / "log"
+    with running_server("bentoml", "serve", log=log, WORKERS=n_workers) as client:
+        wait_until(lambda: log.read_text().count("Completed startup hook") == int(n_workers), log)
+        orphans = workers(client.server)
+        body = json.dumps(EXAMPLE).encode()
+        with connect(client) as connection:
+            connection.sendall(request(body=b"", length=len(body)))
+            client.server.kill()
+            time.sleep(0.5)
+            connection.sendall(body)
+            ((status, _, answer),) = read_responses(connection)
+            assert (status, answer) == (200, TUTORIAL_RESPONSE)
+        wait_until(lambda: all(map(has_ended, orphans)), log, seconds=1.5)
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("0.0.0.0", client.base_url.port))  # noqa: S104
+
+
+@pytest.mark.parametrize(("n_workers", "style"), [("1", "json"), ("2", "text")])
+def test_service_exits_if_no_worker_can_start(n_workers, style, model, tmp_path):
     """It exits with an error message, instead of starting workers again and again."""
-    for name in ("house.py", "serving"):
+    for name in ("bentofile.yaml", "house.py", "serving"):
         (tmp_path / name).symlink_to(ROOT / name)
     source = (ROOT / "service.py").read_text()
     (tmp_path / "service.py").write_text(source.replace("Regressor(self.model)", "1 / 0"))
-    env = {"WORKERS": n_workers, "PORT": str(free_port())}
+    env = {"WORKERS": n_workers, "ACCESS_LOG": style, "PORT": str(free_port())}
     failed = run("bentoml", "serve", check=False, cwd=tmp_path, **env)
     assert failed.returncode == 1
     assert "ZeroDivisionError" in failed.stdout
-    assert "Worker ended by exit status 3\n" in failed.stdout
+    assert "Worker ended by exit status 3" in failed.stdout
+    if style == "json":
+        assert all(json.loads(line)["message"] for line in failed.stdout.splitlines())
     assert failed.stderr.endswith("No worker can start: the log says why\n")
 
 

@@ -9,15 +9,21 @@ import numpy as np
 import pytest
 from _bentoml_impl.server.app import ServiceAppFactory
 from bentoml._internal.marshal.dispatcher import CorkDispatcher, Optimizer
+from bentoml.exceptions import BentoMLException
 from prometheus_client import Histogram
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.testclient import TestClient
 
 from house import EXAMPLE
 from service import HousePrice
+from serving import TabularService
 from serving._bentoml.batching import ZeroWaitOptimizer
+from serving._bentoml.ignored_options import ignored_configuration
 from serving._bentoml.worker import REPLACED_MIDDLEWARE
-from tests.helpers.commands import run
+from tests.helpers.commands import TUTORIAL_RESPONSE, run
+
+PREFLIGHT = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
 
 
 @pytest.fixture
@@ -102,17 +108,77 @@ def test_non_finite_prediction_responds_with_500(client, monkeypatch):
 )
 def test_tracing_is_on_only_if_an_exporter_is_configured(model, options, outermost):
     """BentoML opens spans even without an exporter, which slows each request."""
-    code = "import service; print(type(service.HousePrice.to_asgi()).__name__)"
+    code = "import service; app = service.HousePrice.to_asgi(); print(type(app).__name__)"
+    if outermost != "ServiceApp":
+        code = code.replace("type(app)", "type(app.app)")  # in `JSONErrors`
     done = run("python", "-c", code, BENTOML_CONFIG_OPTIONS=options)
     assert done.stdout.split()[-1] == outermost
 
 
 def test_added_middleware_applies_to_predictions(model):
     """It wraps `ServiceApp`; BentoML's application does not see predictions."""
-    HousePrice.add_asgi_middleware(CORSMiddleware, allow_origins=["https://example.com"])
-    app = HousePrice.to_asgi(is_main=True)
-    HousePrice.middlewares.clear()
-    with TestClient(app) as client:
+    with client_with(CORSMiddleware, allow_origins=["https://example.com"]) as client:
         headers = {"Origin": "https://example.com"}
         response = client.post("/predict", json=EXAMPLE, headers=headers)
     assert response.headers["access-control-allow-origin"] == "https://example.com"
+
+
+def client_with(middleware, **options):
+    """Return a client of a second application in this process, with middleware added to it."""
+    HousePrice.add_asgi_middleware(middleware, **options)
+    app = HousePrice.to_asgi(is_main=True)
+    HousePrice.middlewares.clear()
+    return TestClient(app)
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        (PREFLIGHT | {"Origin": "https://other.example"}, "Disallowed CORS origin"),
+        (PREFLIGHT | {"Access-Control-Request-Method": "PUT"}, "Disallowed CORS method"),
+    ],
+    ids=["origin", "method"],
+)
+def test_refused_preflight_has_the_common_shape(model, headers, message):
+    """CORSMiddleware answers in plain text, in front of `ServiceApp`."""
+    with client_with(
+        CORSMiddleware, allow_origins=["https://example.com"], allow_methods=["POST"]
+    ) as client:
+        response = client.options("/predict", headers={"X-Request-ID": "mine", **headers})
+        accepted = client.options("/predict", headers=PREFLIGHT)
+    assert response.status_code == 400
+    assert response.json() == {"message": message}
+    assert response.headers["x-request-id"] == "mine"
+    assert response.headers["vary"].startswith("Origin")
+    assert accepted.status_code == 200
+    assert accepted.headers["access-control-allow-origin"] == "https://example.com"
+
+
+def test_plain_text_error_of_middleware_has_the_common_shape(model):
+    """The service's own errors pass unchanged."""
+    with client_with(TrustedHostMiddleware, allowed_hosts=["testserver"]) as client:
+        refused = client.post("/predict", json=EXAMPLE, headers={"Host": "other.example"})
+        invalid = client.post("/predict", json={})
+    assert (refused.status_code, refused.json()) == (400, {"message": "Invalid host header"})
+    assert len(refused.headers["x-request-id"]) == 32
+    assert invalid.json()["message"]["LSTAT"] == "No LSTAT provided"
+
+
+def test_two_applications_in_one_process_both_predict(model):
+    """A fixture of a test suite may create one for each test."""
+    for _ in range(2):
+        with TestClient(HousePrice.to_asgi(is_main=True)) as client:
+            assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
+            assert client.get("/metrics").status_code == 200
+
+
+def test_path_prefix_of_bentoml_is_refused():
+    """It would move all routes but the predictions."""
+    with pytest.raises(BentoMLException, match="X-Forwarded-Prefix"):
+        bentoml.service(service_class=TabularService, path_prefix="/v1")(HousePrice.inner)
+
+
+def test_bentoml_still_has_the_configuration_that_is_ignored():
+    """`ignored_configuration` compares with BentoML's defaults."""
+    HousePrice.inject_config()
+    assert list(ignored_configuration()) == []
