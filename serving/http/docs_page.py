@@ -1,5 +1,6 @@
 """Swagger UI at `/`, and the OpenAPI document at `/docs.json`."""
 
+import re
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
@@ -36,6 +37,8 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 SCRIPT_HASH = b64encode(sha256(SCRIPT.encode()).digest()).decode()
+HOST = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?", re.ASCII)
+PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[\w.~%!$&'()*+;=:@-]+)+", re.ASCII)
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self'; "
     f"script-src 'self' 'sha256-{SCRIPT_HASH}'; base-uri 'none'; form-action 'none'; "
@@ -58,9 +61,25 @@ class DocsViews:
         return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
 
     async def openapi(self, request: Request) -> Response:
-        """Return the OpenAPI document; Postman needs the service's absolute URL in it."""
-        _, _, address = str(request.base_url).rstrip("/").partition("://")
-        schemes = request.headers.get("X-Forwarded-Proto", request.url.scheme)
-        scheme = schemes.partition(",")[0]  # each proxy may add one
-        servers = [{"url": f"{scheme}://{address}"}]
-        return JSONResponse({**self.service.openapi_spec, "servers": servers})
+        """Return the OpenAPI document, with the URL of the service, which Postman needs."""
+        document = {**self.service.openapi_spec, "servers": [{"url": service_url(request)}]}
+        return JSONResponse(document, headers={"Cache-Control": "no-store"})
+
+
+def service_url(request: Request) -> str:
+    """Return the URL at which a client reaches the service, through proxies or not.
+
+    A proxy that terminates TLS or strips a prefix of the path says so in `X-Forwarded-Proto`,
+    `X-Forwarded-Host` and `X-Forwarded-Prefix`; values that are not valid are ignored.
+    """
+    schemes, hosts = forwarded(request, "Proto"), forwarded(request, "Host")
+    scheme = next((each for each in schemes if each in ("http", "https")), request.url.scheme)
+    host = next(filter(HOST.fullmatch, hosts[:1]), request.base_url.netloc)
+    prefix = "".join(filter(PREFIX.fullmatch, forwarded(request, "Prefix")))
+    return f"{scheme}://{host}{prefix}"
+
+
+def forwarded(request: Request, name: str) -> list[str]:
+    """Return the values of a header X-Forwarded-*; each proxy may add one, the first one first."""
+    headers = request.headers.getlist(f"X-Forwarded-{name}")
+    return [value.strip().rstrip("/") for header in headers for value in header.split(",")]

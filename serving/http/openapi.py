@@ -42,6 +42,7 @@ OPERATIONAL_PATHS = {
     "/readyz": "Is it ready to predict?",
     "/metrics": "Metrics for Prometheus",
 }
+NUMBER_FORMATS = {"number": "double", "integer": "int64"}
 SCHEMA_REF = "#/components/schemas/{model}"
 
 
@@ -113,11 +114,27 @@ def json_schemas(apis: Mapping[str, Any]) -> tuple[dict[str, Json], dict[str, Js
         types, ref_template=SCHEMA_REF, schema_generator=UntitledJsonSchema
     )
     schemas = rest["$defs"]
+    add_formats(schemas)
     for schema in schemas.values():
         for field in schema.get("properties", {}).values():  # an Enum has no properties
             if field.get("unit"):  # Swagger UI and Postman do not show it
                 field["description"] += f" ({field['unit']})"
     return {name: used[name, "validation"] for name in apis}, schemas
+
+
+def add_formats(schema: Any) -> None:
+    """Add the format of each number to schemas.
+
+    Generated clients in Go take a number without a format for one of 32 bits.
+    """
+    if isinstance(schema, list):
+        for each in schema:
+            add_formats(each)
+    elif isinstance(schema, dict):
+        if isinstance(kind := schema.get("type"), str) and kind in NUMBER_FORMATS:
+            schema["format"] = NUMBER_FORMATS[kind]
+        for each in schema.values():
+            add_formats(each)
 
 
 def prediction_operation(

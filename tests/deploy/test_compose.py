@@ -104,6 +104,17 @@ def test_proxy_forwards_only_exposed_paths(path, status, proxy):
         assert response.json() == {"message": "Nothing is here; GET / describes the API"}
 
 
+def test_proxy_removes_forged_headers(proxy):
+    """A client can't forge the address that `/docs.json` tells."""
+    forged = {
+        "X-Forwarded-Host": "other.example",
+        "X-Forwarded-Prefix": "/other",
+        "X-Forwarded-Proto": "https",
+    }
+    document = proxy.get("/docs.json", headers=forged).json()
+    assert document["servers"] == [{"url": str(proxy.base_url).rstrip("/")}]
+
+
 def test_proxy_rejects_oversized_body_with_413(proxy):
     """The proxy checks Content-Length, and sends the same message as the service."""
     response = proxy.post("/predict", content=b" " * (2**20 + 1))

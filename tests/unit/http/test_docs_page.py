@@ -8,6 +8,8 @@ import pytest
 
 from serving.http.docs_page import SCRIPT
 
+PREFIX = {"X-Forwarded-Prefix": "/prices/v1"}
+
 
 def test_page_is_not_that_of_bentoml(client):
     """BentoML's page has another title, and loads Google Tag Manager."""
@@ -49,12 +51,31 @@ def test_content_security_policy_allows_only_the_service(client):
         ({"Host": "houses.example:8080"}, "http://houses.example:8080"),
         ({"Host": "houses.example", "X-Forwarded-Proto": "https"}, "https://houses.example"),
         ({"Host": "houses.example", "X-Forwarded-Proto": "https, http"}, "https://houses.example"),
-        ({"Host": '"<['}, None),
+        (
+            {"Host": "10.0.0.7:3000", "X-Forwarded-Host": "houses.example", **PREFIX},
+            "http://houses.example/prices/v1",
+        ),
+        (
+            {"X-Forwarded-Host": "houses.example, inner", "X-Forwarded-Prefix": "/a/, /b"},
+            "http://houses.example/a/b",
+        ),
+        ({"X-Forwarded-Host": "[2001:db8::1]:8080"}, "http://[2001:db8::1]:8080"),
+        ({"X-Forwarded-Proto": "javascript"}, "http://testserver"),
+        ({"X-Forwarded-Host": "a/b"}, "http://testserver"),
+        ({"X-Forwarded-Host": "user@houses.example"}, "http://testserver"),
+        ({"X-Forwarded-Prefix": "//other.example"}, "http://testserver"),
+        ({"X-Forwarded-Prefix": "/a/../b"}, "http://testserver"),
+        ({"X-Forwarded-Prefix": '/"<script>'}, "http://testserver"),
+        ({"Host": '"<['}, "http://testserver"),
     ],
-    ids=["no proxy", "TLS proxy", "two proxies", "invalid Host"],
 )
-def test_openapi_document_has_the_address_of_the_request(client, headers, address):
-    """Also behind a proxy that terminates TLS. An invalid Host causes no error."""
+def test_openapi_document_has_the_address_that_the_client_uses(client, headers, address):
+    """Also behind proxies that terminate TLS or strip a prefix; what is invalid is ignored."""
     response = client.get("/docs.json", headers=headers)
     assert response.status_code == 200
-    assert address in (response.json()["servers"][0]["url"], None)
+    assert response.json()["servers"] == [{"url": address}]
+
+
+def test_openapi_document_is_not_cached(client):
+    """A cache would hand the address of one client to another."""
+    assert client.get("/docs.json").headers["cache-control"] == "no-store"

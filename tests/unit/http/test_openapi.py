@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import chain
 
 import pytest
@@ -64,6 +65,17 @@ def test_document_has_nothing_of_bentomls(document):
     assert not any(word in text for word in ("root_input", "bentoml", "BentoML", "Service APIs"))
 
 
+def test_every_number_has_a_format(document):
+    """A generated client in Go would otherwise round a prediction to 7 digits."""
+    text = json.dumps(document)
+    for kind, number_format in {"number": "double", "integer": "int64"}.items():
+        declared = re.findall(rf'{{[^{{}}]*"type": "{kind}"[^{{}}]*}}', text)
+        assert declared
+        assert all(f'"format": "{number_format}"' in schema for schema in declared)
+    house = document["components"]["schemas"]["House"]["properties"]
+    assert {schema["format"] for schema in house.values()} == {"double"}
+
+
 def test_record_schema_is_that_of_the_record_type(document):
     """With bounds and examples. The unit is in the description: Swagger UI shows no `unit`."""
     house = document["components"]["schemas"]["House"]
@@ -71,6 +83,7 @@ def test_record_schema_is_that_of_the_record_type(document):
     for field in expected["properties"].values():
         del field["title"]
         field["description"] += f" ({field['unit']})"
+        field["format"] = "double"
     assert house["properties"] == expected["properties"]
     assert house["required"] == expected["required"]
     assert house["additionalProperties"] is False
