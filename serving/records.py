@@ -1,6 +1,7 @@
 """Parse a JSON body into rows of feature values; serialize predictions to JSON."""
 
 import json
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar
@@ -67,6 +68,7 @@ class RequestBody(bentoml.IODescriptor):
     @classmethod
     def parse(cls, body: bytes) -> list[Row]:
         """Return one row for each record of the body; raise APIError (400) naming each error."""
+        body = body.removeprefix(BOM_UTF8)  # editors on Windows write one
         limit = cls.max_values + EXTRA_VALUES
         # Most commas separate values. Those in strings are excluded only if there are too many.
         if body.count(b",") > limit and count_separators(body) > limit:
@@ -75,6 +77,8 @@ class RequestBody(bentoml.IODescriptor):
         try:
             value = cls.adapter.validate_json(body)
         except ValidationError as error:
+            if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in body[:2]:
+                raise APIError(400, "Send the JSON in UTF-8", kinds=["json"]) from None
             message = error_message(error.error_count(), field_errors(error))
             raise APIError(400, message, kinds=error_kinds(error)) from None
         records = value if cls.max_records else [value]
@@ -157,7 +161,7 @@ def field_errors(error: ValidationError) -> Iterator[FieldError]:
             name = truncate(name)
             loc, message = (*loc[:-1], name), f"There is no feature {name}"
         elif message.startswith("Input"):
-            value = truncate(json.dumps(details["input"], default=str))
+            value = truncate(json.dumps(details["input"], default=str, ensure_ascii=False))
             message = f"{message.replace('Input', name, 1)}, got {value}"
         yield loc, message
 

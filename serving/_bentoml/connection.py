@@ -88,7 +88,7 @@ class Connection(HttpToolsProtocol):
             self.ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self.reject(cause if isinstance(cause, APIError) else APIError(400, "Send HTTP/1.1"))
+            self.reject(cause if isinstance(cause, APIError) else malformed(error))
         else:
             if self.unparsed_bytes > MAX_HEAD_BYTES:
                 self.reject(head_too_large())
@@ -294,6 +294,11 @@ class LingeringTransport:
 
 
 httptools_impl.RequestResponseCycle = ResponseCycle
+
+
+def malformed(error: httptools.HttpParserError) -> APIError:
+    """Return the error of a request that the parser refuses; its reasons are fixed texts."""
+    return APIError(400, f"The request is not valid HTTP/1.1: {error}")
 
 
 def head_size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:

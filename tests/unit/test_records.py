@@ -27,6 +27,27 @@ def test_row_has_the_values_in_feature_order():
     assert HousesBody.parse(b"[" + body + b"," + body + b"]") == [tuple(values.values())] * 2
 
 
+@pytest.mark.parametrize("spec", [HouseBody, HousesBody])
+def test_byte_order_mark_of_utf8_is_skipped(spec):
+    """Editors on Windows write one into a file, which `curl -d @house.json` sends."""
+    body = json.dumps([EXAMPLE] if spec.max_records else EXAMPLE).encode("utf-8-sig")
+    assert spec.parse(body) == [tuple(EXAMPLE.values())]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_other_encoding_is_rejected_with_the_right_one(encoding):
+    """PowerShell's `>` writes UTF-16."""
+    assert (
+        error_message(HouseBody, json.dumps(EXAMPLE).encode(encoding)) == "Send the JSON in UTF-8"
+    )
+
+
+def test_value_in_a_message_is_escaped_once():
+    """The message is readable once its JSON is parsed."""
+    message = error_message(HouseBody, EXAMPLE | {"RM": 'Peugeot é "1"'})
+    assert message == {"RM": 'RM should be a valid number, got "Peugeot é \\"1\\""'}
+
+
 def test_all_errors_of_a_record_are_reported():
     """One message names the errors of all four features."""
     record = EXAMPLE | {"RM": "6", "ZN": 101, "OLD": 1}
