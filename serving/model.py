@@ -44,6 +44,7 @@ class Inference(BaseModel):
     # By runtime and number of rows, as measured at training.
     milliseconds: dict[str, dict[int, float]]
     packages: list[str] = []  # what the runtime needs besides requirements-serve.txt
+    input: Literal["array", "frame"] = "array"  # what scikit-learn's estimator takes
 
 
 class TrainingMetadata(BaseModel):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import bentoml
 from bentoml.exceptions import BentoMLException
 
-from serving.model import TrainingMetadata, read_golden, read_verified
+from serving.model import Inference, TrainingMetadata, read_golden, read_verified
 from serving.records import Row
 
 if TYPE_CHECKING:
@@ -31,9 +31,12 @@ class Regressor:
         training = TrainingMetadata.model_validate(model.info.metadata)
         # Load the bytes that were verified, not a file that may have changed since.
         content = read_verified(model, training, training.inference_file)
-        mixed_types = bool(training.training_values)  # there are categories or booleans
-        runtime = training.inference.runtime
-        self.loaded_model = load_model(content, runtime, training.feature_names, mixed_types)
+        self.loaded_model = load_model(
+            content,
+            training.inference,
+            training.feature_names,
+            mixed_types=bool(training.training_values),
+        )
         check_golden_predictions(self.predict, read_golden(model), training.target_std, model.tag)
 
     def predict(self, rows: Sequence[Row]) -> list[float]:
@@ -42,21 +45,22 @@ class Regressor:
 
 
 def load_model(
-    content: bytes, runtime: str, feature_names: Sequence[str], mixed_types: bool
+    content: bytes, inference: Inference, feature_names: Sequence[str], mixed_types: bool
 ) -> LoadedModel:
-    """Load the content of a model's file into its runtime, "onnxruntime" or "scikit-learn".
+    """Load the content of a model's file into its runtime.
 
     `mixed_types`: there are categories or booleans.
     """
     # Each runtime is imported only if it is needed; the supervisor, which imports this module, too,
     # needs none.
-    if runtime == "onnxruntime":
+    if inference.runtime == "onnxruntime":
         from serving.onnx_model import OnnxModel
 
         return OnnxModel(content)
-    from serving.sklearn_model import SklearnModel
+    from serving.sklearn_model import Columns, SklearnModel
 
-    return SklearnModel(content, feature_names, mixed_types)
+    columns = Columns(feature_names, mixed_types, as_frame=inference.input == "frame")
+    return SklearnModel(content, columns)
 
 
 def to_predictions(y_pred: "np.ndarray", n_samples: int) -> list[float]:

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn
@@ -9,24 +10,35 @@ import sklearn
 from serving.records import Row
 
 
+class Columns(NamedTuple):
+    """The features as an estimator takes them."""
+
+    names: Sequence[str]
+    mixed_types: bool  # there are categories or booleans
+    as_frame: bool  # the estimator takes a DataFrame, not an array
+
+    def to_input(self, rows: Sequence[Row]) -> Any:
+        """Return rows (n_samples, n_features) as an array or a DataFrame."""
+        # A float array would not hold categories and booleans.
+        X = np.array(rows, dtype=object if self.mixed_types else float)
+        if not self.as_frame:
+            return X
+        from pandas import DataFrame  # 84 MB, which other models do not need
+
+        return DataFrame(X, columns=list(self.names)).infer_objects()
+
+
 class SklearnModel:
     """An estimator, with rows of feature values as input; threads may share it."""
 
-    def __init__(self, pickled: bytes, feature_names: Sequence[str], mixed_types: bool) -> None:
-        """Unpickle an estimator. `mixed_types`: there are categories or booleans."""
-        self.feature_names = feature_names
-        # A float array would not hold categories and booleans.
-        self.dtype = object if mixed_types else float
+    def __init__(self, pickled: bytes, columns: Columns) -> None:
+        """Unpickle an estimator, which takes these columns."""
+        self.columns = columns
         self.estimator = pickle.loads(pickled)  # noqa: S301 - the caller has verified its SHA-256
-        self.fitted_on_frame = hasattr(self.estimator, "feature_names_in_")
 
     def predict(self, rows: Sequence[Row]) -> np.ndarray:
         """Predict the targets of rows (n_samples, n_features), as the estimator shapes them."""
-        X = np.array(rows, dtype=self.dtype)
-        if self.fitted_on_frame:
-            from pandas import DataFrame  # 84 MB, which other models do not need
-
-            X = DataFrame(X, columns=self.feature_names).infer_objects()
+        X = self.columns.to_input(rows)
         # Records hold finite numbers only. A number that is too large for the trees' float32
         # becomes infinite there, and is compared like any other large number.
         with sklearn.config_context(assume_finite=True), np.errstate(over="ignore"):

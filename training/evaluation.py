@@ -23,9 +23,25 @@ SCORES = {
 }
 
 
+def takes_frame(estimator: RegressorMixin, X: pd.DataFrame) -> bool:
+    """Tell whether a fitted estimator takes a DataFrame, not an array.
+
+    LightGBM has made-up names if it was fitted on an array. A pipeline has none if its first step
+    has none, such as a transformer that selects columns by name.
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None:
+        return list(names) == list(X)
+    try:
+        estimator.predict(X.head(1).to_numpy())
+    except Exception:  # an estimator may raise any
+        return True
+    return False
+
+
 def to_fitted_type(estimator: RegressorMixin, X: pd.DataFrame) -> pd.DataFrame | np.ndarray:
     """Return features as the type that the estimator was fitted on: a DataFrame or an array."""
-    return X if hasattr(estimator, "feature_names_in_") else X.to_numpy()
+    return X if takes_frame(estimator, X) else X.to_numpy()
 
 
 def predict(estimator: RegressorMixin, X: pd.DataFrame) -> np.ndarray:

@@ -12,6 +12,7 @@ from serving.model import Inference
 from serving.records import Row
 from training.data import Split
 from training.errors import NotExportableError
+from training.evaluation import takes_frame
 from training.export import ExportCheck, export, verify
 from training.export.check import Reference, median_seconds
 
@@ -66,9 +67,8 @@ def with_export(check: ExportCheck) -> Inference:
 def without_export(estimator: Any, X: pd.DataFrame, reason: str) -> Inference:
     """Return the description of a model that scikit-learn serves."""
     rows = list(X.itertuples(index=False, name=None))
-    packages = ["scikit-learn"]
-    if hasattr(estimator, "feature_names_in_"):
-        packages.append("pandas")
+    as_frame = takes_frame(estimator, X)
+    packages = ["scikit-learn", "pandas"] if as_frame else ["scikit-learn"]
     return Inference(
         runtime="scikit-learn",
         reason=reason,
@@ -77,6 +77,7 @@ def without_export(estimator: Any, X: pd.DataFrame, reason: str) -> Inference:
             "scikit-learn": to_milliseconds(median_seconds(Reference(estimator, X).predict, rows))
         },
         packages=exact_requirements(packages),
+        input="frame" if as_frame else "array",
     )
 
 

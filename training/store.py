@@ -53,7 +53,7 @@ def save(
     ranges = training_ranges(X)
     served_model = load_model(
         onnx_content or files[PICKLE_FILE],
-        inference.runtime,
+        inference,
         list(X),
         mixed_types=bool(ranges["training_values"]),
     )

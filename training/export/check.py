@@ -24,7 +24,9 @@ from threadpoolctl import threadpool_limits
 
 from serving.onnx_model import OnnxModel
 from serving.records import Row
+from serving.sklearn_model import Columns
 from training.errors import NotExportableError
+from training.evaluation import takes_frame
 from training.export.rows import FLOAT32_MAX, data_rows, edge_rows, random_rows, split_rows
 from training.export.trees import TREE_ENSEMBLES, read_ensemble
 
@@ -56,20 +58,15 @@ class Reference:
 
     def __init__(self, estimator: Any, X: pd.DataFrame) -> None:
         self.estimator = estimator
-        self.names = list(X)
-        self.dtype = object if len(X.select_dtypes(exclude="number").columns) else float
-        self.fitted_on_frame = hasattr(estimator, "feature_names_in_")
-
-    def to_input(self, rows: Sequence[Row]) -> Any:
-        """Return rows as the type that the estimator was fitted on."""
-        X = np.array(rows, dtype=self.dtype)
-        if not self.fitted_on_frame:
-            return X
-        return pd.DataFrame(X, columns=self.names).infer_objects()
+        self.columns = Columns(
+            list(X),
+            mixed_types=len(X.select_dtypes(exclude="number").columns) > 0,
+            as_frame=takes_frame(estimator, X),
+        )
 
     def predict(self, rows: Sequence[Row]) -> np.ndarray:
         """Predict the targets (n_samples,); raise ValueError if scikit-learn refuses a row."""
-        return predict_quietly(self.estimator, self.to_input(rows), has_gaps(rows))
+        return predict_quietly(self.estimator, self.columns.to_input(rows), has_gaps(rows))
 
 
 def predict_quietly(estimator: Any, X: Any, has_gaps: bool) -> np.ndarray:
@@ -251,7 +248,7 @@ def compare_splits(
     The steps before can't be inverted. So the last step's nodes are cut out of the export, and get
     rows that those steps need never produce.
     """
-    last, X = reference.estimator, reference.to_input(data)
+    last, X = reference.estimator, reference.columns.to_input(data)
     while isinstance(last, Pipeline):
         X, last = transform(last, X), last.steps[-1][1]
     graph_input = trees_input(load_from_string(content))

@@ -1,7 +1,10 @@
 """What predicts in the service, as training decides."""
 
+import pickle
+
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.pipeline import make_pipeline
@@ -9,9 +12,16 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVR
 
 from house import EXAMPLE, House, LabelledHouse
+from serving.regressor import load_model
 from train import PROJECT
 from training.data import parse_csv, split
-from training.inference import choose_inference, exact_requirements, golden_predictions
+from training.evaluation import takes_frame
+from training.inference import (
+    choose_inference,
+    exact_requirements,
+    golden_predictions,
+    without_export,
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +71,52 @@ def test_packages_of_scikit_learn_have_exact_versions():
     names = {package.partition("==")[0] for package in packages}
     assert names >= {"scikit-learn", "scipy", "joblib", "threadpoolctl"}
     assert "pandas" not in names
+
+
+class NameSelector(BaseEstimator, TransformerMixin):
+    """Selects columns by name, and does not know their names after fitting."""
+
+    def fit(self, X, y=None):
+        """Do nothing."""
+        return self
+
+    def transform(self, X):
+        """Return two columns."""
+        return X[["RM", "LSTAT"]].to_numpy()
+
+
+class NamedTrees(RandomForestRegressor):
+    """Makes up names if it is fitted on an array, as LightGBM does."""
+
+    @property
+    def feature_names_in_(self):
+        """Names that are not those of the features."""
+        return np.array([f"Column_{n}" for n in range(self.n_features_in_)])
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")  # of made-up names
+@pytest.mark.parametrize(
+    ("estimator", "as_frame"),
+    [
+        (RandomForestRegressor(5), True),
+        (RandomForestRegressor(5), False),
+        (NamedTrees(5), False),
+        (make_pipeline(NameSelector(), RandomForestRegressor(5)), True),
+        (make_pipeline(FunctionTransformer(np.log1p), SVR()), False),
+    ],
+    ids=["frame", "array", "made-up names", "names, but no attribute", "no names"],
+)
+def test_input_is_what_the_estimator_was_fitted_on(data, estimator, as_frame):
+    """Its attribute `feature_names_in_` may be missing or wrong."""
+    estimator.fit(data.X_train if as_frame else data.X_train.to_numpy(), data.y_train)
+    assert takes_frame(estimator, data.X_train) is as_frame
+    inference = without_export(estimator, data.X_train, "")
+    assert inference.input == ("frame" if as_frame else "array")
+    assert any(package.startswith("pandas==") for package in inference.packages) is as_frame
+    served = load_model(pickle.dumps(estimator), inference, list(data.X_train), mixed_types=False)
+    rows = list(data.X_test.itertuples(index=False, name=None))
+    X_test = data.X_test if as_frame else data.X_test.to_numpy()
+    assert served.predict(rows).tolist() == estimator.predict(X_test).tolist()
 
 
 def test_golden_predictions_are_those_of_scikit_learn(data):
