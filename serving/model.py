@@ -14,22 +14,15 @@ from bentoml.models import BentoModel
 from pydantic import BaseModel, Field
 from yaml import YAMLError
 
-from serving.observability import LOG_COLUMNS
+from serving.features import check_record_type, feature_schemas
 
 # The files of a stored model. `bentoml.sklearn.load_model` expects the name of the first.
 PICKLE_FILE = "saved_model.pkl"
 ONNX_FILE = "model.onnx"
 GOLDEN_FILE = "golden_predictions.json"
+TEXTS_FILE = "training_texts.json"
 
-# The service relies on this: no conversion, no unknown features, finite numbers, and categories as
-# strings instead of members of an Enum.
-REQUIRED_CONFIG = {
-    "strict": True,
-    "extra": "forbid",
-    "allow_inf_nan": False,
-    "use_enum_values": True,
-}
-
+InputType = Literal["array", "frame"]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
@@ -44,7 +37,7 @@ class Inference(BaseModel):
     # By runtime and number of rows, as measured at training.
     milliseconds: dict[str, dict[int, float]]
     packages: list[str] = []  # what the runtime needs besides requirements-serve.txt
-    input: Literal["array", "frame"] = "array"  # what scikit-learn's estimator takes
+    input: InputType  # what scikit-learn's estimator takes
 
 
 class TrainingMetadata(BaseModel):
@@ -55,6 +48,8 @@ class TrainingMetadata(BaseModel):
     feature_names: list[str]
     training_range: dict[str, Range]  # least and greatest value of each number
     training_values: dict[str, list[str | bool]] = {}  # of each category and boolean
+    training_gaps: dict[str, float] = {}  # share of the rows, of each feature that may be null
+    column_dtypes: dict[str, str]  # of the DataFrame of the training
     # For some values, the share of the predictions for the training data that do not exceed them.
     prediction_distribution: dict[float, float]
     metrics: dict[str, float]
@@ -122,7 +117,7 @@ class ModelReference(BentoModel):
 
     def check_features(self, tag: bentoml.Tag, trained_on: list[str]) -> None:
         """Raise BentoMLException unless the model's features are those of the record type."""
-        features = list(self.record_type.model_fields)
+        features = list(feature_schemas(self.record_type))
         if trained_on != features:
             difference = sorted({*trained_on} ^ {*features}) or ["their order"]
             raise BentoMLException(
@@ -141,46 +136,20 @@ class OutdatedModelError(BentoMLException):
 
 
 def check_outdated(model: bentoml.Model) -> None:
-    """Raise OutdatedModelError if an earlier version, which had `model_sha256`, saved a model."""
-    if "model_sha256" in model.info.metadata:
+    """Raise OutdatedModelError if an earlier version, without `column_dtypes`, saved a model."""
+    metadata = model.info.metadata
+    if "feature_names" in metadata and "column_dtypes" not in metadata:
         raise OutdatedModelError(
-            f"Model {model.tag} was saved by an earlier version of this bundle, without an export "
-            "and golden predictions: run `make train`"
+            f"Model {model.tag} was saved by an earlier version of this bundle: run `make train`"
         )
 
 
-def feature_schemas(record_type: type[BaseModel]) -> dict[str, dict[str, Any]]:
-    """Return the JSON schema of each feature; references to an Enum are replaced by its schema."""
-    schema = record_type.model_json_schema()
-    enums = {f"#/$defs/{name}": enum for name, enum in schema.get("$defs", {}).items()}
-    return {
-        name: enums[feature.pop("$ref")] | feature if "$ref" in feature else feature
-        for name, feature in schema["properties"].items()
-    }
-
-
-def check_record_type(record_type: type[BaseModel], target: str = "") -> None:
-    """Raise BentoMLException unless every valid record can be predicted; `target` is no feature."""
-    if not REQUIRED_CONFIG.items() <= record_type.model_config.items():
-        config = ", ".join(f"{name}={value!r}" for name, value in REQUIRED_CONFIG.items())
-        raise BentoMLException(f"{record_type.__name__} needs model_config = ConfigDict({config})")
-    for name, schema in feature_schemas(record_type).items():
-        if name != target and (reason := unsupported_reason(name, schema)):
-            raise BentoMLException(f"{record_type.__name__}.{name} {reason}")
-
-
-def unsupported_reason(name: str, schema: dict[str, Any]) -> str | None:
-    """Return why a feature of this name and JSON schema is not supported, or None."""
-    kind, bounds = schema.get("type"), {"minimum", "maximum"}
-    if name in LOG_COLUMNS:
-        return "is named as a column of the prediction log: choose another name"
-    if "enum" in schema or "const" in schema:
-        return None
-    if kind not in ("number", "integer", "boolean"):
-        return "has to be a float, an int, a bool, or one of the strings of a Literal or an Enum"
-    if kind == "integer" and not bounds <= schema.keys():
-        return "needs ge and le: no float holds every integer"
-    return None
+def read_texts(model: bentoml.Model) -> dict[str, list[str]]:
+    """Return the values of the training, of each feature that is a text."""
+    training = TrainingMetadata.model_validate(model.info.metadata)
+    if TEXTS_FILE not in training.file_sha256:
+        return {}
+    return json.loads(read_verified(model, training, TEXTS_FILE))
 
 
 def read_golden(model: bentoml.Model) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+# Stands for a gap among strings, since a tensor of strings has no None.
+GAP = "\0gap"
 SILENT = 4  # ONNX Runtime prints each failing run otherwise
 
 
@@ -37,7 +39,7 @@ class OnnxModel:
     def predict(self, rows: Sequence[tuple[Any, ...]] | np.ndarray) -> np.ndarray:
         """Predict the targets (n_samples, 1) or (n_samples,) of rows (n_samples, n_features).
 
-        A gap is NaN or None. Raise an exception of ONNX Runtime if the run fails, such as for a
+        A gap is None. Raise an exception of ONNX Runtime if the run fails, such as for a
         category that the model does not know.
         """
         if self.matrix:
@@ -45,7 +47,14 @@ class OnnxModel:
             feed = {self.matrix: values.reshape(len(rows), -1)}
         else:
             feed = {
-                name: np.array(values, dtype=dtype).reshape(-1, 1)
+                name: np.array(fill_gaps(values, dtype), dtype=dtype).reshape(-1, 1)
                 for (name, dtype), values in zip(self.columns, zip(*rows, strict=True), strict=True)
             }
         return self.session.run(self.outputs, feed)[0]
+
+
+def fill_gaps(values: Sequence[Any], dtype: Any) -> Sequence[Any]:
+    """Return the values of a column with GAP in place of None among strings."""
+    if dtype is object and None in values:
+        return [GAP if value is None else value for value in values]
+    return values

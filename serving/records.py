@@ -3,14 +3,15 @@
 import json
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Any, ClassVar
 
 import bentoml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from serving.errors import APIError
+from serving.features import feature_schemas, is_nullable, kind_of
 
 Row = tuple[Any, ...]  # the feature values of one record, in the order of the record type
 Loc = tuple[str | int, ...]  # where an error is, as in pydantic: (), ("LSTAT",) or (3, "LSTAT")
@@ -49,6 +50,8 @@ class RequestBody(bentoml.IODescriptor):
     adapter: ClassVar[TypeAdapter[Any]]  # validates the body
     n_features: ClassVar[int]
     has_defaults: ClassVar[bool]  # a record may lack a feature
+    has_integers: ClassVar[bool]
+    nullable: ClassVar[set[str]]  # names of the features that may be null
     max_values: ClassVar[int]  # in a valid body
 
     @classmethod
@@ -63,6 +66,9 @@ class RequestBody(bentoml.IODescriptor):
         fields = cls.record_type.model_fields
         cls.n_features = len(fields)
         cls.has_defaults = not all(field.is_required() for field in fields.values())
+        schemas = feature_schemas(cls.record_type)
+        cls.has_integers = any(kind_of(schema) == "integer" for schema in schemas.values())
+        cls.nullable = {name for name, schema in schemas.items() if is_nullable(schema)}
         cls.max_values = cls.n_features * (cls.max_records or 1)
 
     @classmethod
@@ -75,11 +81,11 @@ class RequestBody(bentoml.IODescriptor):
             too_many = f"Send at most {cls.max_values} values; the body has many more"
             raise APIError(400, too_many, kinds=["too_many"])
         try:
-            value = cls.adapter.validate_json(body)
+            value = cls.validate(body)
         except ValidationError as error:
             if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in body[:2]:
                 raise APIError(400, "Send the JSON in UTF-8", kinds=["json"]) from None
-            message = error_message(error.error_count(), field_errors(error))
+            message = error_message(error.error_count(), field_errors(error, cls.nullable))
             raise APIError(400, message, kinds=error_kinds(error)) from None
         records = value if cls.max_records else [value]
         # pydantic accepts a repeated feature and keeps its last value. Each feature has one colon:
@@ -91,6 +97,20 @@ class RequestBody(bentoml.IODescriptor):
         if body.count(b":") != n_features and (repeated := list(repeated_features(body))):
             raise APIError(400, error_message(len(repeated), repeated), kinds=["repeated"])
         return [to_row(record) for record in records]
+
+    @classmethod
+    def validate(cls, body: bytes) -> Any:
+        """Return the validated body; raise ValidationError.
+
+        An integer may be written as 110.0: pandas does so if another row has a gap.
+        """
+        try:
+            return cls.adapter.validate_json(body)
+        except ValidationError as error:
+            locs = list(whole_number_locs(error)) if cls.has_integers else []
+            if not locs:
+                raise
+            return cls.adapter.validate_json(with_integers(body, locs))
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -146,8 +166,30 @@ def error_message(count: int, errors: Iterable[FieldError]) -> str | dict[str, s
     return messages
 
 
-def field_errors(error: ValidationError) -> Iterator[FieldError]:
-    """Yield the location and the message of each error that pydantic found."""
+def whole_number_locs(error: ValidationError) -> Iterator[Loc]:
+    """Yield the location of each integer that is written as 110.0."""
+    for details in error.errors(include_url=False, include_context=False):
+        value = details["input"]
+        if details["type"] == "int_type" and isinstance(value, float) and value.is_integer():
+            yield details["loc"]
+
+
+def with_integers(body: bytes, locs: Iterable[Loc]) -> bytes:
+    """Return a JSON text with integers at some locations in place of floats."""
+    value = from_json(body)
+    for *parents, last in locs:
+        container = value
+        for key in parents:
+            container = container[key]
+        container[last] = int(container[last])
+    return to_json(value)
+
+
+def field_errors(error: ValidationError, nullable: Collection[str]) -> Iterator[FieldError]:
+    """Yield the location and the message of each error that pydantic found.
+
+    `nullable`: the names of the features that may be null.
+    """
     for details in error.errors(include_url=False):
         loc, kind, message = details["loc"], details["type"], details["msg"]
         name = str(loc[-1]) if loc else "The body"
@@ -162,8 +204,14 @@ def field_errors(error: ValidationError) -> Iterator[FieldError]:
             loc, message = (*loc[:-1], name), f"There is no feature {name}"
         elif message.startswith("Input"):
             value = truncate(json.dumps(details["input"], default=str, ensure_ascii=False))
-            message = f"{message.replace('Input', name, 1)}, got {value}"
+            or_null = " or null" if name in nullable and is_type_error(kind) else ""
+            message = f"{message.replace('Input', name, 1)}{or_null}, got {value}"
         yield loc, message
+
+
+def is_type_error(kind: str) -> bool:
+    """Tell whether an error of pydantic says which type or which values are legal."""
+    return kind.endswith("_type") or kind in ("literal_error", "enum")
 
 
 def error_kinds(error: ValidationError) -> set[str]:

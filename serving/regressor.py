@@ -1,6 +1,6 @@
 """Predict with a stored model: by ONNX Runtime, or by scikit-learn if it could not be exported."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import bentoml
@@ -31,12 +31,7 @@ class Regressor:
         training = TrainingMetadata.model_validate(model.info.metadata)
         # Load the bytes that were verified, not a file that may have changed since.
         content = read_verified(model, training, training.inference_file)
-        self.loaded_model = load_model(
-            content,
-            training.inference,
-            training.feature_names,
-            mixed_types=bool(training.training_values),
-        )
+        self.loaded_model = load_model(content, training.inference, training.column_dtypes)
         check_golden_predictions(self.predict, read_golden(model), training.target_std, model.tag)
 
     def predict(self, rows: Sequence[Row]) -> list[float]:
@@ -45,12 +40,9 @@ class Regressor:
 
 
 def load_model(
-    content: bytes, inference: Inference, feature_names: Sequence[str], mixed_types: bool
+    content: bytes, inference: Inference, column_dtypes: Mapping[str, str]
 ) -> LoadedModel:
-    """Load the content of a model's file into its runtime.
-
-    `mixed_types`: there are categories or booleans.
-    """
+    """Load the content of a model's file into its runtime."""
     # Each runtime is imported only if it is needed; the supervisor, which imports this module, too,
     # needs none.
     if inference.runtime == "onnxruntime":
@@ -59,8 +51,7 @@ def load_model(
         return OnnxModel(content)
     from serving.sklearn_model import Columns, SklearnModel
 
-    columns = Columns(feature_names, mixed_types, as_frame=inference.input == "frame")
-    return SklearnModel(content, columns)
+    return SklearnModel(content, Columns(column_dtypes, as_frame=inference.input == "frame"))
 
 
 def to_predictions(y_pred: "np.ndarray", n_samples: int) -> list[float]:

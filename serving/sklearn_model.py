@@ -1,7 +1,7 @@
 """Predict with a pickled scikit-learn estimator."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,19 +13,25 @@ from serving.records import Row
 class Columns(NamedTuple):
     """The features as an estimator takes them."""
 
-    names: Sequence[str]
-    mixed_types: bool  # there are categories or booleans
+    dtypes: Mapping[str, str]  # float64, int64, bool or object, by name
     as_frame: bool  # the estimator takes a DataFrame, not an array
 
     def to_input(self, rows: Sequence[Row]) -> Any:
-        """Return rows (n_samples, n_features) as an array or a DataFrame."""
-        # A float array would not hold categories and booleans.
-        X = np.array(rows, dtype=object if self.mixed_types else float)
-        if not self.as_frame:
-            return X
-        from pandas import DataFrame  # 84 MB, which other models do not need
+        """Return rows (n_samples, n_features) as an array or a DataFrame.
 
-        return DataFrame(X, columns=list(self.names)).infer_objects()
+        A gap is NaN, or None among strings.
+        """
+        dtypes = self.dtypes.values()
+        if not self.as_frame and not {"object", "bool"} & set(dtypes):
+            return np.array(rows, dtype=np.float64)
+        columns = list(zip(self.dtypes, dtypes, zip(*rows, strict=True), strict=True))
+        if not self.as_frame:
+            arrays = [np.array(values, dtype=dtype) for _, dtype, values in columns]
+            return np.column_stack([array.astype(object) for array in arrays])
+        from pandas import DataFrame, Series  # 84 MB, which other models do not need
+
+        # Without its type, a column of strings would become one of pandas' own type for them.
+        return DataFrame({name: Series(values, dtype=dtype) for name, dtype, values in columns})
 
 
 class SklearnModel:

@@ -3,15 +3,19 @@
 import csv
 import hashlib
 import io
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 from sklearn.utils import shuffle
 
+from serving.features import Schema, feature_schemas, is_nullable, kind_of
 from serving.model import TrainingMetadata
-from serving.records import field_errors
+from serving.records import RequestBody, Row, field_errors, to_row
 from training.errors import InvalidDataError
 
 MIN_ROWS = 20  # two for the test part, four for each fold
@@ -54,26 +58,83 @@ def read_training_csv(
 
 def parse_csv(text: str, labelled_type: type[BaseModel]) -> pd.DataFrame:
     """Return the rows of a CSV text; raise InvalidDataError naming each invalid cell."""
+
+    class Body(RequestBody):
+        record_type = labelled_type
+
+    schemas = feature_schemas(labelled_type)
     reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
-    expected, columns = list(labelled_type.model_fields), list(reader.fieldnames or [])
+    expected, columns = list(schemas), list(reader.fieldnames or [])
     if sorted(columns) != sorted(expected):
         raise InvalidDataError(f"line 1: the columns must be {expected}, not {columns}")
-    records, errors = [], []
+    rows, errors = [], []
     for cells in reader:
         surplus = cells.pop(None, [])
+        if surplus:
+            errors.append(f"line {reader.line_num}: there are cells beyond the columns: {surplus}")
+        record = {name: parse_cell(cell, schemas[name]) for name, cell in cells.items()}
         try:
-            if surplus:
-                errors.append(
-                    f"line {reader.line_num}: there are cells beyond the columns: {surplus}"
-                )
-            records.append(vars(labelled_type.model_validate_strings(cells)))
+            rows.append(to_row(Body.validate(json.dumps(record).encode())))
         except ValidationError as error:
-            errors += [f"line {reader.line_num}: {message}" for _, message in field_errors(error)]
+            messages = field_errors(error, Body.nullable)
+            errors += [f"line {reader.line_num}: {message}" for _, message in messages]
     if errors:
         raise InvalidDataError("\n".join(errors))
-    if len(records) < MIN_ROWS:
-        raise InvalidDataError(f"{len(records)} rows are too few: give {MIN_ROWS} or more")
-    return pd.DataFrame(records)
+    if len(rows) < MIN_ROWS:
+        raise InvalidDataError(f"{len(rows)} rows are too few: give {MIN_ROWS} or more")
+    return to_frame(rows, schemas)
+
+
+def parse_cell(cell: str, schema: Schema) -> Any:
+    """Return the JSON value of a cell, or its text if it has none, which is then invalid.
+
+    An empty cell of a feature that may be null is a gap.
+    """
+    kind = kind_of(schema)
+    if not cell and is_nullable(schema):
+        return None
+    if kind == "boolean":
+        return {"true": True, "false": False}.get(cell.lower(), cell)
+    if kind in ("number", "integer"):
+        for parse in (int, float):
+            with suppress(ValueError):
+                return parse(cell)
+    return cell
+
+
+def to_frame(rows: Sequence[Row], schemas: Mapping[str, Schema]) -> pd.DataFrame:
+    """Return rows as a table. A gap is NaN, or None among strings.
+
+    Raise InvalidDataError if a column has nothing but gaps.
+    """
+    columns = {}
+    for (name, schema), values in zip(schemas.items(), zip(*rows, strict=True), strict=True):
+        if all(value is None for value in values):
+            raise InvalidDataError(f"{name} has no value in any row: leave the feature out")
+        columns[name] = pd.Series(values, dtype=dtype_of(schema))
+    return pd.DataFrame(columns)
+
+
+def dtype_of(schema: Schema) -> str:
+    """Return the type of a feature's column; a gap turns integers and booleans into floats."""
+    kind = kind_of(schema)
+    if kind in ("category", "text"):
+        return "object"
+    if is_nullable(schema) or kind == "number":
+        return "float64"
+    return "int64" if kind == "integer" else "bool"
+
+
+def to_rows(X: pd.DataFrame, record_type: type[BaseModel]) -> list[Row]:
+    """Return the rows of a table as the service gets them: a gap is None."""
+    schemas = feature_schemas(record_type)
+    return list(zip(*(to_values(X[name], schemas[name]) for name in X), strict=True))
+
+
+def to_values(column: pd.Series, schema: Schema) -> list[Any]:
+    """Return the values of a column as those of records."""
+    cast = {"integer": int, "boolean": bool}.get(kind_of(schema) or "", lambda value: value)
+    return [None if value is None or value != value else cast(value) for value in column.tolist()]
 
 
 def split(frame: pd.DataFrame) -> Split:

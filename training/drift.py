@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
-from scipy.stats import entropy, ks_2samp
+from scipy.stats import entropy, fisher_exact, ks_2samp
 
 from serving.model import ModelReference, TrainingMetadata
 from serving.regressor import Regressor
-from training.data import read_training_csv
+from training.data import read_training_csv, to_rows
 from training.errors import InvalidLogError
 from training.project import Project
 from training.report import STYLE, TEST, TRAIN
@@ -31,6 +31,8 @@ VERDICTS = {"stable": 0.0, "shifted": 0.1, "drifted": 0.25}
 # BINS - 1 degrees of freedom: B. Yurdakul, Statistical Properties of Population Stability Index
 # (2018). Beside 455 rows of training, 500 reach 0.1 by chance in 0.5 % of all cases, 200 in 13 %.
 MIN_ROWS = 500
+# The share of gaps has drifted if it has doubled or halved, and not by chance.
+GAP_RATIO, MAX_GAP_P = 2, 0.01
 PANELS_PER_ROW = 5
 BARS = 20  # per panel
 
@@ -76,7 +78,7 @@ def read_training(project: Project, model: bentoml.Model, data_path: Path) -> pd
     """Return the rows that fitted a model, with its predictions; raise InvalidDataError."""
     training = TrainingMetadata.model_validate(model.info.metadata)
     X_train = read_training_csv(data_path, project.labelled_type, training).X_train
-    rows = list(X_train.itertuples(index=False, name=None))
+    rows = to_rows(X_train, project.record_type)
     return X_train.assign(prediction=Regressor(model).predict(rows))
 
 
@@ -127,15 +129,50 @@ def measure(training: pd.Series, log: pd.Series) -> tuple[int, float, float, flo
     return len(log), psi, test.statistic, test.pvalue
 
 
+def measure_gaps(training: pd.Series, log: pd.Series) -> tuple[int, float, float, float]:
+    """Return, of the shares of gaps, what `measure` does; the test is Fisher's exact one."""
+    if len(log) < MIN_ROWS:
+        return len(log), np.nan, np.nan, np.nan
+    counts = np.array([(part.isna().sum(), part.notna().sum()) for part in (training, log)])
+    expected, actual = counts + 0.5  # as in `stability_index`
+    psi = entropy(expected, actual) + entropy(actual, expected)
+    return len(log), psi, abs(np.subtract(*gap_shares(training, log))), fisher_exact(counts).pvalue
+
+
+def gap_shares(training: pd.Series, log: pd.Series) -> tuple[float, float]:
+    """Return the share of gaps in the training and in the log."""
+    return training.isna().mean(), log.isna().mean()
+
+
+def gap_verdict(shares: tuple[float, float], p: float) -> str:
+    """Return the verdict on shares of gaps: their index is small where gaps are rare."""
+    if np.isnan(p):
+        return "too few"
+    if p > MAX_GAP_P:
+        return "stable"
+    return "drifted" if max(shares) >= GAP_RATIO * min(shares) else "shifted"
+
+
 def compare(training: pd.DataFrame, log: pd.DataFrame) -> pd.DataFrame:
-    """Return the measures of each column, and the verdict."""
+    """Return the measures of each column and of its gaps, and the verdict."""
     measures = {name: measure(training[name].dropna(), log[name].dropna()) for name in training}
+    with_gaps = [name for name in training if any(gap_shares(training[name], log[name]))]
+    measures |= {gaps_of(name): measure_gaps(training[name], log[name]) for name in with_gaps}
     table = pd.DataFrame.from_dict(measures, orient="index", columns=["n", "PSI", "KS", "p"])
     # Bonferroni: of many tests one has a small p by chance.
     table["p"] = (table["p"] * table["p"].count()).clip(upper=1)
     verdicts = pd.cut(table["PSI"], [*VERDICTS.values(), np.inf], right=False, labels=[*VERDICTS])
     table["verdict"] = verdicts.astype(object).fillna("too few")
+    for name in with_gaps:
+        row = gaps_of(name)
+        shares = gap_shares(training[name], log[name])
+        table.loc[row, "verdict"] = gap_verdict(shares, table.loc[row, "p"])
     return table
+
+
+def gaps_of(name: str) -> str:
+    """Return the name of the table's row for the gaps of a feature."""
+    return f"{name}, gaps"
 
 
 def draw_column(axes: Axes, training: pd.Series, log: pd.Series) -> None:
@@ -187,7 +224,7 @@ def compare_log(
     log, tags = read_log(log_folder, str(model.tag), list(training))
     log = convert_types(log, training)
     table = compare(training, log)
-    draw(training, log, table["verdict"]).savefig(picture, format="png", dpi=100)
+    draw(training, log, table["verdict"][list(training)]).savefig(picture, format="png", dpi=100)
     print(f"{len(log)} rows of {model.tag} against {len(training)} of its training")
     if others := tags - Counter({str(model.tag): len(log)}):
         print(f"Left out: {format_counts(others)}")

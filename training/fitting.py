@@ -5,11 +5,15 @@ from pathlib import Path
 import bentoml
 import pandas as pd
 from bentoml.exceptions import NotFound
+from sklearn.base import RegressorMixin
 from sklearn.dummy import DummyRegressor
 
-from serving.model import OutdatedModelError, check_outdated, check_record_type
-from training.data import read_csv
+from serving.features import check_record_type
+from serving.model import OutdatedModelError, check_outdated
+from training.data import Split, read_csv
+from training.errors import ModelNotServableError
 from training.evaluation import evaluate
+from training.probes import GAP_HINT, describe
 from training.project import Project
 from training.store import save
 
@@ -29,6 +33,20 @@ def is_trained(name: str) -> bool:
     return True
 
 
+def fit(project: Project, data: Split) -> RegressorMixin:
+    """Return the fitted estimator; raise ModelNotServableError if gaps may be why it can't fit."""
+    try:
+        return project.fit(data.X_train, data.y_train)
+    except ValueError as error:
+        with_gaps = data.X_train.columns[data.X_train.isna().any()]
+        if with_gaps.empty:
+            raise
+        raise ModelNotServableError(
+            f"The estimator can't be fitted; the data have gaps in {', '.join(with_gaps)}. "
+            f"{GAP_HINT}\n{describe(error)}"
+        ) from error
+
+
 def train(project: Project, data_path: Path, name: str) -> None:
     """Train a model and save it under a name.
 
@@ -38,7 +56,7 @@ def train(project: Project, data_path: Path, name: str) -> None:
     target = project.target
     check_record_type(project.labelled_type, target)
     data, data_sha256 = read_csv(data_path, project.labelled_type)
-    estimator = project.fit(data.X_train, data.y_train)
+    estimator = fit(project, data)
     metrics = evaluate(estimator, data)
     dummy = evaluate(DummyRegressor().fit(data.X_train, data.y_train), data)
     table = pd.DataFrame({"model": metrics, "always the mean": dummy})

@@ -8,9 +8,9 @@ import pandas as pd
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
-from serving.model import Inference
+from serving.model import Inference, InputType
 from serving.records import Row
-from training.data import Split
+from training.data import Split, to_rows
 from training.errors import NotExportableError
 from training.evaluation import takes_frame
 from training.export import ExportCheck, export, verify
@@ -31,14 +31,15 @@ def choose_inference(
         if check.onnx_seconds[1] > check.sklearn_seconds[1]:
             raise NotExportableError("ONNX Runtime takes longer for one row.")
     except NotExportableError as error:
-        inference = without_export(estimator, X, str(error).rstrip(".") + ".")
+        reason = str(error).rstrip(".") + "."
+        inference = without_export(estimator, X, record_type, reason)
         times = inference.milliseconds["scikit-learn"]
         print(
             f"Served by scikit-learn, without an export to ONNX: {error} "
             f"A prediction takes {times[1]:.3g} ms for 1 row, {times[64]:.3g} ms for 64."
         )
         return inference, None
-    inference = with_export(check)
+    inference = with_export(check, input_type(estimator, X))
     times = inference.milliseconds["onnxruntime"]
     sklearn_times = inference.milliseconds["scikit-learn"]
     print(
@@ -50,11 +51,17 @@ def choose_inference(
     return inference, content
 
 
-def with_export(check: ExportCheck) -> Inference:
+def input_type(estimator: Any, X: pd.DataFrame) -> InputType:
+    """Return what the estimator takes."""
+    return "frame" if takes_frame(estimator, X) else "array"
+
+
+def with_export(check: ExportCheck, estimator_input: InputType) -> Inference:
     """Return the description of a model that ONNX Runtime serves."""
     return Inference(
         runtime="onnxruntime",
         reason="",
+        input=estimator_input,
         n_rows_compared=check.n_rows + check.n_split_rows,
         largest_difference=check.largest_difference,
         milliseconds={
@@ -64,11 +71,12 @@ def with_export(check: ExportCheck) -> Inference:
     )
 
 
-def without_export(estimator: Any, X: pd.DataFrame, reason: str) -> Inference:
+def without_export(
+    estimator: Any, X: pd.DataFrame, record_type: type[BaseModel], reason: str
+) -> Inference:
     """Return the description of a model that scikit-learn serves."""
-    rows = list(X.itertuples(index=False, name=None))
-    as_frame = takes_frame(estimator, X)
-    packages = ["scikit-learn", "pandas"] if as_frame else ["scikit-learn"]
+    rows = to_rows(X, record_type)
+    packages = ["scikit-learn", "pandas"] if takes_frame(estimator, X) else ["scikit-learn"]
     return Inference(
         runtime="scikit-learn",
         reason=reason,
@@ -77,7 +85,7 @@ def without_export(estimator: Any, X: pd.DataFrame, reason: str) -> Inference:
             "scikit-learn": to_milliseconds(median_seconds(Reference(estimator, X).predict, rows))
         },
         packages=exact_requirements(packages),
-        input="frame" if as_frame else "array",
+        input=input_type(estimator, X),
     )
 
 
@@ -95,8 +103,10 @@ def exact_requirements(packages: list[str]) -> list[str]:
     return sorted(f"{name}=={version(name)}" for name in names)
 
 
-def golden_predictions(estimator: Any, X: pd.DataFrame, declared_rows: list[Row]) -> dict[str, Any]:
+def golden_predictions(
+    estimator: Any, X: pd.DataFrame, record_type: type[BaseModel], declared_rows: list[Row]
+) -> dict[str, Any]:
     """Return some dozens of rows with scikit-learn's predictions, which each worker repeats."""
     spread = np.linspace(0, len(X) - 1, min(len(X), MAX_GOLDEN_ROWS), dtype=int)
-    rows: list[Row] = list(X.iloc[spread].itertuples(index=False, name=None)) + declared_rows
+    rows = to_rows(X.iloc[spread], record_type) + declared_rows
     return {"rows": rows, "predictions": Reference(estimator, X).predict(rows).tolist()}

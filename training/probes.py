@@ -9,13 +9,20 @@ import pandas as pd
 from pydantic import BaseModel
 
 from serving.errors import APIError
-from serving.model import feature_schemas
+from serving.features import declared_values, feature_schemas, is_nullable, kind_of
 from serving.observability.prediction_metrics import PredictionMetrics
 from serving.records import Prediction, RequestBody, Row
 from serving.regressor import LoadedModel, to_predictions
 from training.errors import ModelNotServableError
-from training.export.rows import BOUNDS, declared_values
+from training.export.rows import BOUNDS, to_records, unknown_texts
 
+GAP_HINT = (
+    "Choose an estimator that takes gaps, such as HistGradientBoostingRegressor, or put a "
+    "SimpleImputer in front of it, or declare the feature without None."
+)
+CATEGORY_HINT = (
+    'If the data lack this value, its encoder needs handle_unknown="ignore", or the like.'
+)
 MAX_BASE_RECORDS = 10  # rows of the data that are tried as the base of the probes
 
 
@@ -24,7 +31,7 @@ class Probe(NamedTuple):
 
     name: str  # of the feature
     value: Any
-    is_declared: bool  # a category or a boolean, not a number
+    is_declared: bool  # a category, a boolean, a gap or an unknown text, not a number
     row: Row
 
 
@@ -75,27 +82,27 @@ def check_probes(
     reference: LoadedModel,
     record_type: type[BaseModel],
     X: pd.DataFrame,
-    ranges: dict[str, Any],
 ) -> list[Row]:
-    """Predict each bound, zero and extreme of the numbers, each category and boolean.
+    """Predict each bound, zero and extreme of the numbers, each other value and each gap.
 
     `model` predicts in the service; `reference` is scikit-learn, whose exceptions say more than
-    those of ONNX Runtime. Return the rows with a category or boolean. Print a warning for each
-    number that the model can't predict; raise ModelNotServableError if it fails on a category or
-    boolean.
+    those of ONNX Runtime. Return the rows whose value is declared: a category, a boolean, a gap or
+    an unknown text. Print a warning for each number that the model can't predict; raise
+    ModelNotServableError if it fails on a declared value.
     """
-    metrics = PredictionMetrics(list(X), **ranges, histogram=NoHistogram())
+    metrics = PredictionMetrics(list(X), {}, {}, histogram=NoHistogram())
     answerer = Answerer(model, record_type, metrics)
     probes = list(probe_records(answerer, record_type, X))
     for probe in probes:
         error = answerer.error([probe.row])
-        if error:
+        # In the service scikit-learn does not look for gaps, and a model may predict anything.
+        if error or probe.value is None:
             error = Answerer(reference, record_type, metrics).error([probe.row]) or error
         if error and probe.is_declared:
+            hint = GAP_HINT if probe.value is None else CATEGORY_HINT
             raise ModelNotServableError(
                 f"The model can't predict {probe.name}={probe.value!r}, which "
-                f"{record_type.__name__} declares. If the data lack this value, its encoder needs "
-                f'handle_unknown="ignore", or the like.\n{describe(error)}'
+                f"{record_type.__name__} declares. {hint}\n{describe(error)}"
             )
         if error:
             print(
@@ -110,21 +117,25 @@ def probe_records(
     answerer: Answerer, record_type: type[BaseModel], X: pd.DataFrame
 ) -> Iterator[Probe]:
     """Yield the probes that are valid records."""
-    base = base_record(answerer, X)
+    base = base_record(answerer, to_records(record_type, X.head(MAX_BASE_RECORDS)))
     for name, schema in feature_schemas(record_type).items():
         declared = declared_values(schema)
-        for value in declared or number_values(schema, X[name]):
+        if kind_of(schema) == "text":
+            declared = unknown_texts(schema, X[name])
+        numbers = [] if declared else number_values(schema, X[name])
+        gaps = [None] if is_nullable(schema) else []
+        for value in [*declared, *gaps, *numbers]:
             try:
                 (row,) = answerer.parse(base | {name: value})
             except APIError:  # a validator of the record type excludes the value
                 continue
-            yield Probe(name, value, bool(declared), row)
+            yield Probe(name, value, value not in numbers, row)
 
 
-def base_record(answerer: Answerer, X: pd.DataFrame) -> dict[str, Any]:
-    """Return a record of the data that the model predicts; raise ModelNotServableError."""
+def base_record(answerer: Answerer, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a record that the model predicts; raise ModelNotServableError if there is none."""
     error: Exception | None = None
-    for record in X.head(MAX_BASE_RECORDS).to_dict("records"):
+    for record in records:
         try:
             error = answerer.error(answerer.parse(record))
         except APIError as invalid:  # a validator of the record type refuses its own result

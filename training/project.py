@@ -8,6 +8,8 @@ import pandas as pd
 from pydantic import BaseModel
 from sklearn.base import RegressorMixin
 
+from serving.features import feature_schemas
+
 ROOT = Path(__file__).parent.parent  # of the bundle
 
 Fit = Callable[[pd.DataFrame, pd.Series], RegressorMixin]
@@ -25,4 +27,4 @@ class Project(NamedTuple):
     @property
     def target(self) -> str:
         """The name of the target."""
-        return list(self.labelled_type.model_fields)[-1]
+        return list(feature_schemas(self.labelled_type))[-1]

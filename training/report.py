@@ -19,7 +19,8 @@ from sklearn.inspection import permutation_importance
 from sklearn.metrics import PredictionErrorDisplay, mean_squared_error
 from sklearn.model_selection import LearningCurveDisplay
 
-from serving.model import ModelReference, TrainingMetadata, feature_schemas
+from serving.features import feature_schemas
+from serving.model import ModelReference, TrainingMetadata
 from training.data import Split, read_training_csv
 from training.evaluation import FOLDS, evaluate, predict, to_fitted_type
 from training.project import ROOT, Project
@@ -165,7 +166,7 @@ def format_range(training: TrainingMetadata, name: str) -> str:
     """Return the training range of a number, or the training values of another feature."""
     if name in training.training_range:
         return " to ".join(format_number(bound, 6) for bound in training.training_range[name])
-    return ", ".join(map(str, training.training_values[name]))
+    return ", ".join(map(str, training.training_values.get(name, ["text"])))
 
 
 def render(template: str, context: dict[str, Any]) -> str:

@@ -16,9 +16,10 @@ import pandas as pd
 from pydantic import BaseModel
 from sklearn.base import RegressorMixin
 
-from serving.model import GOLDEN_FILE, ONNX_FILE, PICKLE_FILE, TrainingMetadata
+from serving.features import Schema, feature_schemas, is_nullable, kind_of
+from serving.model import GOLDEN_FILE, ONNX_FILE, PICKLE_FILE, TEXTS_FILE, TrainingMetadata
 from serving.regressor import load_model
-from training.data import Split
+from training.data import Split, to_values
 from training.errors import ModelNotServableError
 from training.evaluation import predict
 from training.export.check import Reference
@@ -50,15 +51,13 @@ def save(
     inference, onnx_content = choose_inference(estimator, data, record_type)
     if onnx_content:
         files[ONNX_FILE] = onnx_content
-    ranges = training_ranges(X)
-    served_model = load_model(
-        onnx_content or files[PICKLE_FILE],
-        inference,
-        list(X),
-        mixed_types=bool(ranges["training_values"]),
-    )
-    declared_rows = check_probes(served_model, Reference(estimator, X), record_type, X, ranges)
-    golden = golden_predictions(estimator, X, declared_rows)
+    ranges, texts = training_ranges(X, record_type), training_texts(X, record_type)
+    if texts:
+        files[TEXTS_FILE] = json.dumps(texts).encode()
+    dtypes = {name: str(dtype) for name, dtype in X.dtypes.items()}
+    served_model = load_model(onnx_content or files[PICKLE_FILE], inference, dtypes)
+    declared_rows = check_probes(served_model, Reference(estimator, X), record_type, X)
+    golden = golden_predictions(estimator, X, record_type, declared_rows)
     files[GOLDEN_FILE] = json.dumps(golden).encode()
     training = TrainingMetadata(
         trained_at=datetime.now(UTC),
@@ -66,6 +65,7 @@ def save(
         target_std=float(np.std(pd.concat(data[2:]))),
         feature_names=list(X),
         **ranges,
+        column_dtypes=dtypes,
         prediction_distribution=cumulative_distribution(predict(estimator, X)),
         metrics=metrics,
         inference=inference,
@@ -90,17 +90,37 @@ def store_files(name: str, files: dict[str, bytes], training: TrainingMetadata) 
     return bentoml.models.get(stored.tag)
 
 
-def training_ranges(X: pd.DataFrame) -> dict[str, Any]:
-    """Return the range of each number, and the values of each category and boolean."""
-    numbers, others = X.select_dtypes("number"), X.select_dtypes(exclude="number")
+def training_ranges(X: pd.DataFrame, record_type: type[BaseModel]) -> dict[str, Any]:
+    """Return the range of each number, the values of each category and boolean, and the gaps."""
+    schemas = feature_schemas(record_type)
+    kinds = {name: kind_of(schemas[name]) for name in X}
     return {
         "training_range": {
-            name: (float(column.min()), float(column.max())) for name, column in numbers.items()
+            name: (float(X[name].min()), float(X[name].max()))
+            for name, kind in kinds.items()
+            if kind in ("number", "integer")
         },
         "training_values": {
-            name: sorted(column.unique().tolist()) for name, column in others.items()
+            name: distinct(X[name], schemas[name])
+            for name, kind in kinds.items()
+            if kind in ("category", "boolean")
+        },
+        "training_gaps": {
+            name: float(X[name].isna().mean()) for name in X if is_nullable(schemas[name])
         },
     }
+
+
+def training_texts(X: pd.DataFrame, record_type: type[BaseModel]) -> dict[str, list[str]]:
+    """Return the values of each text; there may be too many for the metadata."""
+    schemas = feature_schemas(record_type)
+    texts = [name for name in X if kind_of(schemas[name]) == "text"]
+    return {name: distinct(X[name], schemas[name]) for name in texts}
+
+
+def distinct(column: pd.Series, schema: Schema) -> list[Any]:
+    """Return the values of a column, without gaps, each once and in order."""
+    return sorted({value for value in to_values(column, schema) if value is not None})
 
 
 def cumulative_distribution(y_pred: np.ndarray) -> dict[float, float]:

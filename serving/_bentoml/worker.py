@@ -17,10 +17,11 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from serving._bentoml import metrics_files, server
 from serving._bentoml.batching import Predictor
 from serving._bentoml.prediction_histogram import prediction_histogram
+from serving.features import feature_schemas
 from serving.http.app import ServiceApp
 from serving.http.docs_page import DocsViews
 from serving.http.json_errors import JSONErrors
-from serving.model import TrainingMetadata, read_golden
+from serving.model import TrainingMetadata, read_golden, read_texts
 from serving.observability.prediction_log import PredictionLog
 from serving.observability.prediction_metrics import (
     PredictionMetrics,
@@ -99,7 +100,7 @@ def open_prediction_log(service: bentoml.Service) -> PredictionLog | None:
     settings, record_type = service.inner.settings, service.inner.model.record_type
     if not settings.prediction_log:
         return None
-    return PredictionLog(settings, record_type.model_fields, server_context.worker_index or 1)
+    return PredictionLog(settings, feature_schemas(record_type), server_context.worker_index or 1)
 
 
 def request_metrics(endpoints: Iterable[str]) -> RequestMetrics:
@@ -150,8 +151,9 @@ def prediction_metrics(model: bentoml.Model) -> PredictionMetrics:
     return PredictionMetrics(
         training.feature_names,
         training.training_range,
-        training.training_values,
+        {**training.training_values, **read_texts(model)},
         prediction_histogram(tuple(training.prediction_distribution)),
+        nullable=training.training_gaps,
     )
 
 

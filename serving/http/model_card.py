@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serving.model import ModelReference, TrainingMetadata, feature_schemas
+from serving.features import feature_schemas
+from serving.model import ModelReference, TrainingMetadata
 
 
 class ModelCard(TrainingMetadata):

@@ -18,6 +18,7 @@ OUTSIDE_RANGE = Counter(
     "Legal values outside the training range, or not among the training values",
     ["feature"],
 )
+FEATURE_GAPS = Counter("feature_gaps", "Records in which a feature is null", ["feature"])
 UNPREDICTABLE_RECORDS = Counter(
     "unpredictable_records", "Valid records that the model could not predict"
 )
@@ -50,19 +51,26 @@ class PredictionMetrics:
         self,
         feature_names: Sequence[str],
         training_range: Mapping[str, Sequence[float]],  # least and greatest value of each number
-        training_values: Mapping[str, Collection[Any]],  # of each category and boolean
+        training_values: Mapping[str, Collection[Any]],  # of each other feature
         histogram: Observer,
+        nullable: Collection[str] = (),  # the features that may be null
     ) -> None:
         names = list(enumerate(feature_names))
         self.feature_names = feature_names
-        self.ranges = [
+        ranges = [
             (n, training_range[name][0], training_range[name][1])
             for n, name in names
             if name in training_range
         ]
+        self.nullable = [n for n, name in names if name in nullable]
+        # Apart, because a comparison with None costs each value some time.
+        self.ranges = [each for each in ranges if each[0] not in self.nullable]
+        self.nullable_ranges = [each for each in ranges if each[0] in self.nullable]
         self.values = [
-            (n, set(training_values[name])) for n, name in names if name in training_values
+            (n, {*training_values[name], None}) for n, name in names if name in training_values
         ]
+        for name in nullable:  # a series that begins at its first gap shows no rate for it
+            FEATURE_GAPS.labels(name)
         self.histogram = histogram
 
     def observe(self, rows: Sequence[Sequence[Any]], predictions: Sequence[float]) -> None:
@@ -70,16 +78,29 @@ class PredictionMetrics:
         if outside := self.outside(rows):
             for n, count in Counts(outside).items():
                 OUTSIDE_RANGE.labels(self.feature_names[n]).inc(count)
+        if self.nullable:
+            gaps = Counts(n for row in rows for n in self.nullable if row[n] is None)
+            for n, count in gaps.items():
+                FEATURE_GAPS.labels(self.feature_names[n]).inc(count)
         self.histogram.observe_all(predictions)
 
     def outside(self, rows: Sequence[Sequence[Any]]) -> list[int]:
         """Return the number of the feature of each value that is outside what training had."""
-        return [
+        outside = [
             n
             for row in rows
             for n, least, greatest in self.ranges
             if not least <= row[n] <= greatest
-        ] + [n for row in rows for n, known in self.values if row[n] not in known]
+        ]
+        outside += [n for row in rows for n, known in self.values if row[n] not in known]
+        if self.nullable_ranges:
+            outside += [
+                n
+                for row in rows
+                for n, least, greatest in self.nullable_ranges
+                if row[n] is not None and not least <= row[n] <= greatest
+            ]
+        return outside
 
     def is_outside(self, row: Sequence[Any]) -> bool:
         """Tell whether a value of a row is outside what training had."""

@@ -58,11 +58,8 @@ class Reference:
 
     def __init__(self, estimator: Any, X: pd.DataFrame) -> None:
         self.estimator = estimator
-        self.columns = Columns(
-            list(X),
-            mixed_types=len(X.select_dtypes(exclude="number").columns) > 0,
-            as_frame=takes_frame(estimator, X),
-        )
+        dtypes = {name: str(dtype) for name, dtype in X.dtypes.items()}
+        self.columns = Columns(dtypes, as_frame=takes_frame(estimator, X))
 
     def predict(self, rows: Sequence[Row]) -> np.ndarray:
         """Predict the targets (n_samples,); raise ValueError if scikit-learn refuses a row."""
@@ -78,8 +75,8 @@ def predict_quietly(estimator: Any, X: Any, has_gaps: bool) -> np.ndarray:
 
 
 def has_gaps(rows: Sequence[Row]) -> bool:
-    """Tell whether a value is NaN."""
-    return any(value != value for row in rows for value in row)
+    """Tell whether a value is missing."""
+    return any(value is None or value != value for row in rows for value in row)
 
 
 def verify(
@@ -155,7 +152,7 @@ def comparable(rows: list[Row]) -> list[Row]:
         row
         for row in rows
         if not has_gaps([row])
-        or all(isinstance(value, str) or not abs(value) > FLOAT32_MAX for value in row)
+        or not any(isinstance(value, float) and abs(value) > FLOAT32_MAX for value in row)
     ]
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 from onnx.numpy_helper import from_array
 from skl2onnx.common.data_types import StringTensorType
 
@@ -14,8 +15,12 @@ class Graph:
         self.scope, self.container = scope, container
 
     def constant(self, value: np.ndarray) -> str:
-        """Add a constant; return its name."""
+        """Add a constant, of numbers or strings; return its name."""
         name = self.scope.get_unique_variable_name("constant")
+        if value.dtype == object:  # skl2onnx copies no strings of a tensor
+            strings = value.ravel().tolist()
+            self.container.add_initializer(name, TensorProto.STRING, value.shape, strings)
+            return name
         self.container.add_initializer(name, None, None, from_array(value, name))
         return name
 

@@ -10,6 +10,7 @@ from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
+from serving.onnx_model import GAP
 from training.errors import NotExportableError
 from training.export.graph import Graph
 
@@ -49,7 +50,8 @@ def one_hot_table(encoder: OneHotEncoder, column: int) -> np.ndarray:
 def ordinal_table(encoder: OrdinalEncoder, column: int) -> np.ndarray:
     """Return the code of each category, and last that of an unknown value, if there is one."""
     categories = encoder.categories_[column]
-    is_missing = np.array([is_gap(category) for category in categories], dtype=bool)
+    # To this encoder, None is a category as any other.
+    is_missing = np.array([category != category for category in categories], dtype=bool)
     numbers, _ = number_categories(encoder, column, categories)
     codes = np.array(numbers, dtype=float)
     codes[is_missing] = encoder.encoded_missing_value
@@ -92,10 +94,12 @@ def unknown_index(encoding: Encoding) -> int:
 def add_encoding(graph: Graph, column: str, is_string: bool, encoding: Encoding) -> str:
     """Add the nodes that encode a column; return their output (n_samples, 1, width).
 
-    A row never holds a category of another type, such as a number in a column of strings.
+    A row never holds a category of another type, such as a number in a column of strings; a gap
+    among strings is GAP.
     """
     kind = str if is_string else (bool, int, float)
-    reachable = {key: i for i, key in enumerate(encoding.categories) if isinstance(key, kind)}
+    categories = [GAP if is_string and is_gap(key) else key for key in encoding.categories]
+    reachable = {key: i for i, key in enumerate(categories) if isinstance(key, kind)}
     keys = list(reachable) if is_string else np.array(list(reachable), dtype=float)
     # ONNX Runtime maps doubles to doubles only.
     index_type = np.int64 if is_string else np.float64
@@ -159,14 +163,19 @@ def indicator_features(imputer: SimpleImputer) -> np.ndarray:
 def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of SimpleImputer to the ONNX graph.
 
-    A row has no gap in place of a string. Raise NotExportableError if a string stands for one.
+    A gap among strings is GAP. Raise NotExportableError if another string stands for one.
     """
     graph, imputer = Graph(scope, container), operator.raw_operator
     X = graph.concat([variable.full_name for variable in operator.inputs], axis=1)
     if imputes_strings(operator):
         if isinstance(imputer.missing_values, str) or imputer.add_indicator:
             raise NotExportableError("SimpleImputer has no exact converter for these strings.")
-        graph.node("Identity", X, output=operator.outputs[0].full_name)
+        if imputer.missing_values is not None:  # NaN, which is another gap than None in a row
+            graph.node("Identity", X, output=operator.outputs[0].full_name)
+            return
+        is_missing = graph.node("Equal", X, graph.constant(np.array([GAP], dtype=object)))
+        statistics = graph.constant(imputer.statistics_.astype(object))
+        graph.node("Where", is_missing, statistics, X, output=operator.outputs[0].full_name)
         return
     missing = float(imputer.missing_values)
     if np.isnan(missing):

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
-from serving.model import feature_schemas
+from serving.features import Schema, declared_values, feature_schemas, is_nullable, kind_of
 from serving.records import Row, to_row
+from training.data import to_rows
 from training.export.trees import Tree
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -25,20 +26,20 @@ GAP_SHARE = 0.1  # of the drawn values, if gaps are legal
 
 
 def data_rows(record_type: type[BaseModel], X: pd.DataFrame) -> list[Row]:
-    """Return the rows of the data."""
-    return to_rows(record_type, to_records(X))
+    """Return the rows of the data that are valid records."""
+    return valid_rows(record_type, to_records(record_type, X))
 
 
 def edge_rows(record_type: type[BaseModel], X: pd.DataFrame, rng: np.random.Generator) -> list[Row]:
     """Return rows of the data with one value replaced by each category, flag, bound or extreme."""
-    records = to_records(X)
+    records = to_records(record_type, X)
     changed = [
         records[rng.integers(len(records))] | {name: value}
         for name, schema in feature_schemas(record_type).items()
-        for value in edge_values(schema)
+        for value in edge_values(schema, X[name])
         for _ in range(EDGE_REPEATS)
     ]
-    return to_rows(record_type, changed)
+    return valid_rows(record_type, changed)
 
 
 def random_rows(
@@ -48,7 +49,7 @@ def random_rows(
     names = list(X)
     schemas = feature_schemas(record_type)
     drawn = zip(*(draw(schemas[name], X[name], rng, n_rows) for name in names), strict=True)
-    records = to_records(X)
+    records = to_records(record_type, X)
     share = rng.choice([0.1, 0.5, 1.0], size=(n_rows, 1))  # of the values, in each row
     is_drawn = rng.random((n_rows, len(names))) < share
     mixed = [
@@ -56,42 +57,35 @@ def random_rows(
         | {name: value for name, value, change in zip(names, values, row, strict=True) if change}
         for values, row in zip(drawn, is_drawn, strict=True)
     ]
-    return to_rows(record_type, mixed)
+    return valid_rows(record_type, mixed)
 
 
-def to_records(X: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table as JSON values; a gap is None."""
-    return [
-        {name: None if value != value else value for name, value in record.items()}
-        for record in X.to_dict("records")
-    ]
+def to_records(record_type: type[BaseModel], X: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as records."""
+    return [dict(zip(X, row, strict=True)) for row in to_rows(X, record_type)]
 
 
-def to_rows(record_type: type[BaseModel], records: Iterable[dict[str, Any]]) -> list[Row]:
+def valid_rows(record_type: type[BaseModel], records: Iterable[dict[str, Any]]) -> list[Row]:
     """Return the rows that the service makes of the valid ones among some records."""
     rows = []
     for record in records:
         try:
-            row = to_row(record_type.model_validate_json(json.dumps(record)))
+            rows.append(to_row(record_type.model_validate_json(json.dumps(record))))
         except ValidationError:
             continue  # a value that only a validator of the record type excludes
-        rows.append(tuple(math.nan if value is None else value for value in row))
     return rows
 
 
-def without_null(schema: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return the schema of a feature's values other than null, and whether null is legal."""
-    types = schema.get("anyOf", [schema])
-    values = [each for each in types if each.get("type") != "null"]
-    return (schema | values[0] if len(types) > 1 else schema), len(values) < len(types)
+def edge_values(schema: Schema, column: pd.Series) -> list[Any]:
+    """Return each category or flag; of a number, its bounds and the extremes, legal or not.
 
-
-def edge_values(schema: dict[str, Any]) -> list[Any]:
-    """Return each category or flag; of a number, its bounds and the extremes, legal or not."""
-    schema, has_gaps = without_null(schema)
-    gaps = [None] if has_gaps else []
+    Of a text, return one that the data lack. Return a gap, too, if it is legal.
+    """
+    gaps = [None] if is_nullable(schema) else []
     if choices := declared_values(schema):
         return choices + gaps
+    if kind_of(schema) == "text":
+        return unknown_texts(schema, column) + gaps
     bounds = [schema[key] for key in BOUNDS if key in schema]
     if schema["type"] == "integer":
         return [bound + step for bound in bounds for step in (-1, 0, 1)] + gaps
@@ -102,36 +96,38 @@ def edge_values(schema: dict[str, Any]) -> list[Any]:
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
-def declared_values(schema: dict[str, Any]) -> list[Any]:
-    """Return the values of a feature that has only a few, otherwise nothing."""
-    if schema.get("type") == "boolean":
-        return [False, True]
-    return list(schema.get("enum", [schema["const"]] if "const" in schema else []))
+def unknown_texts(schema: Schema, column: pd.Series) -> list[str]:
+    """Return texts of different lengths that the data lack, legal or not."""
+    lengths = {schema.get("minLength", 0), 1, schema["maxLength"]}
+    known = set(column)
+    return [text for text in ("?" * length for length in sorted(lengths)) if text not in known]
 
 
-def draw(
-    schema: dict[str, Any], column: pd.Series, rng: np.random.Generator, n_rows: int
-) -> list[Any]:
+def draw(schema: Schema, column: pd.Series, rng: np.random.Generator, n_rows: int) -> list[Any]:
     """Draw values of a feature over its bounds; an open side is ten training ranges away."""
-    schema, has_gaps = without_null(schema)
-    if choices := declared_values(schema):
+    choices = declared_values(schema)
+    if kind_of(schema) == "text":
+        choices = [*column.dropna().unique(), *unknown_texts(schema, column)]
+    if choices:
         values = [choices[i] for i in rng.integers(len(choices), size=n_rows)]
     else:
         low, high = drawn_range(schema, column)
         values = rng.uniform(low, high, n_rows).tolist()
         if schema["type"] == "integer":
             values = [round(value) for value in values]
-    is_gap = rng.random(n_rows) < GAP_SHARE * has_gaps
+    is_gap = rng.random(n_rows) < GAP_SHARE * is_nullable(schema)
     return [None if gap else value for value, gap in zip(values, is_gap, strict=True)]
 
 
-def drawn_range(schema: dict[str, Any], column: pd.Series) -> tuple[float, float]:
+def drawn_range(schema: Schema, column: pd.Series) -> tuple[float, float]:
     """Return the least and the greatest value to draw for a number."""
     least, greatest = float(column.min()), float(column.max())
     margin = BEYOND_TRAINING * ((greatest - least) or 1.0)
-    low = schema.get("minimum", schema.get("exclusiveMinimum", least - margin))
-    high = schema.get("maximum", schema.get("exclusiveMaximum", greatest + margin))
-    return float(low), float(max(low, high))
+    lows = (schema.get("minimum"), schema.get("exclusiveMinimum"), least - margin)
+    highs = (schema.get("maximum"), schema.get("exclusiveMaximum"), greatest + margin)
+    low = float(next(bound for bound in lows if bound is not None))
+    high = float(next(bound for bound in highs if bound is not None))
+    return low, max(low, high)
 
 
 def split_rows(

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVR
 
-from house import EXAMPLE, House, LabelledHouse
+from house import EXAMPLE, FEATURES, House, LabelledHouse
 from serving.regressor import load_model
 from train import PROJECT
 from training.data import parse_csv, split
@@ -110,10 +110,10 @@ def test_input_is_what_the_estimator_was_fitted_on(data, estimator, as_frame):
     """Its attribute `feature_names_in_` may be missing or wrong."""
     estimator.fit(data.X_train if as_frame else data.X_train.to_numpy(), data.y_train)
     assert takes_frame(estimator, data.X_train) is as_frame
-    inference = without_export(estimator, data.X_train, "")
+    inference = without_export(estimator, data.X_train, House, "")
     assert inference.input == ("frame" if as_frame else "array")
     assert any(package.startswith("pandas==") for package in inference.packages) is as_frame
-    served = load_model(pickle.dumps(estimator), inference, list(data.X_train), mixed_types=False)
+    served = load_model(pickle.dumps(estimator), inference, dict.fromkeys(FEATURES, "float64"))
     rows = list(data.X_test.itertuples(index=False, name=None))
     X_test = data.X_test if as_frame else data.X_test.to_numpy()
     assert served.predict(rows).tolist() == estimator.predict(X_test).tolist()
@@ -122,7 +122,7 @@ def test_input_is_what_the_estimator_was_fitted_on(data, estimator, as_frame):
 def test_golden_predictions_are_those_of_scikit_learn(data):
     """For some dozens of rows of the data, and those of the probes."""
     forest = RandomForestRegressor(5, random_state=0).fit(data.X_train.to_numpy(), data.y_train)
-    golden = golden_predictions(forest, data.X_train, [tuple(EXAMPLE.values())])
+    golden = golden_predictions(forest, data.X_train, House, [tuple(EXAMPLE.values())])
     assert golden["predictions"] == forest.predict(golden["rows"]).tolist()
     assert len(golden["rows"]) > 48
     assert golden["rows"][-1] == tuple(EXAMPLE.values())

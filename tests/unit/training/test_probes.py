@@ -16,7 +16,7 @@ from sklearn.preprocessing import PowerTransformer, StandardScaler
 
 from house import EXAMPLE, House
 from serving import ModelReference, Regressor
-from serving.model import REQUIRED_CONFIG
+from serving.features import REQUIRED_CONFIG
 from train import PROJECT
 from training.errors import ModelNotServableError
 from training.fitting import train
@@ -44,10 +44,6 @@ X = pd.DataFrame(
         "lift": [True, True],
     }
 )
-RANGES = {
-    "training_range": {"area": (50, 60), "floor": (1, 2), "slope": (-1.5, 2.5)},
-    "training_values": {"heating": ["gas"], "lift": [True]},
-}
 
 
 class FlatModel:
@@ -71,13 +67,13 @@ def check_flat(fails_on):
     """Probe a model that fails on a value; the reference fails with a text of its own."""
     model, reference = FlatModel(fails_on), FlatModel(fails_on)
     model.text = "obscure"
-    return check_probes(model, reference, Flat, X, RANGES)
+    return check_probes(model, reference, Flat, X)
 
 
 def test_probes_are_bounds_zero_extremes_and_declared_values():
     """Each in a record of the data; a value that is not legal is left out."""
     model = FlatModel()
-    declared = check_probes(model, model, Flat, X, RANGES)
+    declared = check_probes(model, model, Flat, X)
     base, *rows = model.rows
     assert base == (50.0, 1, -1.5, "gas", True)
     probed = [{row[n] for row in rows if row[n] != base[n]} for n in range(5)]

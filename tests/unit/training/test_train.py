@@ -62,18 +62,18 @@ def set_cell(line, column, value):
 
 
 INVALID_DATA = {
-    "string": (set_cell(8, "RM", "six"), r'line 8: RM should be a valid number, .* got "six"'),
+    "string": (set_cell(8, "RM", "six"), r'line 8: RM should be a valid number, got "six"'),
     "above maximum": (
         set_cell(2, "LSTAT", "101"),
-        r'line 2: LSTAT .* less than or equal to 100, got "101"',
+        r"line 2: LSTAT .* less than or equal to 100, got 101",
     ),
     "empty target": (
         set_cell(507, "MEDV", ""),
-        r'line 507: MEDV should be a valid number, .* got ""',
+        r'line 507: MEDV should be a valid number, got ""',
     ),
     "NaN": (
         set_cell(3, "CRIM", "nan"),
-        r'line 3: CRIM should be a finite number, got "nan"',
+        r"line 3: CRIM should be a finite number, got NaN",
     ),
     "short row": (lambda rows: [*rows, ["1"]], r'line 508: ZN should be .*, got ""'),
     "long row": (
@@ -141,8 +141,9 @@ def test_if_missing_skips_training_if_there_is_a_model(model):
 
 
 def test_if_missing_trains_anew_if_an_earlier_version_saved_the_model(model):
-    """It has no export and no golden predictions. A line says so."""
-    metadata = model.info.metadata | {"model_sha256": "0" * 64}
+    """It does not say the types of the columns. A line says so."""
+    metadata = {**model.info.metadata}
+    del metadata["column_dtypes"]
     with bentoml.models.create("outdated", metadata=metadata) as outdated:
         pass
     done = run_training("train", "--if-missing", "--name", "outdated")

@@ -1,0 +1,42 @@
+"""A table with gaps, integers, texts and an odd name, and its record type.
+
+tests/data/mpg.csv has rows of the cars in Vega's datasets (vega_datasets 0.9.0, BSD 3-Clause), with
+some more gaps: one origin in 19, and one in 17 of `wagon`, which says whether the name has "(sw)".
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serving.features import REQUIRED_CONFIG
+from tests.helpers.commands import ROOT
+from training.data import parse_csv
+
+PATH = ROOT / "tests/data/mpg.csv"
+
+
+class Model(BaseModel):
+    """A model of car."""
+
+    model_config = ConfigDict(**REQUIRED_CONFIG)
+
+    name: Annotated[str, Field(max_length=40)]
+    origin: Literal["USA", "Europe", "Japan"] | None
+    cylinders: Annotated[int, Field(ge=1, le=16)]
+    displacement: Annotated[float, Field(ge=0)]
+    horsepower: Annotated[int, Field(ge=0, le=1000)] | None
+    weight: Annotated[int, Field(ge=0, le=10000)]
+    acceleration: float = Field(alias="0-60 mph", ge=0)
+    year: Annotated[int, Field(ge=1900, le=2100)]
+    wagon: bool | None
+
+
+class LabelledModel(Model):
+    """A model of car with its consumption."""
+
+    mpg: float = Field(description="Consumption", json_schema_extra={"unit": "miles per gallon"})
+
+
+def read_table():
+    """Return the table."""
+    return parse_csv(PATH.read_text(), LabelledModel)

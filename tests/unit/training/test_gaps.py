@@ -1,0 +1,342 @@
+"""A table with gaps, integers, texts and an odd name, from the CSV file to the prediction."""
+
+import json
+import pickle
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import Field, create_model
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+
+from serving.errors import APIError
+from serving.features import feature_schemas
+from serving.observability.prediction_log import PredictedRequest, PredictionLog
+from serving.records import RequestBody
+from serving.regressor import load_model
+from serving.settings import Settings
+from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
+from training.data import parse_csv, split, to_rows
+from training.drift import compare, convert_types, read_log
+from training.errors import InvalidDataError, ModelNotServableError
+from training.export.check import Reference
+from training.fitting import fit
+from training.inference import choose_inference
+from training.probes import check_probes
+from training.project import Project
+from training.store import training_ranges, training_texts
+
+TEXTS = ["name", "origin"]
+TORINO = {
+    "name": "ford torino",
+    "origin": "USA",
+    "cylinders": 8,
+    "displacement": 302.0,
+    "horsepower": 140,
+    "weight": 3449,
+    "0-60 mph": 10.5,
+    "year": 1970,
+    "wagon": False,
+}
+
+
+class Body(RequestBody):
+    """One model of car."""
+
+    record_type = Model
+
+
+class Bodies(RequestBody):
+    """Models of cars."""
+
+    record_type = Model
+    max_records = 1000
+
+
+@pytest.fixture(scope="module")
+def data():
+    """The table, split."""
+    return split(read_table())
+
+
+def message_for(changes, spec=Body):
+    """Return the message about the example with some changes; `...` leaves a feature out."""
+    record = {name: value for name, value in (TORINO | changes).items() if value is not ...}
+    with pytest.raises(APIError) as caught:
+        spec.parse(json.dumps([record] if spec.max_records else record).encode())
+    return caught.value.message
+
+
+VALID = {
+    "null for a category": {"origin": None},
+    "null for an integer": {"horsepower": None},
+    "null for a boolean": {"wagon": None},
+    "text that is new": {"name": "x" * 40},
+    "bounds": {"cylinders": 16, "horsepower": 0, "year": 2100},
+}
+
+
+@pytest.mark.parametrize("changes", VALID.values(), ids=VALID)
+def test_legal_value_becomes_part_of_the_row(changes):
+    """A gap is None."""
+    assert Body.parse(json.dumps(TORINO | changes).encode()) == [tuple((TORINO | changes).values())]
+
+
+INVALID = {
+    "no name": ({"name": ...}, "No name provided"),
+    "null for a text": ({"name": None}, "name should be a valid string, got null"),
+    "long text": ({"name": "x" * 41}, "should have at most 40 characters"),
+    "number for a text": ({"name": 504}, "name should be a valid string, got 504"),
+    "nullable left out": ({"origin": ...}, "No origin provided"),
+    "other category": ({"origin": "Asia"}, "'USA', 'Europe' or 'Japan' or null, got \"Asia\""),
+    "null for a number": (
+        {"displacement": None},
+        "displacement should be a valid number, got null",
+    ),
+    "text for an integer": ({"horsepower": "9"}, 'should be a valid integer or null, got "9"'),
+    "fraction": ({"horsepower": 110.5}, "should be a valid integer or null, got 110.5"),
+    "boolean for an integer": ({"cylinders": True}, "should be a valid integer, got true"),
+    "below": ({"cylinders": 0}, "greater than or equal to 1, got 0"),
+    "above, as a float": ({"horsepower": 1001.0}, "less than or equal to 1000, got 1001"),
+    "number for a boolean": ({"wagon": 1}, "wagon should be a valid boolean or null, got 1"),
+    "field's name": ({"acceleration": 1.0}, "There is no feature acceleration"),
+    "alias left out": ({"0-60 mph": ...}, "No 0-60 mph provided"),
+    "alias out of bounds": ({"0-60 mph": -1}, "0-60 mph should be greater than or equal to 0"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), INVALID.values(), ids=INVALID)
+@pytest.mark.parametrize("spec", [Body, Bodies])
+def test_illegal_value_is_rejected(spec, changes, message):
+    """The message has the name in JSON, and says whether null is legal."""
+    (name,) = changes
+    (loc, text), *others = message_for(changes, spec).items()
+    assert not others
+    assert loc == (f"0.{name}" if spec.max_records else name)
+    assert message in text
+
+
+def test_whole_floats_are_integers():
+    """Pandas sends them if another row lacks the feature; only the gap is an error."""
+    floats = TORINO | {"cylinders": 8.0, "horsepower": 1.4e2, "weight": 3449.0}
+    rows = Bodies.parse(json.dumps([floats, TORINO]).encode())
+    assert rows == [tuple(TORINO.values())] * 2
+    assert all(type(row[2]) is int for row in rows)
+    records = [TORINO | {"cylinders": float(n % 9 or 1)} for n in range(400)]
+    records[7]["cylinders"] = None
+    with pytest.raises(APIError) as caught:
+        Bodies.parse(json.dumps(records).encode())
+    assert caught.value.message == {"7.cylinders": "cylinders should be a valid integer, got null"}
+
+
+def rewrite(line, column, cell):
+    """Return the CSV text with another cell; the header is line 1."""
+    lines = [row.split(",") for row in PATH.read_text().splitlines()]
+    lines[line - 1][lines[0].index(column)] = cell
+    return "\n".join(map(",".join, lines))
+
+
+CELLS = {
+    "gap": ("horsepower", "", None),
+    "whole float": ("horsepower", "105.0", 105),
+    "boolean of pandas": ("wagon", "True", True),
+    "gap in a category": ("origin", "", None),
+}
+
+
+@pytest.mark.parametrize(("column", "cell", "value"), CELLS.values(), ids=CELLS)
+def test_cell_is_read_as_a_request_is(column, cell, value):
+    """An empty cell is a gap."""
+    frame = parse_csv(rewrite(4, column, cell), LabelledModel)
+    assert dict(zip(frame, to_rows(frame, LabelledModel)[2], strict=True))[column] == value
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "message"),
+    [
+        ("cylinders", "", 'line 4: cylinders should be a valid integer, got ""'),
+        ("cylinders", "True", 'line 4: cylinders should be a valid integer, got "True"'),
+        ("horsepower", "9.5", "line 4: horsepower should be a valid integer or null, got 9.5"),
+        ("wagon", "1", 'line 4: wagon should be a valid boolean or null, got "1"'),
+        ("origin", "Asia", "line 4: origin should be .* or null"),
+        ("mpg", "", 'line 4: mpg should be a valid number, got ""'),
+    ],
+)
+def test_invalid_cell_is_reported(column, cell, message):
+    """By the rules of a request, and in its words."""
+    with pytest.raises(InvalidDataError, match=message):
+        parse_csv(rewrite(4, column, cell), LabelledModel)
+
+
+def test_column_without_any_value_is_rejected():
+    """There is nothing to learn from it."""
+    frame = pd.read_csv(PATH).assign(horsepower=None)
+    with pytest.raises(InvalidDataError, match="horsepower has no value in any row"):
+        parse_csv(frame.to_csv(index=False), LabelledModel)
+
+
+def test_types_of_the_columns_follow_from_the_record_type(data):
+    """A gap turns integers and booleans into floats, and is None among strings."""
+    types = {name: str(dtype) for name, dtype in data.X_train.dtypes.items()}
+    assert types == {
+        "name": "object",
+        "origin": "object",
+        "cylinders": "int64",
+        "displacement": "float64",
+        "horsepower": "float64",
+        "weight": "int64",
+        "0-60 mph": "float64",
+        "year": "int64",
+        "wagon": "float64",
+    }
+    assert set(data.X_train["origin"]) == {"USA", "Europe", "Japan", None}
+
+
+ORDINAL = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+ONE_HOT = OneHotEncoder(handle_unknown="ignore", min_frequency=2)
+FILL = SimpleImputer(missing_values=None, strategy="most_frequent")
+TREES = GradientBoostingRegressor(n_estimators=20, random_state=0)
+ESTIMATORS = {
+    "histogram boosting": (ORDINAL, "passthrough", HistGradientBoostingRegressor(max_iter=20)),
+    "imputer": (ONE_HOT, SimpleImputer(), TREES),
+    "imputer of strings": (make_pipeline(FILL, ORDINAL), SimpleImputer(add_indicator=True), TREES),
+}
+
+
+@pytest.mark.parametrize("as_frame", [True, False], ids=["frame", "array"])
+@pytest.mark.parametrize("steps", ESTIMATORS.values(), ids=ESTIMATORS)
+def test_estimator_that_takes_gaps_is_served_as_scikit_learn_predicts(data, steps, as_frame):
+    """By ONNX Runtime, and by scikit-learn in its place; also a text that the data lack."""
+    encoder, numbers, regressor = map(clone_step, steps)
+    columns = TEXTS if as_frame else [0, 1]
+    encode = make_column_transformer((encoder, columns), remainder=numbers)
+    estimator = make_pipeline(encode, regressor)
+    estimator.fit(data.X_train if as_frame else data.X_train.to_numpy(), data.y_train)
+    inference, content = choose_inference(estimator, data, Model)
+    assert (inference.runtime, inference.input) == (
+        "onnxruntime",
+        "frame" if as_frame else "array",
+    )
+    dtypes = {name: str(dtype) for name, dtype in data.X_train.dtypes.items()}
+    exported = load_model(content, inference, dtypes)
+    pickled = load_model(
+        pickle.dumps(estimator), inference.model_copy(update={"runtime": "scikit-learn"}), dtypes
+    )
+    probed = check_probes(exported, Reference(estimator, data.X_train), Model, data.X_train)
+    assert {None, "?" * 40} <= {value for row in probed for value in row}
+    rows = to_rows(data.X_test, Model) + probed
+    expected = Reference(estimator, data.X_train).predict(rows)
+    assert pickled.predict(rows).ravel().tolist() == expected.tolist()
+    assert exported.predict(rows).ravel() == pytest.approx(expected, rel=1e-12)
+
+
+def clone_step(step):
+    """Return an unfitted copy of a step, which may be "passthrough"."""
+    return step if isinstance(step, str) else clone(step)
+
+
+def test_estimator_that_cannot_be_fitted_to_gaps_is_refused(data):
+    """The message names the features with gaps."""
+    project = Project(
+        "mpg", Model, LabelledModel, PATH, lambda X, y: TREES.fit(X[["horsepower"]], y)
+    )
+    with pytest.raises(ModelNotServableError, match=r"gaps in origin, horsepower, wagon.*Imputer"):
+        fit(project, data)
+
+
+def test_estimator_that_fails_on_a_gap_that_the_data_lack_is_refused(data):
+    """In the service, scikit-learn does not look for gaps, and might predict anything."""
+    X = data.X_train[["weight"]].astype(float)
+    linear = LinearRegression().fit(X.to_numpy(), data.y_train)
+
+    class Weight(create_model("Weight", __config__=Model.model_config)):
+        weight: Annotated[int, Field(ge=0, le=9000)] | None
+
+    reference = Reference(linear, X)
+    with pytest.raises(ModelNotServableError, match="can't predict weight=None, which Weight"):
+        check_probes(reference, reference, Weight, X)
+
+
+def test_text_that_the_encoder_refuses_is_refused(data):
+    """A caller may send any text."""
+    encoder = make_column_transformer((OneHotEncoder(), ["name"]))
+    estimator = make_pipeline(encoder, LinearRegression()).fit(data.X_train[["name"]], data.y_train)
+
+    class Named(create_model("Named", __config__=Model.model_config)):
+        name: Annotated[str, Field(max_length=40)]
+
+    reference = Reference(estimator, data.X_train[["name"]])
+    with pytest.raises(ModelNotServableError, match="handle_unknown"):
+        check_probes(reference, reference, Named, data.X_train[["name"]])
+
+
+def test_metadata_have_ranges_values_gaps_and_texts(data):
+    """The texts are apart: there may be many."""
+    ranges = training_ranges(data.X_train, Model)
+    assert ranges["training_range"].keys() == {
+        "cylinders",
+        "displacement",
+        "horsepower",
+        "weight",
+        "0-60 mph",
+        "year",
+    }
+    assert ranges["training_values"] == {
+        "origin": ["Europe", "Japan", "USA"],
+        "wagon": [False, True],
+    }
+    assert ranges["training_gaps"].keys() == {"origin", "horsepower", "wagon"}
+    assert 0 < ranges["training_gaps"]["horsepower"] < 0.05
+    texts = training_texts(data.X_train, Model)
+    assert list(texts) == ["name"]
+    assert len(texts["name"]) > 100
+
+
+def test_schemas_have_the_names_of_json():
+    """An Enum or a Literal with None is a category that may be null."""
+    schemas = feature_schemas(Model)
+    assert list(schemas) == list(TORINO)
+    assert schemas["origin"]["enum"] == ["USA", "Europe", "Japan"]
+    optional = create_model("Optional", size=(Literal["S", "L", None], ...))
+    assert feature_schemas(optional)["size"]["enum"] == ["S", "L"]
+    nullable = {name for name, schema in schemas.items() if schema.get("nullable")}
+    assert nullable == {"origin", "horsepower", "wagon"}
+
+
+def write_log(folder, rows):
+    """Write a prediction log of rows, and return its only file."""
+    log = PredictionLog(Settings(prediction_log=str(folder)), list(TORINO), worker_index=1)
+    log.add(PredictedRequest(0.0, "id-1", "mpg:1", rows, [20.0] * len(rows)))
+    log.writer.close()
+    return folder / "predictions-1.jsonl"
+
+
+def test_log_with_gaps_is_read_by_pandas(tmp_path, data):
+    """In one line."""
+    rows = to_rows(data.X_train, Model)
+    frame = pd.read_json(write_log(tmp_path, rows), lines=True)
+    for name in TORINO:
+        assert frame[name].isna().tolist() == data.X_train[name].isna().tolist()
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1, "stable"), (2, "drifted")])
+def test_drift_finds_a_share_of_gaps_that_has_doubled(tmp_path, data, factor, verdict):
+    """Of `wagon`, 6 % of the rows of the training have a gap; all else is as it was."""
+    training = pd.concat([data.X_train.assign(prediction=20.0)] * 5)
+    rows = to_rows(data.X_train, Model)
+    has_gap = data.X_train["wagon"].isna().to_numpy()
+    weights = np.where(has_gap, factor * has_gap.mean(), 1 - factor * has_gap.mean())
+    weights /= np.where(has_gap, has_gap.sum(), (~has_gap).sum())
+    chosen = np.random.default_rng(0).choice(len(rows), 3000, p=weights)
+    write_log(tmp_path, [rows[i] for i in chosen])
+    log, _ = read_log(tmp_path, "mpg:1", list(training))
+    table = compare(training, convert_types(log, training))
+    assert table.loc["wagon, gaps", "verdict"] == verdict
+    assert set(table["verdict"].drop("wagon, gaps")) == {"stable"}
