@@ -38,12 +38,13 @@ class Car(BaseModel):
 
     brand: Brand = feature("Who made it", "", "Borealis")
     fuel: Fuel = feature("What moves it", "", "hybrid")
-    body: Body = feature("Its shape", "", "estate")
+    body: Body | None = feature("Its shape", "", "estate")
+    trim: str = feature("Its trim, as the seller calls it", "", "Comfort 1.1", max_length=40)
     age: float = feature("Time since it was first registered", "years", 3.5, ge=0, le=100)
-    mileage: float = feature("Distance that it has gone", "km", 41000.0, ge=0)
+    mileage: float | None = feature("Distance that it has gone", "km", 41000.0, ge=0)
     power: int = feature("Power of its engine", "kW", 110, ge=1, le=2000)
-    owners: int = feature("Owners before the sale", "", 2, ge=0, le=100)
-    accident_free: bool = feature("Never had an accident", "", True)
+    owners: int | None = feature("Owners before the sale", "", 2, ge=0, le=100)
+    accident_free: bool | None = feature("Never had an accident", "", True)
 
 
 class LabelledCar(Car):

@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 
 import bentoml
+import numpy as np
+import pandas as pd
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -27,6 +29,7 @@ CAR = {
     "brand": "Borealis",
     "fuel": "hybrid",
     "body": "estate",
+    "trim": "Comfort 1.1",
     "age": 3.5,
     "mileage": 41000.0,
     "power": 110,
@@ -65,16 +68,18 @@ def car_service(clone, model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def car_records():
-    """300 records that differ in categories, numbers and booleans."""
+    """300 records that differ in each kind of feature, some of them with gaps."""
     brands = ("Aster", "Borealis", "Cirrus", "Other: not listed")
     return [
         CAR
         | {
             "brand": brands[n % 4],
-            "body": "van, 7 or more seats" if n % 5 else "saloon",
+            "body": (None, "van, 7 or more seats", "saloon")[n % 3],
+            "trim": f"Comfort {n % 40 / 10}",
             "mileage": 500.0 * n,
             "power": 50 + n % 150,
-            "accident_free": n % 3 > 0,
+            "owners": n % 5 or None,
+            "accident_free": (True, False, None)[n % 7 % 3],
         }
         for n in range(300)
     ]
@@ -151,11 +156,18 @@ def test_model_has_high_r2(model):
     assert model.info.metadata["metrics"]["test_r2"] > 0.9
 
 
+def predict(model, records):
+    """Return scikit-learn's predictions; a gap is NaN, or None among strings."""
+    frame = pd.DataFrame(records).astype(object)
+    strings = frame.columns.isin(["brand", "fuel", "body", "trim"])
+    X = np.where(frame.isna(), np.where(strings, None, np.nan), frame)
+    return bentoml.sklearn.load_model(model).predict(X).tolist()
+
+
 def test_prediction_equals_that_of_the_estimator(car_service, model):
     """The response names the model tag in a header."""
     response = car_service.post("/predict", json=CAR)
-    expected = bentoml.sklearn.load_model(model).predict([list(CAR.values())])
-    assert response.json() == {"prediction": expected[0]}
+    assert response.json() == {"prediction": predict(model, [CAR])[0]}
     assert response.headers["x-model-tag"] == str(model.tag)
 
 
@@ -166,12 +178,8 @@ def test_concurrent_requests_are_batched(car_service):
 
 def test_concurrent_requests_get_their_own_predictions(car_service, model, car_records):
     """Valid and invalid records and arrays are sent at the same moment."""
-    expected = bentoml.sklearn.load_model(model).predict(
-        [list(car.values()) for car in car_records]
-    )
-    service_checks.check_neighbours_do_not_mix(
-        car_service, car_records, expected.tolist(), "mileage"
-    )
+    expected = predict(model, car_records)
+    service_checks.check_neighbours_do_not_mix(car_service, car_records, expected, "mileage")
 
 
 def test_arrays_split_across_batches_keep_their_order(car_service, car_records):
@@ -204,15 +212,20 @@ INVALID_VALUES = [
         "PETROL",
         "fuel should be 'petrol', 'diesel', 'hybrid', 'electric' or 'hydrogen', got \"PETROL\"",
     ),
-    ("accident_free", 1, "accident_free should be a valid boolean, got 1"),
-    ("accident_free", "true", 'accident_free should be a valid boolean, got "true"'),
-    ("accident_free", None, "accident_free should be a valid boolean, got null"),
-    ("power", 110.0, "power should be a valid integer, got 110.0"),
+    ("accident_free", 1, "accident_free should be a valid boolean or null, got 1"),
+    ("accident_free", "true", 'accident_free should be a valid boolean or null, got "true"'),
+    ("power", 110.5, "power should be a valid integer, got 110.5"),
+    ("power", None, "power should be a valid integer, got null"),
+    ("owners", 2.5, "owners should be a valid integer or null, got 2.5"),
+    ("age", None, "age should be a valid number, got null"),
+    ("trim", None, "trim should be a valid string, got null"),
+    ("trim", 16, "trim should be a valid string, got 16"),
+    ("trim", "x" * 41, f'trim should have at most 40 characters, got "{"x" * 36}...'),
     ("power", True, "power should be a valid integer, got true"),
     ("power", "110", 'power should be a valid integer, got "110"'),
     ("power", 10**400, f"power should be less than or equal to 2000, got 1{'0' * 36}..."),
-    ("mileage", True, "mileage should be a valid number, got true"),
-    ("mileage", "41000", 'mileage should be a valid number, got "41000"'),
+    ("mileage", True, "mileage should be a valid number or null, got true"),
+    ("mileage", "41000", 'mileage should be a valid number or null, got "41000"'),
 ]
 
 
@@ -244,12 +257,31 @@ def test_all_validation_errors_are_reported_at_once(car_service):
     assert response.json() == {"message": {"fuel": "fuel is given 2 times"}}
 
 
+@pytest.mark.parametrize(
+    ("feature", "value"),
+    [("body", None), ("mileage", None), ("owners", None), ("accident_free", None), ("owners", 2.0)],
+)
+def test_gap_and_whole_float_are_predicted(car_service, model, feature, value):
+    """As scikit-learn predicts them; a gap is counted."""
+    before = gap_count(car_service, feature)
+    car = CAR | {feature: value}
+    response = car_service.post("/predict", json=car)
+    assert response.json() == {"prediction": pytest.approx(predict(model, [car])[0], rel=1e-12)}
+    assert gap_count(car_service, feature) == before + (value is None)
+
+
+def gap_count(client, feature):
+    """Return the number of gaps that the metric has counted."""
+    counters = service_checks.samples(client, "feature_gaps")
+    return sum(each.value for each in counters if each.labels["feature"] == feature)
+
+
 def test_valid_values_outside_the_training_data_are_counted(car_service):
-    """The category and the number are valid, and get a prediction."""
-    unseen = CAR | {"fuel": "hydrogen", "mileage": 9e6}
+    """The category, the text and the number are valid, and get a prediction."""
+    unseen = CAR | {"fuel": "hydrogen", "trim": "Grand 9", "mileage": 9e6}
     assert car_service.post("/predict", json=unseen).status_code == 200
     counters = service_checks.samples(car_service, "feature_outside_training_range")
-    assert {sample.labels["feature"] for sample in counters} >= {"fuel", "mileage"}
+    assert {sample.labels["feature"] for sample in counters} >= {"fuel", "trim", "mileage"}
 
 
 def test_model_card_describes_the_features(car_service, model):
@@ -267,6 +299,9 @@ def test_model_card_describes_the_features(car_service, model):
     assert card["training_range"].keys() == {"age", "mileage", "power", "owners"}
     assert card["training_values"]["fuel"] == ["diesel", "electric", "hybrid", "petrol"]
     assert card["training_values"]["accident_free"] == [False, True]
+    assert "trim" not in card["training_values"]
+    assert card["training_gaps"].keys() == {"body", "mileage", "owners", "accident_free"}
+    assert card["features"]["owners"]["nullable"] is True
 
 
 def test_openapi_document_is_valid(car_service):
@@ -275,8 +310,10 @@ def test_openapi_document_is_valid(car_service):
     OpenAPIV31SpecValidator(document).validate()
     schemas = document["components"]["schemas"]
     assert schemas["Fuel"]["enum"][0] == "petrol"
-    assert schemas["Car"]["properties"]["body"]["enum"][-1] == "van, 7 or more seats"
-    assert schemas["Car"]["properties"]["accident_free"]["type"] == "boolean"
+    body, null = schemas["Car"]["properties"]["body"]["anyOf"]
+    assert body["enum"][-1] == "van, 7 or more seats"
+    assert null == {"type": "null"}
+    assert schemas["Car"]["properties"]["trim"]["maxLength"] == 40
 
 
 def test_bento_contains_only_files_for_serving_and_works(clone, model, tmp_path):
@@ -309,19 +346,24 @@ def test_image_predicts(engine, clone, model):
 
 
 UNSERVABLE_MODELS = {
+    "estimator that takes no gaps": (
+        "remainder=SimpleImputer()",
+        'remainder="passthrough"',
+        ["the data have gaps in body, mileage, owners, accident_free", "SimpleImputer"],
+    ),
     "encoder fails on unknown category": (
         'handle_unknown="ignore"',
         "",
         ["can't predict fuel='hydrogen'", "handle_unknown", "unknown categories"],
     ),
     "function in train.py": (
-        'remainder="passthrough"',
-        "remainder=FunctionTransformer(logs)",
+        "remainder=SimpleImputer()",
+        "remainder=make_pipeline(SimpleImputer(), FunctionTransformer(logs))",
         ["needs logs, which the service does not find"],
     ),
     "lambda": (
-        'remainder="passthrough"',
-        "remainder=FunctionTransformer(lambda X: X)",
+        "remainder=SimpleImputer()",
+        "remainder=make_pipeline(SimpleImputer(), FunctionTransformer(lambda X: X))",
         ["lambda", "a function has to have a name"],
     ),
     "integer without bounds": (
@@ -331,6 +373,7 @@ UNSERVABLE_MODELS = {
     ),
 }
 DEFINITIONS = """
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 def logs(X):
@@ -360,7 +403,8 @@ def test_unservable_model_is_not_saved(clone, model, old, new, messages):
 
 INVALID_CELLS = [
     ("fuel", "gas", "fuel should be 'petrol'"),
-    ("accident_free", "perhaps", "accident_free should be a valid boolean"),
+    ("accident_free", "perhaps", "accident_free should be a valid boolean or null"),
+    ("age", "", "age should be a valid number"),
     ("power", "110.5", "power should be a valid integer"),
 ]
 
