@@ -1,6 +1,7 @@
 """Predict with a pickled scikit-learn estimator."""
 
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,9 @@ import numpy as np
 import sklearn
 
 from serving.records import Row
+
+# LightGBM makes names up if it was fitted on an array, and scikit-learn warns of each prediction.
+warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
 
 
 class Columns(NamedTuple):
