@@ -63,7 +63,7 @@ class LabelledHouse(House):
     )
 
 
-FEATURES = tuple(House.model_fields)
 EXAMPLE = {
     name: schema["example"] for name, schema in House.model_json_schema()["properties"].items()
 }
+FEATURES = tuple(EXAMPLE)

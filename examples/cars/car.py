@@ -55,7 +55,7 @@ class LabelledCar(Car):
     )
 
 
-FEATURES = tuple(Car.model_fields)
 EXAMPLE = {
     name: schema["example"] for name, schema in Car.model_json_schema()["properties"].items()
 }
+FEATURES = tuple(EXAMPLE)
