@@ -36,7 +36,10 @@ class Inference(BaseModel):
     largest_difference: float | None = None
     # By runtime and number of rows, as measured at training.
     milliseconds: dict[str, dict[int, float]]
-    packages: list[str] = []  # what the runtime needs besides requirements-serve.txt
+    # What the pickle needs, if scikit-learn predicts: packages in exact versions, which the image
+    # gets besides requirements-serve.txt, and Python files of the project, such as "steps.py".
+    packages: list[str] = []
+    project_files: list[str] = []
     input: InputType  # what scikit-learn's estimator takes
 
 

@@ -1,13 +1,18 @@
 """Choose what predicts in the service: an equal and faster ONNX export, or scikit-learn."""
 
-from importlib.metadata import requires, version
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
+from serving.imports import find_imports
 from serving.model import Inference, InputType
 from serving.records import Row
 from training.data import Split, to_rows
@@ -20,9 +25,12 @@ MAX_GOLDEN_ROWS = 48  # of the data; rows with each category and boolean come in
 
 
 def choose_inference(
-    estimator: Any, data: Split, record_type: type[BaseModel]
+    estimator: Any, modules: Iterable[str], data: Split, record_type: type[BaseModel]
 ) -> tuple[Inference, bytes | None]:
-    """Return how the service predicts, and the ONNX file if it uses that; print why, and times."""
+    """Return how the service predicts, and the ONNX file if it uses that; print why, and times.
+
+    `modules` are those that the pickle of the estimator names.
+    """
     X = pd.concat([data.X_train, data.X_test])
     y = pd.concat([data.y_train, data.y_test])
     try:
@@ -32,7 +40,7 @@ def choose_inference(
             raise NotExportableError("ONNX Runtime takes longer for one row.")
     except NotExportableError as error:
         reason = str(error).rstrip(".") + "."
-        inference = without_export(estimator, X, record_type, reason)
+        inference = without_export(estimator, modules, X, record_type, reason)
         times = inference.milliseconds["scikit-learn"]
         print(
             f"Served by scikit-learn, without an export to ONNX: {error} "
@@ -72,20 +80,29 @@ def with_export(check: ExportCheck, estimator_input: InputType) -> Inference:
 
 
 def without_export(
-    estimator: Any, X: pd.DataFrame, record_type: type[BaseModel], reason: str
+    estimator: Any,
+    modules: Iterable[str],
+    X: pd.DataFrame,
+    record_type: type[BaseModel],
+    reason: str,
 ) -> Inference:
     """Return the description of a model that scikit-learn serves."""
     rows = to_rows(X, record_type)
-    packages = ["scikit-learn", "pandas"] if takes_frame(estimator, X) else ["scikit-learn"]
+    seconds = median_seconds(Reference(estimator, X).predict, rows)
+    # The predictions have loaded what the modules import inside functions, too.
+    project_files, imported = find_imports(modules)
+    installed = packages_distributions()
+    packages = {"scikit-learn", *chain(*(installed.get(name, []) for name in imported))}
+    if takes_frame(estimator, X):
+        packages.add("pandas")
     return Inference(
         runtime="scikit-learn",
         reason=reason,
         n_rows_compared=0,
-        milliseconds={
-            "scikit-learn": to_milliseconds(median_seconds(Reference(estimator, X).predict, rows))
-        },
+        milliseconds={"scikit-learn": to_milliseconds(seconds)},
         packages=exact_requirements(packages),
         input=input_type(estimator, X),
+        project_files=sorted(project_files),
     )
 
 
@@ -94,13 +111,20 @@ def to_milliseconds(seconds: dict[int, float]) -> dict[int, float]:
     return {n_rows: float(f"{1000 * time:.3g}") for n_rows, time in seconds.items()}
 
 
-def exact_requirements(packages: list[str]) -> list[str]:
-    """Return packages and what they require, each in the installed version."""
-    names = set(packages)
-    for package in packages:
-        requirements = map(Requirement, requires(package) or [])
-        names |= {each.name for each in requirements if not each.marker or each.marker.evaluate()}
-    return sorted(f"{name}=={version(name)}" for name in names)
+def exact_requirements(packages: Iterable[str]) -> list[str]:
+    """Return packages and all that they require, each in the installed version."""
+    versions: dict[str, str] = {}
+    pending = list(packages)
+    while pending:
+        name = canonicalize_name(pending.pop())
+        if name in versions:
+            continue
+        with suppress(PackageNotFoundError):  # a requirement that the training did without
+            package = distribution(name)
+            versions[name] = package.version
+            requirements = map(Requirement, package.requires or [])
+            pending += [r.name for r in requirements if not r.marker or r.marker.evaluate()]
+    return sorted(f"{name}=={version}" for name, version in versions.items())
 
 
 def golden_predictions(

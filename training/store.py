@@ -47,15 +47,16 @@ def save(
     Raise ModelNotServableError if the service could not load it.
     """
     X = data.X_train
-    files = {PICKLE_FILE: to_pickle(estimator)}
-    inference, onnx_content = choose_inference(estimator, data, record_type)
+    pickled, modules = to_pickle(estimator)
+    files = {PICKLE_FILE: pickled}
+    inference, onnx_content = choose_inference(estimator, modules, data, record_type)
     if onnx_content:
         files[ONNX_FILE] = onnx_content
     ranges, texts = training_ranges(X, record_type), training_texts(X, record_type)
     if texts:
         files[TEXTS_FILE] = json.dumps(texts).encode()
     dtypes = {name: str(dtype) for name, dtype in X.dtypes.items()}
-    served_model = load_model(onnx_content or files[PICKLE_FILE], inference, dtypes)
+    served_model = load_model(onnx_content or pickled, inference, dtypes)
     declared_rows = check_probes(served_model, Reference(estimator, X), record_type, X)
     golden = golden_predictions(estimator, X, record_type, declared_rows)
     files[GOLDEN_FILE] = json.dumps(golden).encode()
@@ -130,19 +131,27 @@ def cumulative_distribution(y_pred: np.ndarray) -> dict[float, float]:
     return {bound: float(np.mean(y_pred <= bound)) for bound in bounds}
 
 
-def to_pickle(estimator: RegressorMixin) -> bytes:
-    """Pickle an estimator; raise ModelNotServableError if the service could not unpickle it."""
+def to_pickle(estimator: RegressorMixin) -> tuple[bytes, set[str]]:
+    """Return the pickle of an estimator, and the modules that it names.
+
+    Raise ModelNotServableError if the service could not unpickle it.
+    """
     try:
         pickled = pickle.dumps(estimator)
     except (pickle.PicklingError, AttributeError, TypeError) as error:  # of a lambda, a lock, ...
         hint = "a function has to have a name, and a module of its own"
         raise ModelNotServableError(f"{error}: {hint}") from error
-    CheckedUnpickler(io.BytesIO(pickled)).load()
-    return pickled
+    unpickler = CheckedUnpickler(io.BytesIO(pickled))
+    unpickler.load()
+    return pickled, unpickler.modules
 
 
 class CheckedUnpickler(pickle.Unpickler):
     """Unpickles only what the service, which has no train.py, could unpickle, too."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.modules: set[str] = set()  # that the pickle names
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the class or function that a pickle names; raise ModelNotServableError."""
@@ -151,4 +160,5 @@ class CheckedUnpickler(pickle.Unpickler):
                 f"The model needs {name}, which the service does not find in train.py: define it "
                 "in a module of its own, and name that in bentofile.yaml, too"
             )
+        self.modules.add(module)
         return super().find_class(module, name)

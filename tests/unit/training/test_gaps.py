@@ -219,7 +219,7 @@ def test_estimator_that_takes_gaps_is_served_as_scikit_learn_predicts(data, step
     encode = make_column_transformer((encoder, columns), remainder=numbers)
     estimator = make_pipeline(encode, regressor)
     estimator.fit(data.X_train if as_frame else data.X_train.to_numpy(), data.y_train)
-    inference, content = choose_inference(estimator, data, Model)
+    inference, content = choose_inference(estimator, [], data, Model)
     assert (inference.runtime, inference.input) == (
         "onnxruntime",
         "frame" if as_frame else "array",

@@ -1,6 +1,7 @@
 """What predicts in the service, as training decides."""
 
 import pickle
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from training.inference import (
     golden_predictions,
     without_export,
 )
+from training.store import to_pickle
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +35,9 @@ def data():
 def test_equal_export_is_served_by_onnx_runtime(data, capsys):
     """Training prints the comparison and both times."""
     forest = RandomForestRegressor(5, random_state=0).fit(data.X_train.to_numpy(), data.y_train)
-    inference, content = choose_inference(forest, data, House)
-    assert (inference.runtime, bool(content), inference.packages) == ("onnxruntime", True, [])
+    inference, content = choose_inference(forest, {"steps", "tqdm"}, data, House)
+    assert (inference.runtime, bool(content)) == ("onnxruntime", True)
+    assert (inference.packages, inference.project_files) == ([], [])
     assert inference.largest_difference <= 1e-12
     assert inference.milliseconds.keys() == {"onnxruntime", "scikit-learn"}
     assert "Served by ONNX Runtime" in capsys.readouterr().out
@@ -55,8 +58,10 @@ def test_equal_export_is_served_by_onnx_runtime(data, capsys):
 def test_other_estimator_is_served_by_scikit_learn(data, capsys, estimator, reason):
     """Training prints why, and what it costs."""
     estimator.fit(data.X_train.to_numpy(), data.y_train)
-    inference, content = choose_inference(estimator, data, House)
+    _, modules = to_pickle(estimator)
+    inference, content = choose_inference(estimator, modules, data, House)
     assert (inference.runtime, content) == ("scikit-learn", None)
+    assert inference.project_files == []
     assert reason in inference.reason
     assert inference.milliseconds["scikit-learn"].keys() == {1, 64}
     printed = capsys.readouterr().out
@@ -110,13 +115,36 @@ def test_input_is_what_the_estimator_was_fitted_on(data, estimator, as_frame):
     """Its attribute `feature_names_in_` may be missing or wrong."""
     estimator.fit(data.X_train if as_frame else data.X_train.to_numpy(), data.y_train)
     assert takes_frame(estimator, data.X_train) is as_frame
-    inference = without_export(estimator, data.X_train, House, "")
+    inference = without_export(estimator, [], data.X_train, House, "")
     assert inference.input == ("frame" if as_frame else "array")
     assert any(package.startswith("pandas==") for package in inference.packages) is as_frame
     served = load_model(pickle.dumps(estimator), inference, dict.fromkeys(FEATURES, "float64"))
     rows = list(data.X_test.itertuples(index=False, name=None))
     X_test = data.X_test if as_frame else data.X_test.to_numpy()
     assert served.predict(rows).tolist() == estimator.predict(X_test).tolist()
+
+
+def test_packages_are_those_that_the_required_ones_require_in_turn():
+    """By the names of their distributions; those that are not installed are left out."""
+    packages = {package.partition("==")[0] for package in exact_requirements(["bentoml", "absent"])}
+    assert packages >= {"bentoml", "aiohttp", "multidict", "pyyaml"}  # the third through aiohttp
+    assert "absent" not in packages
+
+
+def test_modules_and_packages_of_an_unexported_pickle_are_recorded(data, tmp_path, monkeypatch):
+    """Those of the pickle itself, and those that the modules of the project import."""
+    (tmp_path / "logarithms.py").write_text("import scaling, tqdm\ndef logs(X): return X")
+    (tmp_path / "scaling.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("serving.imports.ROOT", tmp_path)
+    import logarithms
+
+    estimator = make_pipeline(FunctionTransformer(logarithms.logs), RandomForestRegressor(2))
+    estimator.fit(data.X_train.to_numpy(), data.y_train)
+    _, modules = to_pickle(estimator)
+    inference, _ = choose_inference(estimator, modules, data, House)
+    assert inference.project_files == ["logarithms.py", "scaling.py"]
+    assert f"tqdm=={version('tqdm')}" in inference.packages
 
 
 def test_golden_predictions_are_those_of_scikit_learn(data):

@@ -1,0 +1,40 @@
+"""Find what modules import: Python files of the project, and packages."""
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.util import resolve_name
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).parents[1]  # of the project
+
+
+def find_imports(names: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Return the files of the project that loaded modules need, and the packages.
+
+    Among them are the modules themselves. Each file is searched for what it imports in turn.
+    """
+    files, packages = set(), set()
+    pending, seen = set(names), {""}
+    while pending:
+        name = pending.pop()
+        seen.add(name)
+        module = sys.modules.get(name)  # None for a function, and for an import that did not run
+        path = Path(getattr(module, "__file__", None) or "")
+        if module and path.is_relative_to(ROOT) and "site-packages" not in path.parts:
+            files.add(path.relative_to(ROOT).as_posix())
+            pending |= {name.rpartition(".")[0], *imported_names(module, path)} - seen
+        elif module:
+            packages.add(name.partition(".")[0])
+    return files, packages
+
+
+def imported_names(module: ModuleType, path: Path) -> Iterator[str]:
+    """Yield the modules that a module imports, and the names that it imports from modules."""
+    for node in ast.walk(ast.parse(path.read_bytes() if path.suffix == ".py" else b"")):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), module.__package__)
+            yield from (base, *(f"{base}.{each.name}" for each in node.names))
