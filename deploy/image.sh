@@ -16,7 +16,7 @@ docker version >/dev/null 2>&1 || fail "No Docker engine answers: start it (dock
 docker build --quiet - <<<$'FROM scratch\nLABEL probe=buildkit' >/dev/null ||
     fail "docker build needs BuildKit: install docker-buildx, or put a docker command that has it first on PATH"
 
-base=$(python -c 'from serving.container_image import BASE_IMAGE; print(BASE_IMAGE)')
+base=$(python -c 'from serving._bentoml.container_image import BASE_IMAGE; print(BASE_IMAGE)')
 docker image inspect "$base" >/dev/null 2>&1 || docker pull --quiet "$base" ||
     fail "There is no base image $base: name another one with BASE_IMAGE, or make one (deploy/base-image.sh)"
 [ "${1:-}" != --check ] || exit 0

@@ -5,8 +5,8 @@ A request passes `_bentoml.connection` (uvicorn), `http.app` (authentication, li
 service's `regressor`.
 """
 
+from serving._bentoml.container_image import ENVS, service_image
 from serving._bentoml.service import TabularService
-from serving.container_image import ENVS, service_image
 from serving.http.model_card import model_card_app
 from serving.model import ModelReference
 from serving.records import Prediction, Predictions, RequestBody, Row

@@ -14,6 +14,10 @@ service.py, worker.py
     (only models from a hub are pinned). Goes when `BentoModel` is pinned, too.
   `openapi_spec`, index page. BentoML's document describes errors of another shape; its page loads
     Google Tag Manager.
+container_image.py
+  `ServiceImage.freeze`. Fails the build if the Bento lacks a Python file that service.py or the
+    model imports: the image could not start. Of what BentoML calls while it builds, only `freeze`
+    gets the folder with the files that `include` names. Goes when BentoML checks them.
 batching.py
   `ZeroWaitOptimizer`. Replaces the dispatcher's learned wait: after a burst one client got 460
     requests/s instead of 960 for half a minute. BentoML changes the dispatcher only for safety

@@ -14,14 +14,16 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]  # builds an image
 
 NOT_IN_A_CLONE = shutil.ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache")
 STEP = '''
-"""A step of the pipeline, in a module that the Bento includes."""
+"""A step of the pipeline; scikit-learn does not require tqdm."""
 
 import numpy as np
+import tqdm
 
 
 def to_logarithms(X):
     """Return log(1 + x) of each feature."""
-    return np.log1p(X)
+    with tqdm.tqdm(total=1, disable=True):
+        return np.log1p(X)
 '''
 FIT = """
     from sklearn.pipeline import make_pipeline
@@ -46,19 +48,52 @@ def clone(tmp_path_factory):
     signature = re.search(r'^def fit.*?:\n    """.*?"""\n', source, re.MULTILINE | re.DOTALL)[0]
     (path / "train.py").write_text(source.replace(signature, signature + FIT.lstrip("\n")))
     bentofile = (path / "bentofile.yaml").read_text()
-    (path / "bentofile.yaml").write_text(bentofile.replace("include:", "include:\n  - /steps.py"))
+    (path / "bentofile.yaml").write_text(
+        bentofile.replace("include:\n", "include:\n  - /steps.py\n")
+    )
     return path
 
 
-def test_image_predicts_with_scikit_learn_in_the_versions_of_the_training(
-    engine, clone, tmp_path, monkeypatch
-):
-    """Make train says why and what it costs; the packages come into the image without an edit."""
-    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
-    trained = run("make", "train", cwd=clone)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A model store that has only the model of the clone."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("store")
+        patch.setenv("BENTOML_HOME", str(path))
+        yield path
+
+
+@pytest.fixture(scope="module")
+def trained(clone, store):
+    """The finished `make train`."""
+    return run("make", "train", cwd=clone)
+
+
+def test_training_says_why_it_does_not_export(trained):
+    """And what it costs."""
     assert "Served by scikit-learn" in trained.stdout
     assert "FunctionTransformer calls a function" in trained.stdout
     assert re.search(r"takes [\d.]+ ms for 1 row, [\d.]+ ms for 64", trained.stdout)
+
+
+def test_build_fails_until_include_names_the_module_of_the_model(clone, trained):
+    """The message says what to add; the image would not start."""
+    bentofile = clone / "bentofile.yaml"
+    original = bentofile.read_text()
+    bentofile.write_text(original.replace("  - /steps.py\n", ""))
+    failed = run("bentoml", "build", cwd=clone, check=False)
+    bentofile.write_text(original)
+    assert failed.returncode == 1
+    assert "The model needs steps.py, which the Bento lacks" in failed.stderr
+    assert "add /steps.py to `include` in bentofile.yaml" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    run("bentoml", "build", cwd=clone)
+
+
+def test_image_predicts_with_scikit_learn_in_the_versions_of_the_training(
+    engine, clone, store, trained
+):
+    """The packages of scikit-learn and of the module come into the image without an edit."""
     tag = {"TAG": "house_price:svr", "UV_DEFAULT_INDEX": PRIVATE_INDEX}
     output = run("make", "image", cwd=clone, timeout=900, **tag).stdout
     (command,) = re.findall(r"^ +(docker run .*)$", output, re.MULTILINE)
@@ -66,16 +101,18 @@ def test_image_predicts_with_scikit_learn_in_the_versions_of_the_training(
         with running_container(command) as client:
             response = client.post("/predict", json=EXAMPLE)
             inference = client.get("/model").json()["inference"]
-            expected = predict_in(clone, tmp_path)
+            expected = predict_in(clone, store)
     finally:
         run("docker", "rmi", "--force", "house_price:svr")
     assert response.json() == {"prediction": pytest.approx(expected, rel=1e-9)}
     assert inference["runtime"] == "scikit-learn"
+    assert inference["project_files"] == ["steps.py"]
     assert {name.partition("==")[0] for name in inference["packages"]} >= {
         "scikit-learn",
         "scipy",
         "joblib",
         "threadpoolctl",
+        "tqdm",
     }
 
 

@@ -129,6 +129,20 @@ def test_missing_model_file_aborts_start_and_build(model, tmp_path):
         assert "Traceback" not in failed.stderr
 
 
+def test_build_fails_if_include_lacks_a_module_of_the_service(model, tmp_path):
+    """The message says what to add. Otherwise the image would be built, and could not start."""
+    for name in ("service.py", "house.py", "requirements-serve.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "serving", tmp_path / "serving")
+    bentofile = (ROOT / "bentofile.yaml").read_text()
+    (tmp_path / "bentofile.yaml").write_text(bentofile.replace("  - /house.py\n", ""))
+    failed = run("bentoml", "build", cwd=tmp_path, check=False)
+    assert failed.returncode == 1
+    assert "service.py needs house.py, which the Bento lacks" in failed.stderr
+    assert "add /house.py to `include` in bentofile.yaml" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
 def test_missing_model_aborts_the_start_with_instructions(tmp_path):
     """The message names the command that trains a model."""
     failed = run("bentoml", "serve", check=False, BENTOML_HOME=str(tmp_path))

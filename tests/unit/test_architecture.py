@@ -32,7 +32,7 @@ WRONG_IMPORTS = {
         "from serving._bentoml.batching import Predictor",
         "lint-imports",
     ),
-    "serving imports the service": ("serving/container_image.py", "import service", "lint-imports"),
+    "serving imports the service": ("serving/model.py", "import service", "lint-imports"),
     "training imports train.py": ("training/cli.py", "import train", "lint-imports"),
     "http imports uvicorn": ("serving/http/body.py", "import uvicorn", "lint-imports"),
     "unpublished module of BentoML": (

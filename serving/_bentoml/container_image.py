@@ -1,0 +1,76 @@
+"""The image that `bentoml containerize` builds: Python, the packages and the Bento."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from platform import python_version_tuple
+from typing import Any
+
+import attrs
+from bentoml.exceptions import BentoMLException
+from bentoml.images import Image
+
+from serving.imports import find_imports
+from serving.model import Inference, ModelReference, TrainingMetadata
+
+PYTHON = ".".join(python_version_tuple()[:2])
+BASE_IMAGE = os.environ.get("BASE_IMAGE") or f"python:{PYTHON}-slim"
+
+ENVS = [
+    # The package index, if it is not PyPI. BentoML passes it to the build as a secret, which leaves
+    # no trace in the image.
+    {"name": "UV_DEFAULT_INDEX", "stage": "build"},
+    # Otherwise BentoML reports each start over the internet.
+    {"name": "BENTOML_DO_NOT_TRACK", "value": "true"},
+]
+
+
+@attrs.define
+class ServiceImage(Image):
+    """The image of a Bento with all Python files that service.py and the model need."""
+
+    model_files: list[str] = attrs.field(factory=list)
+
+    def freeze(self, bento_fs: Path, envs: list[Any], platform_: str | None = None) -> Any:
+        """Describe the image in a Bento; raise BentoMLException if the Bento lacks a file."""
+        src = bento_fs / "src"
+        if src.is_dir():  # a "bare" Bento, for development in BentoCloud, has no files
+            service_files, _ = find_imports(["service"])
+            check_included(src, "service.py", service_files)
+            check_included(src, "The model", self.model_files)
+        return super().freeze(bento_fs, envs, platform_)
+
+
+def check_included(src: Path, importer: str, files: Collection[str]) -> None:
+    """Raise BentoMLException, saying what to do, if a folder of a Bento lacks Python files."""
+    if missing := [file for file in sorted(files) if not (src / file).is_file()]:
+        raise BentoMLException(
+            f"{importer} needs {', '.join(missing)}, which the Bento lacks: add "
+            f"{', '.join(f'/{file}' for file in missing)} to `include` in bentofile.yaml"
+        )
+
+
+def service_image(reference: ModelReference) -> Image:
+    """Return the image for a service with a pinned model."""
+    inference = stored_inference(reference)
+    # On a distribution that BentoML knows it first installs compilers, git and gnupg2, which take
+    # 583 MB. No package of requirements-serve.txt needs compiling.
+    image = ServiceImage(base_image=BASE_IMAGE, distro="none")  # type: ignore[call-arg]
+    if inference:
+        image.model_files = inference.project_files
+        if inference.packages:
+            image.python_packages(*inference.packages)
+    return image
+
+
+def stored_inference(reference: ModelReference) -> Inference | None:
+    """Return what training has recorded of the model's runtime and its needs.
+
+    Without a usable model return None: starting or building the service says why.
+    """
+    try:
+        if model := reference.stored:
+            return TrainingMetadata.model_validate(model.info.metadata).inference
+    except (BentoMLException, ExceptionGroup, LookupError, ValueError):
+        pass
+    return None
