@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build a Bento of this folder, and its image; called by `make image`. With --check, only look whether
-# Docker could build it.
+# Build a Bento of this folder, and its image, and start that once; called by `make image`. With --check,
+# only look whether Docker could build it.
 #
 # BASE_IMAGE        what it is built on (default: python:3.11-slim, or as your Python is)
 # TAG               the name of the image (default: the Bento's name, house_price, and :latest)
@@ -29,10 +29,36 @@ bento=${built##*__tag__:}
 tag=${TAG:-${bento%:*}:latest}
 bentoml containerize "$bento" --image-tag "$tag" >/dev/null # where it advises a docker run without limits
 
+# A package that service.py imports, and the image lacks, shows only when a container starts.
+hardened=(--user 1034:1034 --read-only --tmpfs /tmp -e BENTOML_HOME=/tmp/bentoml --cap-drop ALL --security-opt no-new-privileges)
+container=${bento/:/-}-check-$$
+trap 'docker rm --force "$container" >/dev/null 2>&1 || true' EXIT
+trap 'exit 130' INT # bash goes on if the docker command has caught the signal, too
+
+is_running() { [ "$(docker container inspect --format '{{.State.Running}}' "$container")" = true ]; }
+
+is_ready() {
+    docker exec "$container" python -c "import http.client as h; c = h.HTTPConnection('127.0.0.1', 3000, 5)
+c.request('GET', '/readyz'); exit(c.getresponse().status != 200)" 2>/dev/null
+}
+
+await_ready() {
+    for _ in {1..60}; do
+        is_ready && return
+        is_running || break
+        sleep 1
+    done
+    docker logs "$container" >&2
+    fail "A container of $tag did not get ready; its log is above"
+}
+
+docker run --detach --name "$container" "${hardened[@]}" "$tag" >/dev/null
+await_ready
+
 bytes() { docker image inspect --format '{{.Size}}' "$1"; }
 over=$(($(bytes "$tag") - $(bytes "$base")))
 cat <<END
 Built $tag: $(($(bytes "$tag") / 1000000)) MB, $((over / 1000000)) MB of it over $base
 Run it with
-  docker run --rm -p 3000:3000 --user 1034:1034 --read-only --tmpfs /tmp -e BENTOML_HOME=/tmp/bentoml --cap-drop ALL --security-opt no-new-privileges $tag
+  docker run --rm -p 3000:3000 ${hardened[*]} $tag
 END

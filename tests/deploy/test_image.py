@@ -5,6 +5,9 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import time
 
 import httpx2
 import pytest
@@ -147,6 +150,57 @@ def test_docker_stop_shuts_down_gracefully(hardened_command):
     with running_container(hardened_command) as client:
         run("docker", "stop", client.container)
         assert run("docker", "wait", client.container).stdout == "0\n"
+
+
+def check_containers():
+    """Return the containers, running or not, in which `make image` starts an image."""
+    return run("docker", "ps", "--all", "--quiet", "--filter", "name=-check-").stdout.split()
+
+
+def test_make_image_fails_if_the_container_does_not_start(engine, model, tmp_path):
+    """It shows the log, which has the reason: here a package that only training installs."""
+    for name in ("service.py", "bentofile.yaml", "requirements-serve.txt", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("serving", "deploy"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "house.py").write_text((ROOT / "house.py").read_text() + "\nimport tqdm\n")
+    tag = "house_price:unready"
+    failed = run("deploy/image.sh", cwd=tmp_path, check=False, timeout=900, TAG=tag)
+    run("docker", "rmi", "--force", tag)
+    assert failed.returncode == 1
+    assert "No module named 'tqdm'" in failed.stderr
+    assert f"A container of {tag} did not get ready; its log is above" in failed.stderr
+    assert "Built" not in failed.stdout
+    assert not check_containers()
+
+
+@pytest.mark.parametrize(
+    ("send", "number"),
+    [
+        pytest.param(os.kill, signal.SIGTERM, id="SIGTERM to the script"),
+        pytest.param(os.killpg, signal.SIGINT, id="Ctrl-C in a terminal"),
+    ],
+)
+def test_interrupted_make_image_leaves_no_container(image, send, number):
+    """The signal arrives while the container starts."""
+    building = subprocess.Popen(
+        [ROOT / "deploy/image.sh"],
+        cwd=ROOT,
+        env=os.environ | {"TAG": IMAGE, "UV_DEFAULT_INDEX": PRIVATE_INDEX},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 300
+    while not check_containers():
+        assert building.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    send(building.pid, number)
+    output, _ = building.communicate(timeout=30)
+    assert building.returncode
+    assert "Built" not in output
+    assert not check_containers()
 
 
 @pytest.mark.parametrize(
