@@ -80,6 +80,8 @@ def openapi_document(
 ) -> OpenAPIDocument:
     """Return the OpenAPI document of prediction APIs, `/model` and the operational paths."""
     bodies, schemas = json_schemas(apis)
+    for body in bodies.values():
+        set_default_record(record_schema(body, schemas))
     paths = {
         api.route: {"post": prediction_operation(api, bodies[name], schemas, settings)}
         for name, api in apis.items()
@@ -137,12 +139,27 @@ def add_formats(schema: Any) -> None:
             add_formats(each)
 
 
+def record_schema(body: Json, schemas: Mapping[str, Json]) -> Json:
+    """Return the schema of a record, of which the body is one or an array."""
+    return schemas[body.get("items", body)["$ref"].rpartition("/")[2]]
+
+
+def set_default_record(record: Json) -> None:
+    """Make the record of all examples the default; do nothing if a feature has no example.
+
+    Postman's converter fills in bodies by the schema unless told otherwise, and then reads no
+    example, only `default`. A feature must not get one: generated clients would make it optional.
+    """
+    features = record["properties"]
+    if all("example" in feature for feature in features.values()):
+        record["default"] = {name: feature["example"] for name, feature in features.items()}
+
+
 def prediction_operation(
     api: Any, body: Json, schemas: Mapping[str, Json], settings: Settings
 ) -> Json:
     """Describe a prediction API, whose body is a record or an array of records."""
-    record = schemas[body.get("items", body)["$ref"].rpartition("/")[2]]
-    *_, last = record["properties"]
+    *_, last = record_schema(body, schemas)["properties"]
     is_array = "items" in body
     missing = {f"3.{last}" if is_array else last: f"No {last} provided"}
     described = operation(api.name, "Prediction", api.doc.rstrip("."), api.output_spec)

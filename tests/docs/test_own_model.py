@@ -310,6 +310,7 @@ def test_openapi_document_is_valid(car_service):
     OpenAPIV31SpecValidator(document).validate()
     schemas = document["components"]["schemas"]
     assert schemas["Fuel"]["enum"][0] == "petrol"
+    assert schemas["Car"]["default"] == CAR
     body, null = schemas["Car"]["properties"]["body"]["anyOf"]
     assert body["enum"][-1] == "van, 7 or more seats"
     assert null == {"type": "null"}

@@ -1,5 +1,6 @@
 """The OpenAPI document: valid, complete, and equal to the responses that are sent."""
 
+import copy
 import json
 import math
 import re
@@ -10,6 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from house import EXAMPLE, House
 from service import HousePrice
+from serving.http.openapi import set_default_record
 
 PREDICTION_PATHS = ("/predict", "/predict_batch")
 
@@ -96,6 +98,28 @@ def test_record_schema_is_that_of_the_record_type(document):
     ref = {"$ref": "#/components/schemas/House"}
     assert one == ref
     assert many == {"type": "array", "items": ref, "minItems": 1, "maxItems": 1000}
+
+
+def test_default_record_is_the_example(document):
+    """Postman's converter with its option "Schema", the default, takes a body from `default` alone.
+
+    It belongs to the record: a default of one feature would make it optional in generated clients.
+    tests/docs/test_generated_clients.py runs the converter.
+    """
+    house = document["components"]["schemas"]["House"]
+    assert house["default"] == EXAMPLE
+    House.model_validate(house["default"])
+    assert not any("default" in feature for feature in house["properties"].values())
+    operations = [document["paths"][path]["post"] for path in PREDICTION_PATHS]
+    assert all(operation["requestBody"]["required"] for operation in operations)
+
+
+def test_record_type_with_a_missing_example_has_no_default():
+    """A default that lacks a feature would be invalid."""
+    record = {"properties": {"RM": {"type": "number", "example": 5.3}, "AGE": {"type": "number"}}}
+    expected = copy.deepcopy(record)
+    set_default_record(record)
+    assert record == expected
 
 
 def provoke_error(client, status, path, monkeypatch):
