@@ -36,14 +36,14 @@ def feature_schemas(record_type: type[BaseModel]) -> dict[str, Schema]:
 
 def simplify(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     """Return a schema without references, and with `nullable` in place of the type null."""
-    if "$ref" in schema:
+    while "$ref" in schema:
         rest = {key: value for key, value in schema.items() if key != "$ref"}
         schema = definitions[schema["$ref"].rpartition("/")[2]] | rest
     types = schema.get("anyOf", [])
-    values = [each for each in types if each.get("type") != "null"]
-    if len(values) == 1:
+    others = [each for each in types if each.get("type") != "null"]
+    if len(others) == 1 < len(types):
         rest = {key: value for key, value in schema.items() if key != "anyOf"}
-        schema = simplify(values[0], definitions) | rest | {"nullable": True}
+        schema = simplify(others[0], definitions) | rest | {"nullable": True}
     if None in schema.get("enum", []):
         values = [value for value in schema["enum"] if value is not None]
         schema = schema | {"enum": values, "nullable": True}
@@ -56,13 +56,25 @@ def is_nullable(schema: Schema) -> bool:
 
 
 def kind_of(schema: Schema) -> Kind | None:
-    """Return the kind of a feature, or None if it is none of those."""
+    """Return the kind of a feature, or None for a type that is not supported."""
     if "enum" in schema or "const" in schema:
         types = {type(value) for value in declared_values(schema)}
         return "category" if types == {str} else "number" if types <= {int, float} else None
-    kinds: dict[str, Kind] = {"string": "text"}
+    if "format" in schema:  # a date, or the like, which JSON writes as a string
+        return None
+    kinds: dict[Any, Kind] = {"string": "text"}
     kinds |= {"number": "number", "integer": "integer", "boolean": "boolean"}
-    return kinds.get(schema.get("type", ""))
+    return kinds.get(str(schema.get("type")))
+
+
+def dtype_of(schema: Schema) -> str:
+    """Return the type of a feature's column; a gap turns integers and booleans into floats."""
+    kind = kind_of(schema)
+    if kind in ("category", "text"):
+        return "object"
+    if is_nullable(schema) or kind == "number":
+        return "float64"
+    return "int64" if kind == "integer" else "bool"
 
 
 def declared_values(schema: Schema) -> list[Any]:
@@ -85,7 +97,15 @@ def check_record_type(record_type: type[BaseModel], target: str = "") -> None:
             raise BentoMLException(
                 f"{record_type.__name__}.{name} has several names: give it one, with Field(alias=)"
             )
-    for name, schema in feature_schemas(record_type).items():
+        if not field.is_required():
+            raise BentoMLException(
+                f"{record_type.__name__}.{name} has a default: remove it, since a record has every "
+                "feature, and declare the feature with `| None` if it may have no value"
+            )
+    schemas = feature_schemas(record_type)
+    if len(schemas) < len(record_type.model_fields):
+        raise BentoMLException(f"{record_type.__name__}: two features have the same alias")
+    for name, schema in schemas.items():
         if name != target and (reason := unsupported_reason(name, schema)):
             raise BentoMLException(f"{record_type.__name__}.{name} {reason}")
 

@@ -14,7 +14,7 @@ from bentoml.models import BentoModel
 from pydantic import BaseModel, Field
 from yaml import YAMLError
 
-from serving.features import check_record_type, feature_schemas
+from serving.features import check_record_type, dtype_of, feature_schemas, is_nullable
 
 # The files of a stored model. `bentoml.sklearn.load_model` expects the name of the first.
 PICKLE_FILE = "saved_model.pkl"
@@ -96,6 +96,7 @@ class ModelReference(BentoModel):
             ) from error
         self.check_features(model.tag, training.feature_names)
         check_record_type(self.record_type)
+        self.check_types(model.tag, training)
         for name in (training.inference_file, GOLDEN_FILE):
             read_verified(model, training, name)
         return model
@@ -127,6 +128,16 @@ class ModelReference(BentoModel):
                 f"Model {tag} was trained on other features than those of "
                 f"{self.record_type.__name__} ({', '.join(difference)}): run `make train`"
             )
+
+    def check_types(self, tag: bentoml.Tag, training: TrainingMetadata) -> None:
+        """Raise BentoMLException unless the features have the types of the training."""
+        for name, schema in feature_schemas(self.record_type).items():
+            trained = training.column_dtypes[name], name in training.training_gaps
+            if trained != (dtype_of(schema), is_nullable(schema)):
+                raise BentoMLException(
+                    f"Model {tag} was trained with another type of {self.record_type.__name__}."
+                    f"{name}: run `make train`"
+                )
 
     def to_info(self, alias: str | None = None) -> Any:
         """Describe the model for a Bento; raise BentoMLException as `resolve` does."""

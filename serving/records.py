@@ -17,9 +17,9 @@ Row = tuple[Any, ...]  # the feature values of one record, in the order of the r
 Loc = tuple[str | int, ...]  # where an error is, as in pydantic: (), ("LSTAT",) or (3, "LSTAT")
 FieldError = tuple[Loc, str]  # where, and the message
 
-# A response names this many errors at most, and a body may hold this many values more than its
-# records need. pydantic copies each unknown feature into an error for each missing one: 1 MiB of
-# empty arrays took 2 s on the event loop.
+# A response names this many errors at most, and a body may hold this many values, objects or arrays
+# more than its records need. pydantic copies each unknown feature into an error for each missing
+# one: without these limits 250 kB of nested arrays took 3 s on the event loop.
 MAX_ERRORS = 1000
 EXTRA_VALUES = 100
 
@@ -49,7 +49,6 @@ class RequestBody(bentoml.IODescriptor):
     max_records: ClassVar[int | None] = None
     adapter: ClassVar[TypeAdapter[Any]]  # validates the body
     n_features: ClassVar[int]
-    has_defaults: ClassVar[bool]  # a record may lack a feature
     has_integers: ClassVar[bool]
     nullable: ClassVar[set[str]]  # names of the features that may be null
     max_values: ClassVar[int]  # in a valid body
@@ -63,9 +62,7 @@ class RequestBody(bentoml.IODescriptor):
             length = Field(min_length=1, max_length=cls.max_records)
             body_type = Annotated[list[body_type], length]
         cls.adapter = TypeAdapter(body_type)
-        fields = cls.record_type.model_fields
-        cls.n_features = len(fields)
-        cls.has_defaults = not all(field.is_required() for field in fields.values())
+        cls.n_features = len(cls.record_type.model_fields)
         schemas = feature_schemas(cls.record_type)
         cls.has_integers = any(kind_of(schema) == "integer" for schema in schemas.values())
         cls.nullable = {name for name, schema in schemas.items() if is_nullable(schema)}
@@ -75,9 +72,7 @@ class RequestBody(bentoml.IODescriptor):
     def parse(cls, body: bytes) -> list[Row]:
         """Return one row for each record of the body; raise APIError (400) naming each error."""
         body = body.removeprefix(BOM_UTF8)  # editors on Windows write one
-        limit = cls.max_values + EXTRA_VALUES
-        # Most commas separate values. Those in strings are excluded only if there are too many.
-        if body.count(b",") > limit and count_separators(body) > limit:
+        if cls.has_too_many_values(body):
             too_many = f"Send at most {cls.max_values} values; the body has many more"
             raise APIError(400, too_many, kinds=["too_many"])
         try:
@@ -89,20 +84,28 @@ class RequestBody(bentoml.IODescriptor):
             raise APIError(400, message, kinds=error_kinds(error)) from None
         records = value if cls.max_records else [value]
         # pydantic accepts a repeated feature and keeps its last value. Each feature has one colon:
-        # if there are more colons than features, look for repeated ones.
-        if cls.has_defaults:
-            n_features = sum(len(record.model_fields_set) for record in records)
-        else:
-            n_features = cls.n_features * len(records)
-        if body.count(b":") != n_features and (repeated := list(repeated_features(body))):
+        # if there are others, look for repeated features.
+        n_colons = cls.n_features * len(records)
+        if body.count(b":") != n_colons and (repeated := list(repeated_features(body))):
             raise APIError(400, error_message(len(repeated), repeated), kinds=["repeated"])
         return [to_row(record) for record in records]
+
+    @classmethod
+    def has_too_many_values(cls, body: bytes) -> bool:
+        """Tell whether a body has many more commas, objects and arrays than valid records have."""
+        max_commas = cls.max_values + EXTRA_VALUES
+        max_containers = (cls.max_records or 1) + EXTRA_VALUES
+        # Most of these are outside of strings. The others are excluded only if there are too many.
+        return (body.count(b",") > max_commas and count_unquoted(body, b",") > max_commas) or (
+            body.count(b"[") + body.count(b"{") > max_containers
+            and count_unquoted(body, b"[") + count_unquoted(body, b"{") > max_containers
+        )
 
     @classmethod
     def validate(cls, body: bytes) -> Any:
         """Return the validated body; raise ValidationError.
 
-        An integer may be written as 110.0: pandas does so if another row has a gap.
+        An integer may be written as 110.0: pandas writes those of a column with a gap like this.
         """
         try:
             return cls.adapter.validate_json(body)
@@ -110,7 +113,11 @@ class RequestBody(bentoml.IODescriptor):
             locs = list(whole_number_locs(error)) if cls.has_integers else []
             if not locs:
                 raise
-            return cls.adapter.validate_json(with_integers(body, locs))
+            try:
+                body = with_integers(body, locs)
+            except (LookupError, TypeError, ValueError):  # a validator has changed names or values
+                raise error from None
+            return cls.adapter.validate_json(body)
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -142,10 +149,10 @@ class Predictions(bentoml.IODescriptor):
         return b'{"predictions": %b}' % to_json(predictions)
 
 
-def count_separators(body: bytes) -> int:
-    """Count the commas of a JSON text that are outside its strings."""
+def count_unquoted(body: bytes, character: bytes) -> int:
+    """Count a character of a JSON text outside its strings."""
     unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
-    return b"".join(unescaped.split(b'"')[::2]).count(b",")
+    return b"".join(unescaped.split(b'"')[::2]).count(character)
 
 
 def to_row(record: BaseModel) -> Row:
@@ -185,10 +192,12 @@ def with_integers(body: bytes, locs: Iterable[Loc]) -> bytes:
     return to_json(value)
 
 
-def field_errors(error: ValidationError, nullable: Collection[str]) -> Iterator[FieldError]:
+def field_errors(
+    error: ValidationError, nullable: Collection[str], null: str = "null"
+) -> Iterator[FieldError]:
     """Yield the location and the message of each error that pydantic found.
 
-    `nullable`: the names of the features that may be null.
+    `nullable`: the names of the features that may be null; `null`: how it is written.
     """
     for details in error.errors(include_url=False):
         loc, kind, message = details["loc"], details["type"], details["msg"]
@@ -204,8 +213,10 @@ def field_errors(error: ValidationError, nullable: Collection[str]) -> Iterator[
             loc, message = (*loc[:-1], name), f"There is no feature {name}"
         elif message.startswith("Input"):
             value = truncate(json.dumps(details["input"], default=str, ensure_ascii=False))
-            or_null = " or null" if name in nullable and is_type_error(kind) else ""
-            message = f"{message.replace('Input', name, 1)}{or_null}, got {value}"
+            message = message.replace("Input", name, 1)
+            if name in nullable and is_type_error(kind):
+                message = f"{message.removesuffix(' or None')} or {null}"
+            message = f"{message}, got {value}"
         yield loc, message
 
 

@@ -4,8 +4,8 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +13,12 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 from sklearn.utils import shuffle
 
-from serving.features import Schema, feature_schemas, is_nullable, kind_of
+from serving.features import Schema, dtype_of, feature_schemas, is_nullable, kind_of
 from serving.model import TrainingMetadata
 from serving.records import RequestBody, Row, field_errors, to_row
 from training.errors import InvalidDataError
 
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 MIN_ROWS = 20  # two for the test part, four for each fold
 
 
@@ -63,21 +64,24 @@ def parse_csv(text: str, labelled_type: type[BaseModel]) -> pd.DataFrame:
         record_type = labelled_type
 
     schemas = feature_schemas(labelled_type)
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     expected, columns = list(schemas), list(reader.fieldnames or [])
     if sorted(columns) != sorted(expected):
         raise InvalidDataError(f"line 1: the columns must be {expected}, not {columns}")
     rows, errors = [], []
     for cells in reader:
-        surplus = cells.pop(None, [])
-        if surplus:
-            errors.append(f"line {reader.line_num}: there are cells beyond the columns: {surplus}")
+        line = f"line {reader.line_num}"
+        if surplus := cells.pop(None, []):
+            errors.append(f"{line}: there are cells beyond the columns: {surplus}")
+        if None in cells.values():
+            errors.append(f"{line}: there are fewer cells than columns")
+            continue
         record = {name: parse_cell(cell, schemas[name]) for name, cell in cells.items()}
         try:
             rows.append(to_row(Body.validate(json.dumps(record).encode())))
         except ValidationError as error:
-            messages = field_errors(error, Body.nullable)
-            errors += [f"line {reader.line_num}: {message}" for _, message in messages]
+            messages = field_errors(error, Body.nullable, null="an empty cell")
+            errors += [f"{line}: {message}" for _, message in messages]
     if errors:
         raise InvalidDataError("\n".join(errors))
     if len(rows) < MIN_ROWS:
@@ -95,10 +99,9 @@ def parse_cell(cell: str, schema: Schema) -> Any:
         return None
     if kind == "boolean":
         return {"true": True, "false": False}.get(cell.lower(), cell)
-    if kind in ("number", "integer"):
-        for parse in (int, float):
-            with suppress(ValueError):
-                return parse(cell)
+    if kind in ("number", "integer") and NUMBER.fullmatch(cell.strip()):
+        is_integer = cell.strip("+- ").isdigit()
+        return int(cell) if is_integer else float(cell)
     return cell
 
 
@@ -113,16 +116,6 @@ def to_frame(rows: Sequence[Row], schemas: Mapping[str, Schema]) -> pd.DataFrame
             raise InvalidDataError(f"{name} has no value in any row: leave the feature out")
         columns[name] = pd.Series(values, dtype=dtype_of(schema))
     return pd.DataFrame(columns)
-
-
-def dtype_of(schema: Schema) -> str:
-    """Return the type of a feature's column; a gap turns integers and booleans into floats."""
-    kind = kind_of(schema)
-    if kind in ("category", "text"):
-        return "object"
-    if is_nullable(schema) or kind == "number":
-        return "float64"
-    return "int64" if kind == "integer" else "bool"
 
 
 def to_rows(X: pd.DataFrame, record_type: type[BaseModel]) -> list[Row]:

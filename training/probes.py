@@ -93,6 +93,7 @@ def check_probes(
     metrics = PredictionMetrics(list(X), {}, {}, histogram=NoHistogram())
     answerer = Answerer(model, record_type, metrics)
     probes = list(probe_records(answerer, record_type, X))
+    warn_of_unprobed_texts(probes, record_type)
     for probe in probes:
         error = answerer.error([probe.row])
         # In the service scikit-learn does not look for gaps, and a model may predict anything.
@@ -111,6 +112,17 @@ def check_probes(
                 f"narrow the bounds, or mend the pipeline.\n{describe(error)}"
             )
     return [probe.row for probe in probes if probe.is_declared]
+
+
+def warn_of_unprobed_texts(probes: list[Probe], record_type: type[BaseModel]) -> None:
+    """Print a warning for each text of which no unknown value is known to be legal."""
+    probed = {probe.name for probe in probes if probe.value is not None}
+    for name, schema in feature_schemas(record_type).items():
+        if kind_of(schema) == "text" and name not in probed:
+            print(
+                f"Warning: no text is known that {record_type.__name__}.{name} allows and the data "
+                "lack, so that none was tried. Make sure that the model predicts such a text."
+            )
 
 
 def probe_records(

@@ -37,6 +37,7 @@ STYLE: Any = {
     "grid.color": "#e6e6e6",
     "font.size": 11,
     "legend.frameon": False,
+    "text.parse_math": False,  # a "$" in a name or a category is no formula
 }
 
 

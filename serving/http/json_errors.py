@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.errors import APIError
 from serving.http.response import ResponseSender
 
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
 MAX_TEXT = 200  # bytes of a plain text that becomes the message
 
 
@@ -28,7 +29,7 @@ class JSONErrors:
             elif start is None:
                 await send(message)
             else:
-                text += message.get("body", b"")[:MAX_TEXT]
+                text = (text + message.get("body", b""))[:MAX_TEXT]
 
         await self.app(scope, receive, send_or_keep)
         if start:
@@ -37,16 +38,19 @@ class JSONErrors:
 
 def is_plain_error(start: Message) -> bool:
     """Tell whether a response is an error without JSON; `ServiceApp` sends JSON only."""
-    media_type = dict(start["headers"]).get(b"content-type", b"")
-    return start["status"] >= 400 and not media_type.startswith(b"application/json")
+    media_type = dict(start["headers"]).get(b"content-type", b"").partition(b";")[0].lower()
+    return start["status"] >= 400 and not media_type.endswith((b"/json", b"+json"))
 
 
 async def send_as_json(scope: Scope, send: Send, start: Message, text: bytes) -> None:
     """Send a response with the status and headers of another one, and its text as the message."""
-    plain = dict(start["headers"]).get(b"content-type", b"").startswith(b"text/plain")
-    phrase = HTTPStatus(start["status"]).phrase
-    message = text.decode(errors="replace") if plain and text else phrase
-    replaced = {b"content-type", b"content-length"}
+    headers = dict(start["headers"])
+    is_plain = headers.get(b"content-type", b"").startswith(b"text/plain")
+    if is_plain and text and b"content-encoding" not in headers:
+        message = text.decode(errors="replace")
+    else:
+        message = PHRASES.get(start["status"], "Error")
+    replaced = {b"content-type", b"content-length", b"content-encoding", b"x-request-id"}
     kept = [(name, value) for name, value in start["headers"] if name not in replaced]
     content = APIError(start["status"], message).content
     await ResponseSender(scope, send).send_json(start["status"], content, *kept)

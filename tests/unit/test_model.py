@@ -5,6 +5,7 @@ import math
 import pickle
 import re
 import shutil
+from datetime import date
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -105,13 +106,15 @@ def test_integer_without_both_bounds_is_rejected(model, bounds):
         ("rooms", float | str, "has to be a float, int, bool or str"),
         ("rooms", list[float], "has to be a float"),
         ("rooms", Annotated[float, Field(validation_alias="r")], "several names"),
+        ("rooms", Annotated[float, Field(default=0.0)], "has a default"),
+        ("built", date, "has to be a float"),
         ("rooms", Annotated[int, Field(ge=0, le=2**60)], "needs ge and le"),
         ("timestamp", float, "choose another name"),
         ("prediction", bool, "choose another name"),
     ],
 )
 def test_unsupported_feature_is_rejected(name, annotation, message):
-    """A text without a limit, a union, an array, two names, or a column of the prediction log."""
+    """Such as a text without a limit, a union, two names, or a column of the prediction log."""
     unsupported = create_model("Unsupported", __base__=House, **{name: annotation})
     with pytest.raises(BentoMLException, match=rf"Unsupported\.{name} .*{message}"):
         check_record_type(unsupported)
@@ -127,6 +130,14 @@ def test_missing_model_is_rejected(model):
     """The error says how to train one."""
     with pytest.raises(BentoMLException, match=r"no nobody:latest .* run `make train`"):
         ModelReference("nobody:latest", House).resolve()
+
+
+@pytest.mark.parametrize("annotation", [float | None, Annotated[int, Field(ge=1, le=99)]])
+def test_model_with_another_type_of_a_feature_is_rejected(model, annotation):
+    """It was not tried with the values that are legal now."""
+    changed = create_model("Changed", __base__=House, RAD=(annotation, ...))
+    with pytest.raises(BentoMLException, match=r"another type of Changed\.RAD: run `make train`"):
+        ModelReference("house_price:latest", changed).resolve()
 
 
 def test_model_without_training_metadata_is_rejected(model):

@@ -164,6 +164,58 @@ def test_plain_text_error_of_middleware_has_the_common_shape(model):
     assert invalid.json()["message"]["LSTAT"] == "No LSTAT provided"
 
 
+class Refusing:
+    """Middleware that answers each request with the same error."""
+
+    def __init__(self, app, status, body, **headers):
+        self.app = app
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self.start = {"type": "http.response.start", "status": status, "headers": raw}
+        self.body = body
+
+    async def __call__(self, scope, receive, send):
+        """Send the error in two parts."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        await send(self.start)
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+REFUSALS = {
+    "unknown status": (529, b"<html>", {"content-type": "text/html"}, {"message": "Error"}),
+    "compressed": (
+        503,
+        b"\x1f\x8b",
+        {"content-type": "text/plain", "content-encoding": "gzip"},
+        {"message": "Service Unavailable"},
+    ),
+    "long text": (400, b"x" * 150, {"content-type": "text/plain"}, {"message": "x" * 200}),
+    "JSON of another type": (
+        422,
+        b" ",
+        {"content-type": "application/problem+json"},
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "headers", "expected"), REFUSALS.values(), ids=REFUSALS)
+def test_any_error_of_middleware_has_the_common_shape_unless_it_is_json(
+    model, status, body, headers, expected
+):
+    """A text is cut to 200 bytes; JSON may be a shape of its own."""
+    with client_with(Refusing, status=status, body=body, **headers) as client:
+        response = client.post("/predict", json=EXAMPLE)
+    assert response.status_code == status
+    if expected is None:
+        assert response.content == body * 2
+    else:
+        assert response.json() == expected
+        assert "content-encoding" not in response.headers
+
+
 def test_two_applications_in_one_process_both_predict(model):
     """A fixture of a test suite may create one for each test."""
     for _ in range(2):

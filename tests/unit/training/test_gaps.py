@@ -163,9 +163,15 @@ def test_cell_is_read_as_a_request_is(column, cell, value):
     [
         ("cylinders", "", 'line 4: cylinders should be a valid integer, got ""'),
         ("cylinders", "True", 'line 4: cylinders should be a valid integer, got "True"'),
-        ("horsepower", "9.5", "line 4: horsepower should be a valid integer or null, got 9.5"),
-        ("wagon", "1", 'line 4: wagon should be a valid boolean or null, got "1"'),
-        ("origin", "Asia", "line 4: origin should be .* or null"),
+        (
+            "horsepower",
+            "9.5",
+            "line 4: horsepower should be a valid integer or an empty cell, got 9.5",
+        ),
+        ("wagon", "1", 'line 4: wagon should be a valid boolean or an empty cell, got "1"'),
+        ("horsepower", "NA", 'line 4: horsepower .* integer or an empty cell, got "NA"'),
+        ("weight", "3_504", 'line 4: weight should be a valid integer, got "3_504"'),
+        ("origin", "Asia", "line 4: origin should be .* or an empty cell"),
         ("mpg", "", 'line 4: mpg should be a valid number, got ""'),
     ],
 )
@@ -308,6 +314,19 @@ def test_schemas_have_the_names_of_json():
     assert feature_schemas(optional)["size"]["enum"] == ["S", "L"]
     nullable = {name for name, schema in schemas.items() if schema.get("nullable")}
     assert nullable == {"origin", "horsepower", "wagon"}
+
+
+def test_text_with_a_pattern_that_no_probe_matches_is_warned_of(data, capsys):
+    """Its encoder may refuse a legal text."""
+    encoder = make_column_transformer((OneHotEncoder(), ["name"]))
+    estimator = make_pipeline(encoder, LinearRegression()).fit(data.X_train[["name"]], data.y_train)
+
+    class Named(create_model("Named", __config__=Model.model_config)):
+        name: Annotated[str, Field(max_length=40, pattern="[a-z]")]
+
+    reference = Reference(estimator, data.X_train[["name"]])
+    check_probes(reference, reference, Named, data.X_train[["name"]])
+    assert "Warning: no text is known that Named.name allows" in capsys.readouterr().out
 
 
 def write_log(folder, rows):
