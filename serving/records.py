@@ -211,9 +211,9 @@ def field_errors(
         elif kind == "extra_forbidden":
             name = truncate(name)
             loc, message = (*loc[:-1], name), f"There is no feature {name}"
-        elif message.startswith("Input"):
+        elif message.startswith(("Input", "String")):
             value = truncate(json.dumps(details["input"], default=str, ensure_ascii=False))
-            message = message.replace("Input", name, 1)
+            message = f"{name} {message.partition(' ')[2]}"
             if name in nullable and is_type_error(kind):
                 message = f"{message.removesuffix(' or None')} or {null}"
             message = f"{message}, got {value}"

@@ -13,7 +13,7 @@ from serving.model import OutdatedModelError, check_outdated
 from training.data import Split, read_csv
 from training.errors import ModelNotServableError
 from training.evaluation import evaluate
-from training.probes import GAP_HINT, describe
+from training.probes import CATEGORY_HINT, GAP_HINT, describe
 from training.project import Project
 from training.store import save
 
@@ -47,6 +47,17 @@ def fit(project: Project, data: Split) -> RegressorMixin:
         ) from error
 
 
+def score(estimator: RegressorMixin, data: Split) -> dict[str, float]:
+    """Return the scores; raise ModelNotServableError if rows can't be predicted that are new."""
+    try:
+        return evaluate(estimator, data)
+    except ValueError as error:
+        raise ModelNotServableError(
+            f"The estimator can't predict rows of the data that it was not fitted to. "
+            f"{CATEGORY_HINT}\n{describe(error)}"
+        ) from error
+
+
 def train(project: Project, data_path: Path, name: str) -> None:
     """Train a model and save it under a name.
 
@@ -57,7 +68,7 @@ def train(project: Project, data_path: Path, name: str) -> None:
     check_record_type(project.labelled_type, target)
     data, data_sha256 = read_csv(data_path, project.labelled_type)
     estimator = fit(project, data)
-    metrics = evaluate(estimator, data)
+    metrics = score(estimator, data)
     dummy = evaluate(DummyRegressor().fit(data.X_train, data.y_train), data)
     table = pd.DataFrame({"model": metrics, "always the mean": dummy})
     print(table.to_string(float_format="{:.4f}".format))

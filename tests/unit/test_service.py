@@ -137,8 +137,6 @@ INVALID_JSON = {
     "overlong UTF-8": b'{"\xc1\x83RIM": 1}',
     "lone surrogate": rb'{"\ud800": 1}',
     "lone surrogate in bytes": b'{"\xed\xa0\x80": 1}',
-    "nested too deep": b"[" * 100_000,
-    "nested too deep in objects": b'{"CRIM": ' * 100_000,
     "too many digits": b'{"CRIM": 1' + b"0" * 10_000 + b"}",
     "negative NaN": b'{"CRIM": -NaN}',
     "hexadecimal number": b'{"CRIM": 0x1F}',
@@ -151,7 +149,7 @@ INVALID_JSON = {
 @pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
 @pytest.mark.parametrize("body", INVALID_JSON.values(), ids=INVALID_JSON)
 def test_invalid_json_is_rejected_with_400(client, path, body):
-    """The syntax, the encoding, a number or the nesting depth is invalid."""
+    """The syntax, the encoding or a number is invalid."""
     response = client.post(path, headers=JSON, content=body)
     assert response.status_code == 400
     assert response.json()["message"].startswith("Invalid JSON: ")
@@ -231,6 +229,15 @@ def test_every_error_has_the_same_shape(client, method, path, headers, status):
     assert isinstance(response.json()["message"], str)
     assert response.headers["x-request-id"]
     assert ("allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"CRIM": '], ids=["arrays", "objects"])
+@pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
+def test_deeply_nested_body_is_rejected_before_validation(client, path, opening):
+    """Without a limit, a parser could run out of memory or of stack."""
+    response = client.post(path, headers=JSON, content=opening * 100_000)
+    assert response.status_code == 400
+    assert "the body has many more" in response.json()["message"]
 
 
 def test_body_with_too_many_values_is_rejected_before_validation(client):

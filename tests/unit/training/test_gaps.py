@@ -92,7 +92,7 @@ def test_legal_value_becomes_part_of_the_row(changes):
 INVALID = {
     "no name": ({"name": ...}, "No name provided"),
     "null for a text": ({"name": None}, "name should be a valid string, got null"),
-    "long text": ({"name": "x" * 41}, "should have at most 40 characters"),
+    "long text": ({"name": "x" * 41}, "name should have at most 40 characters, got"),
     "number for a text": ({"name": 504}, "name should be a valid string, got 504"),
     "nullable left out": ({"origin": ...}, "No origin provided"),
     "other category": ({"origin": "Asia"}, "'USA', 'Europe' or 'Japan' or null, got \"Asia\""),
