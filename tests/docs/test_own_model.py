@@ -404,7 +404,7 @@ def test_unservable_model_is_not_saved(clone, model, old, new, messages):
 
 INVALID_CELLS = [
     ("fuel", "gas", "fuel should be 'petrol'"),
-    ("accident_free", "perhaps", "accident_free should be a valid boolean or null"),
+    ("accident_free", "perhaps", "accident_free should be a valid boolean or an empty cell"),
     ("age", "", "age should be a valid number"),
     ("power", "110.5", "power should be a valid integer"),
 ]
