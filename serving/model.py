@@ -22,6 +22,9 @@ ONNX_FILE = "model.onnx"
 GOLDEN_FILE = "golden_predictions.json"
 TEXTS_FILE = "training_texts.json"
 
+# A damaged model.yaml raises as YAML, as an object of BentoML's or as one of ours.
+UNUSABLE_MODEL = (BentoMLException, ExceptionGroup, LookupError, ValueError, YAMLError)
+
 InputType = Literal["array", "frame"]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -88,8 +91,7 @@ class ModelReference(BentoModel):
             training = TrainingMetadata.model_validate(model.info.metadata)
         except OutdatedModelError:
             raise
-        # A damaged model.yaml raises as YAML, as an object of BentoML's or as one of ours.
-        except (BentoMLException, ExceptionGroup, LookupError, ValueError, YAMLError) as error:
+        except UNUSABLE_MODEL as error:
             raise NotFound(
                 f"The model store has no {self.tag} saved by train.py: "
                 "run `make train`, or correct MODEL"
@@ -106,7 +108,7 @@ class ModelReference(BentoModel):
 
         The image of a Bento depends on the model, and BentoML asks for the model only after it.
         """
-        with suppress(BentoMLException, ExceptionGroup, LookupError, ValueError):
+        with suppress(*UNUSABLE_MODEL):
             if stored := self.stored:
                 return attrs.evolve(self, tag=stored.tag)
         return self

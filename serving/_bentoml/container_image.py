@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from platform import python_version_tuple
 from typing import Any
@@ -11,7 +12,7 @@ from bentoml.exceptions import BentoMLException
 from bentoml.images import Image
 
 from serving.imports import find_imports
-from serving.model import Inference, ModelReference, TrainingMetadata
+from serving.model import UNUSABLE_MODEL, Inference, ModelReference, TrainingMetadata
 
 PYTHON = ".".join(python_version_tuple()[:2])
 BASE_IMAGE = os.environ.get("BASE_IMAGE") or f"python:{PYTHON}-slim"
@@ -68,9 +69,7 @@ def stored_inference(reference: ModelReference) -> Inference | None:
 
     Without a usable model return None: starting or building the service says why.
     """
-    try:
+    with suppress(*UNUSABLE_MODEL):
         if model := reference.stored:
             return TrainingMetadata.model_validate(model.info.metadata).inference
-    except (BentoMLException, ExceptionGroup, LookupError, ValueError):
-        pass
     return None
