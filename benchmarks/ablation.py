@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import bentoml
-from bentoml._internal.marshal.dispatcher import Optimizer
 from prometheus_client import Histogram
 from starlette.requests import Request
 from starlette.responses import Response
@@ -41,11 +40,6 @@ def use_bentomls_http_layers() -> None:
     RequestBody.from_http_request = classmethod(from_request)
     Prediction.to_http_response = classmethod(to_response)
     service.TabularService.to_asgi = bentoml.Service.to_asgi
-
-
-def learn_to_wait() -> None:
-    """Use BentoML's optimizer, which waits for as long as batches waited recently."""
-    batching.ZeroWaitOptimizer = lambda max_latency, _: Optimizer(max_latency)
 
 
 def queue_single_requests() -> None:
@@ -97,7 +91,6 @@ def count_nothing() -> None:
 # The names are those of the results; bench.py reads them from here.
 ABLATIONS = {
     "ServiceApp in place of BentoML's HTTP layers": use_bentomls_http_layers,
-    "batches that go at once": learn_to_wait,
     "no queue for one alone": queue_single_requests,
     "one row on the event loop": predict_single_rows_in_a_thread,
     "more rows in a thread": predict_batches_inline,

@@ -61,7 +61,7 @@ class Predictor:
         self.dispatcher = factory.dispatchers[api_name]
         self.dispatcher.get_batch_size = len
         queue_seconds = BATCH_QUEUE_SECONDS.labels(self.api.route)
-        self.dispatcher.optimizer = ZeroWaitOptimizer(self.dispatcher.max_latency, queue_seconds)
+        self.dispatcher.optimizer = MeasuringOptimizer(self.dispatcher.max_latency, queue_seconds)
         self.dispatcher.max_latency = inf  # `ServiceApp` enforces the time limit
         self.enqueue = self.dispatcher(self.predict_batch)
         self.model_seconds = BATCH_MODEL_SECONDS.labels(self.api.route)
@@ -204,12 +204,8 @@ class Predictor:
         )
 
 
-class ZeroWaitOptimizer(Optimizer):
-    """Dispatches a batch as soon as the one before is done; BentoML checks that every ms.
-
-    BentoML's optimizer waits for as long as batches waited recently, and adjusts this every 5 s at
-    most. After a burst the few remaining clients would wait for others that do not come.
-    """
+class MeasuringOptimizer(Optimizer):
+    """BentoML's optimizer of batches, which also observes how long they wait."""
 
     def __init__(self, max_latency: float, queue_seconds: Histogram) -> None:
         super().__init__(max_latency)
@@ -220,8 +216,3 @@ class ZeroWaitOptimizer(Optimizer):
         if wait:  # BentoML reports 0 for the first dozen batches
             self.queue_seconds.observe(wait)
         super().log_outbound(n, wait, duration)
-
-    def trigger_refresh(self) -> None:
-        """Learn how long predictions take, but keep the wait at zero."""
-        super().trigger_refresh()
-        self.wait = 0

@@ -10,7 +10,7 @@ import pytest
 from _bentoml_impl.server.app import ServiceAppFactory
 from bentoml._internal.marshal.dispatcher import CorkDispatcher, Optimizer
 from bentoml.exceptions import BentoMLException
-from prometheus_client import Histogram
+from prometheus_client import CollectorRegistry, Histogram
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.testclient import TestClient
@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from house import EXAMPLE
 from service import HousePrice
 from serving import TabularService
-from serving._bentoml.batching import ZeroWaitOptimizer
+from serving._bentoml.batching import MeasuringOptimizer
 from serving._bentoml.ignored_options import ignored_configuration
 from serving._bentoml.worker import REPLACED_MIDDLEWARE
 from tests.helpers.commands import TUTORIAL_RESPONSE, run
@@ -67,15 +67,17 @@ def test_dispatcher_still_has_the_attributes_that_the_predictor_uses(factory):
         assert vars(dispatcher).keys() >= {"get_batch_size", "max_latency", "_queue"}
 
 
-def test_zero_wait_optimizer_never_waits():
-    """After batches that waited 100 ms, BentoML's optimizer waits 100 ms."""
-    waits = []
-    for optimizer in (Optimizer(60), ZeroWaitOptimizer(60, Histogram("wait", "", registry=None))):
+def test_optimizer_observes_the_wait_and_learns_as_bentomls(factory):
+    """BentoML reports a wait of 0 for the first batches."""
+    registry = CollectorRegistry()
+    optimizers = Optimizer(60), MeasuringOptimizer(60, Histogram("wait", "", registry=registry))
+    for optimizer in optimizers:
         for n in range(10):
-            optimizer.log_outbound(n, wait=0.1, duration=0.001 * n)
+            optimizer.log_outbound(n, wait=0.1 * (n > 4), duration=0.001 * n)
         optimizer.trigger_refresh()
-        waits.append(optimizer.wait)
-    assert waits == [pytest.approx(0.1), 0]
+    assert optimizers[0].wait == optimizers[1].wait > 0
+    assert registry.get_sample_value("wait_count") == 5
+    assert registry.get_sample_value("wait_sum") == pytest.approx(0.5)
 
 
 def test_failed_batch_responds_with_500_and_the_next_one_succeeds(client, monkeypatch):
