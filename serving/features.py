@@ -9,6 +9,12 @@ from serving.observability import LOG_COLUMNS
 
 Schema = dict[str, Any]
 Kind = Literal["number", "integer", "boolean", "category", "text"]
+KINDS: dict[str, Kind] = {  # by the type in a JSON schema
+    "number": "number",
+    "integer": "integer",
+    "boolean": "boolean",
+    "string": "text",
+}
 
 # The service relies on this: no conversion, no unknown features, finite numbers, and categories as
 # strings instead of members of an Enum.
@@ -62,9 +68,7 @@ def kind_of(schema: Schema) -> Kind | None:
         return "category" if types == {str} else "number" if types <= {int, float} else None
     if "format" in schema:  # a date, or the like, which JSON writes as a string
         return None
-    kinds: dict[Any, Kind] = {"string": "text"}
-    kinds |= {"number": "number", "integer": "integer", "boolean": "boolean"}
-    return kinds.get(str(schema.get("type")))
+    return KINDS.get(str(schema.get("type")))
 
 
 def dtype_of(schema: Schema) -> str:
