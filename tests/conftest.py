@@ -25,7 +25,6 @@ from starlette.testclient import TestClient  # noqa: E402
 
 from service import HousePrice  # noqa: E402
 from tests.helpers.commands import run, running_server  # noqa: E402
-from tests.helpers.package_index import PRIVATE_INDEX  # noqa: E402
 
 HousePrice.inject_config()
 # The in-process service would write its access log between the results of pytest.
@@ -42,26 +41,6 @@ def training():
 def model(training):
     """The stored model that it saved."""
     return bentoml.models.get("house_price:latest")
-
-
-@pytest.fixture(scope="session")
-def engine():
-    """A Docker engine that can build on a base image; elsewhere than in CI skip without one."""
-    missing = None
-    if not shutil.which("docker") or run("docker", "version", check=False).returncode:
-        missing = "no Docker engine answers"
-    elif run("deploy/image.sh", "--check", check=False).returncode:
-        missing = "the Docker engine lacks BuildKit or the base image; deploy/image.sh says what"
-    if missing and "CI" not in os.environ:
-        pytest.skip(missing)
-
-
-@pytest.fixture(scope="session")
-def image(engine, model):
-    """The output of `make image`; the image is house_price:test, on BASE_IMAGE."""
-    env = {"TAG": "house_price:test", "UV_DEFAULT_INDEX": PRIVATE_INDEX}
-    yield run("make", "image", timeout=900, **env).stdout
-    run("docker", "rmi", "--force", "house_price:test")
 
 
 @pytest.fixture(scope="session")

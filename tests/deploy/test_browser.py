@@ -19,7 +19,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from house import EXAMPLE
 from tests.conftest import STORE
 from tests.docs.test_clients import code_block, use_server
-from tests.helpers.commands import TUTORIAL_RESPONSE, running_server
+from tests.helpers.commands import running_server
+from tests.helpers.tutorial import TUTORIAL_RESPONSE
 
 pytestmark = pytest.mark.slow  # needs Chromium
 

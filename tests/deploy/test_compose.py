@@ -9,7 +9,8 @@ import pytest
 
 from house import EXAMPLE
 from tests.helpers.client_load import Load, kill_worker
-from tests.helpers.commands import ROOT, TUTORIAL_RESPONSE, free_port, is_ready, run, wait_until
+from tests.helpers.commands import ROOT, free_port, is_ready, run, wait_until
+from tests.helpers.tutorial import TUTORIAL_RESPONSE
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]  # builds an image, runs replicas
 

@@ -14,16 +14,10 @@ import pytest
 
 from house import EXAMPLE
 from tests.helpers.client_load import Load, kill_worker
-from tests.helpers.commands import (
-    ROOT,
-    TUTORIAL_PREDICTION,
-    TUTORIAL_RESPONSE,
-    is_ready,
-    run,
-    wait_until,
-)
+from tests.helpers.commands import ROOT, is_ready, run, wait_until
 from tests.helpers.containers import running_container
 from tests.helpers.package_index import PRIVATE_INDEX
+from tests.helpers.tutorial import TUTORIAL_PREDICTION, TUTORIAL_RESPONSE
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]  # builds images
 

@@ -8,7 +8,8 @@ import mslex
 import pytest
 
 from house import EXAMPLE
-from tests.helpers.commands import ROOT, TUTORIAL_PREDICTION, run
+from tests.helpers.commands import ROOT, run
+from tests.helpers.tutorial import TUTORIAL_PREDICTION
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 

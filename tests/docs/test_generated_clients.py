@@ -10,7 +10,8 @@ import shutil
 import pytest
 
 from house import EXAMPLE
-from tests.helpers.commands import TUTORIAL_RESPONSE, run, running_server
+from tests.helpers.commands import run, running_server
+from tests.helpers.tutorial import TUTORIAL_RESPONSE
 
 pytestmark = pytest.mark.slow  # needs HAProxy, Java and Node.js, and downloads the generators
 

@@ -6,7 +6,8 @@ import threading
 from collections import Counter
 
 from house import EXAMPLE
-from tests.helpers.commands import TUTORIAL_RESPONSE, run, wait_until
+from tests.helpers.commands import run, wait_until
+from tests.helpers.tutorial import TUTORIAL_RESPONSE
 
 BODY = json.dumps(EXAMPLE)
 HEADERS = {"Content-Type": "application/json"}

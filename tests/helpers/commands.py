@@ -11,9 +11,6 @@ import httpx2
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# The tutorial's answer to its example record.
-TUTORIAL_PREDICTION = pytest.approx(12.273424794987879, abs=1e-9)
-TUTORIAL_RESPONSE = {"prediction": TUTORIAL_PREDICTION}
 
 
 def run(*command, check=True, timeout=120, cwd=ROOT, **env):

@@ -9,14 +9,8 @@ import pytest
 from bentoml.models import BentoModel
 
 from house import EXAMPLE
-from tests.helpers.commands import (
-    ROOT,
-    TUTORIAL_RESPONSE,
-    is_ready,
-    run,
-    running_server,
-    wait_until,
-)
+from tests.helpers.commands import ROOT, is_ready, run, running_server, wait_until
+from tests.helpers.tutorial import TUTORIAL_RESPONSE
 from train import PROJECT
 
 pytestmark = pytest.mark.slow  # Bentos are built, and a server is started for each test

@@ -11,13 +11,9 @@ import pytest
 
 from house import EXAMPLE
 from serving.errors import MAX_HEAD_BYTES
-from tests.helpers.commands import (
-    TUTORIAL_PREDICTION,
-    TUTORIAL_RESPONSE,
-    running_server,
-    wait_until,
-)
+from tests.helpers.commands import running_server, wait_until
 from tests.helpers.raw_http import BODY, connect, read_responses, request
+from tests.helpers.tutorial import TUTORIAL_PREDICTION, TUTORIAL_RESPONSE
 
 pytestmark = pytest.mark.slow  # it waits for timeouts
 

@@ -6,11 +6,9 @@ from contextlib import ExitStack
 import pytest
 
 from house import EXAMPLE
-from tests.helpers.commands import (
-    TUTORIAL_RESPONSE,
-    running_server,
-)
+from tests.helpers.commands import running_server
 from tests.helpers.raw_http import connect, read_last_response, request
+from tests.helpers.tutorial import TUTORIAL_RESPONSE
 
 pytestmark = pytest.mark.slow  # a server for each test, with one or a few slots
 

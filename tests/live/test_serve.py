@@ -13,14 +13,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from house import EXAMPLE
 from serving.http.auth import BASIC_CHALLENGE
 from tests.helpers import service_checks
-from tests.helpers.commands import (
-    TUTORIAL_PREDICTION,
-    TUTORIAL_RESPONSE,
-    is_ready,
-    run,
-    running_server,
-    wait_until,
-)
+from tests.helpers.commands import is_ready, run, running_server, wait_until
+from tests.helpers.tutorial import TUTORIAL_PREDICTION, TUTORIAL_RESPONSE
 
 KEYS = ("first-key-of-the-tests", "second-key-of-the-tests")
 

@@ -15,8 +15,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from house import EXAMPLE
 from tests.helpers.commands import (
     ROOT,
-    TUTORIAL_PREDICTION,
-    TUTORIAL_RESPONSE,
     free_port,
     is_ready,
     run,
@@ -25,6 +23,7 @@ from tests.helpers.commands import (
     without_linux_calls,
 )
 from tests.helpers.raw_http import connect, read_responses, request
+from tests.helpers.tutorial import TUTORIAL_PREDICTION, TUTORIAL_RESPONSE
 
 pytestmark = pytest.mark.slow  # a server for each test, whose workers are killed
 

@@ -34,7 +34,8 @@ from serving.model import (
 )
 from serving.records import to_row
 from serving.regressor import Regressor
-from tests.helpers.commands import TUTORIAL_PREDICTION, run
+from tests.helpers.commands import run
+from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT
 from training.data import Split, parse_csv, split, to_frame
 from training.export import export

@@ -9,7 +9,7 @@ import pytest
 from house import EXAMPLE, FEATURES
 from service import HousePrice
 from serving.onnx_model import OnnxModel
-from tests.helpers.commands import TUTORIAL_RESPONSE
+from tests.helpers.tutorial import TUTORIAL_RESPONSE
 
 JSON = {"Content-Type": "application/json"}
 

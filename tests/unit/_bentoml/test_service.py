@@ -21,7 +21,8 @@ from serving import TabularService
 from serving._bentoml.batching import MeasuringOptimizer
 from serving._bentoml.ignored_options import ignored_configuration
 from serving._bentoml.worker import REPLACED_MIDDLEWARE
-from tests.helpers.commands import TUTORIAL_RESPONSE, run
+from tests.helpers.commands import run
+from tests.helpers.tutorial import TUTORIAL_RESPONSE
 
 PREFLIGHT = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
 

@@ -11,7 +11,8 @@ from house import EXAMPLE, FEATURES
 from serving.observability.prediction_log import PredictedRequest, PredictionLog
 from serving.observability.rotating_file import FILES, RotatingFile
 from serving.settings import Settings
-from tests.helpers.commands import TUTORIAL_PREDICTION, running_server
+from tests.helpers.commands import running_server
+from tests.helpers.tutorial import TUTORIAL_PREDICTION
 
 
 def log_requests(folder, *requests, **settings):

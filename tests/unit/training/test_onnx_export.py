@@ -41,7 +41,8 @@ from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
 
 from house import EXAMPLE, House
 from serving.onnx_model import OnnxModel
-from tests.helpers.commands import ROOT, TUTORIAL_PREDICTION
+from tests.helpers.commands import ROOT
+from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT, fit
 from training.data import read_csv
 from training.errors import NotExportableError

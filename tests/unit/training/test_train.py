@@ -11,8 +11,8 @@ from sklearn.dummy import DummyRegressor
 from sklearn.metrics import root_mean_squared_error
 
 from house import EXAMPLE, FEATURES, LabelledHouse
-from tests.helpers.commands import TUTORIAL_PREDICTION
 from tests.helpers.training_cli import run_training
+from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT, fit
 from training.data import parse_csv, split
 from training.errors import InvalidDataError
