@@ -1,15 +1,19 @@
-# The commands of the README and of CONTRIBUTING.md, the same for people and CI.
+# The commands of the README and of CONTRIBUTING.md, the same for people and CI. `make new` copies this file
+# into each bundle; what only this repository has is in development.mk.
 
-# `make test` replays the commands of the README, `make train` among them.
+# `make test` runs make: without the names of the folders, its output is that of the README.
 MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 DEV_READY := .venv/ready-dev
+# The longest list of requirements; `make lock` gives the others the versions of its lock.
+DEV_LIST := $(if $(wildcard tests/requirements.in),tests/requirements,requirements-dev)
+LISTS := $(filter-out $(DEV_LIST),$(basename $(wildcard requirements*.in benchmarks/requirements.in)))
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --annotation-style line \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: serve train report drift test test-slow lint format bench stress image lock
+.PHONY: serve train report drift test lint format image lock
 
 serve: $(READY)
 	@$(BIN)/python train.py --if-missing
@@ -28,9 +32,6 @@ drift: $(READY)
 test: $(DEV_READY)
 	@$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-slow: $(DEV_READY)
-	@$(BIN)/python -m pytest -m slow
-
 lint: $(DEV_READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -41,34 +42,20 @@ format: $(DEV_READY)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(READY) .venv-bench/ready
-	@$(BIN)/python train.py --if-missing
-	@.venv-bench/bin/python benchmarks/bench.py
-
-stress: $(DEV_READY)
-	@$(BIN)/python train.py --if-missing
-	@$(BIN)/python -m tests.stress --minutes $(or $(MINUTES),0)
-
 image: $(READY)
 	@deploy/image.sh
 
-# Compile the locks from the direct requirements; UPGRADE=bentoml takes its newest version. The other
-# locks get the versions of requirements-dev.txt.
+# Compile the locks from the direct requirements; UPGRADE=bentoml takes its newest version.
 lock: $(READY)
-	@$(LOCK) $(UPGRADE:%=--upgrade-package %) requirements-dev.in --output-file requirements-dev.txt
-	@for name in requirements requirements-serve benchmarks/requirements; do \
-		$(LOCK) $(UPGRADE:%=--upgrade-package %) --constraint requirements-dev.txt \
+	@$(LOCK) $(UPGRADE:%=--upgrade-package %) $(DEV_LIST).in --output-file $(DEV_LIST).txt
+	@for name in $(LISTS); do \
+		$(LOCK) $(UPGRADE:%=--upgrade-package %) --constraint $(DEV_LIST).txt \
 			$$name.in --output-file $$name.txt || exit; \
 	done
 
-.venv-bench/ready: benchmarks/requirements.txt $(READY)
-	$(PYTHON) -m venv .venv-bench
-	$(BIN)/uv pip install --python .venv-bench/bin/python --requirement benchmarks/requirements.txt
-	@touch $@
-
-$(DEV_READY): requirements-dev.txt $(READY)
+$(DEV_READY): $(DEV_LIST).txt $(READY)
 	@echo "Installing the packages of the tests into .venv: about 10 s"
-	@$(BIN)/uv pip install --python $(BIN)/python --requirement requirements-dev.txt
+	@$(BIN)/uv pip install --python $(BIN)/python --requirement $(DEV_LIST).txt
 	@touch $@
 
 $(READY): requirements.txt
@@ -79,3 +66,5 @@ $(READY): requirements.txt
 	@$(BIN)/python -m pip install --quiet "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.txt)"
 	@$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.txt
 	@touch $@
+
+-include development.mk
