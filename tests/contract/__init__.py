@@ -1,0 +1,1 @@
+"""What every bundle promises of its features: these tests follow the record type of train.py."""
