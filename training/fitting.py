@@ -72,6 +72,12 @@ def train(project: Project, data_path: Path, name: str) -> None:
     dummy = evaluate(DummyRegressor().fit(data.X_train, data.y_train), data)
     table = pd.DataFrame({"model": metrics, "always the mean": dummy})
     print(table.to_string(float_format="{:.4f}".format))
+    if metrics["cv_rmse"] >= dummy["cv_rmse"]:
+        print(
+            "Warning: the model is no better than the mean of the target: its error in the "
+            f"cross-validation (cv_rmse) is {metrics['cv_rmse']:.4g}, that of the mean "
+            f"{dummy['cv_rmse']:.4g}. Try another estimator, other features or more rows."
+        )
     schema = project.labelled_type.model_json_schema()["properties"][target]
     described = {"name": target, "description": schema["description"], "unit": schema["unit"]}
     model = save(name, estimator, data, project.record_type, metrics, described, data_sha256)

@@ -16,6 +16,7 @@ from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT, fit
 from training.data import parse_csv, split
 from training.errors import InvalidDataError
+from training.fitting import train
 from training.store import QUANTILES, cumulative_distribution
 
 
@@ -261,3 +262,19 @@ def test_training_prints_the_metrics(training):
 def test_progress_bar_ends_at_the_number_of_trees(training):
     """The callback of the bar does not stop the fit early."""
     assert "500/500" in training.stderr
+
+
+@pytest.fixture
+def trained_useless_model(capsys):
+    """The output of a training whose estimator always predicts the mean."""
+    project = PROJECT._replace(fit=DummyRegressor().fit)
+    train(project, PROJECT.data, "useless")
+    yield capsys.readouterr().out
+    bentoml.models.delete("useless:latest")
+
+
+def test_model_no_better_than_the_mean_is_reported(trained_useless_model, training):
+    """It is saved, for the author to decide; the tutorial's estimator gives no warning."""
+    assert "Warning: the model is no better than the mean of the target" in trained_useless_model
+    assert "Saved useless:" in trained_useless_model
+    assert "Warning" not in training.stdout
