@@ -13,7 +13,7 @@ LISTS := $(filter-out $(DEV_LIST),$(basename $(wildcard requirements*.in benchma
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --annotation-style line \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: serve train report drift test lint format image lock
+.PHONY: serve train report drift new test lint format image lock
 
 serve: $(READY)
 	@$(BIN)/python train.py --if-missing
@@ -28,6 +28,12 @@ report: $(READY)
 
 drift: $(READY)
 	@$(BIN)/python -m training drift $(or $(LOG),$(error Say where the prediction log is: make drift LOG=FOLDER))
+
+# Write a bundle for another table; DROP=id,date leaves columns out.
+new: $(READY)
+	@$(if $(and $(DATA),$(TARGET),$(NAME),$(OUT)),,$(error Say what from and where to: make new \
+		DATA=cars.csv TARGET=price NAME=car_price OUT=../car_price))
+	@$(BIN)/python -m training new "$(DATA)" --target "$(TARGET)" --name "$(NAME)" --out "$(OUT)" --drop "$(DROP)"
 
 test: $(DEV_READY)
 	@$(BIN)/python -m pytest -n 2 -m "not slow"

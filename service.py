@@ -1,4 +1,4 @@
-"""Serve house prices: `POST /predict` for one record, `POST /predict_batch` for an array.
+"""Serve predictions: `POST /predict` for one house, `POST /predict_batch` for an array.
 
 The way of a request: `HouseBody` or `HousesBody` validates the JSON and turns it into rows of
 feature values. BentoML's adaptive batching joins the rows of requests that arrive together, and the

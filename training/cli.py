@@ -1,6 +1,7 @@
-"""The command line: `python -m training train|report|drift`."""
+"""The command line: `python -m training train|report|drift|new`."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,14 @@ def build_parser(project: Project) -> argparse.ArgumentParser:
         "--output", type=Path, default=ROOT / "drift.png", help="picture (default: %(default)s)"
     )
     drift.set_defaults(run=run_drift, failure="")
+
+    new = commands.add_parser("new", help="write a bundle for another table into a folder")
+    new.add_argument("data", type=Path, help="CSV or Parquet file")
+    new.add_argument("--target", required=True, help="the column to predict")
+    new.add_argument("--name", type=bundle_name, required=True, help="such as car_price")
+    new.add_argument("--out", type=Path, required=True, help="folder, new or empty")
+    new.add_argument("--drop", type=names, default=[], help="columns to leave out: id,date")
+    new.set_defaults(run=run_new, failure="Nothing is written. ")
     return parser
 
 
@@ -99,6 +108,28 @@ def run_drift(project: Project, options: argparse.Namespace) -> int:
 
     drifted = compare_log(project, options.name, options.data, options.log, options.output)
     return EXIT_DRIFTED if drifted else 0
+
+
+def run_new(project: Project, options: argparse.Namespace) -> int:
+    """Write a bundle for another table."""
+    from training.scaffold import new
+
+    new(project, options.data, options.target, options.name, options.out, options.drop)
+    return 0
+
+
+def names(text: str) -> list[str]:
+    """Return the names in a comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def bundle_name(text: str) -> str:
+    """Return a name that is valid as that of a model, an image and a Python class."""
+    if len(text) > 40 or not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give up to 40 small letters, digits and single underscores, as in car_price"
+        )
+    return text
 
 
 def model_name(text: str) -> str:

@@ -3,13 +3,13 @@
 import sys
 
 import pandas as pd
+from car import FEATURES, NAME, Car, LabelledCar
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from car import FEATURES, NAME, Car, LabelledCar
 from training import ROOT, Project, main
 
 STRINGS = [FEATURES.index(name) for name in ("brand", "fuel", "body", "trim")]

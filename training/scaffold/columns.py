@@ -1,0 +1,227 @@
+"""Infer a feature from each column of a table, and the target: kind, bounds and gaps."""
+
+import re
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from serving.features import MAX_INTEGER, Kind
+from serving.observability import LOG_COLUMNS
+from training.data import MIN_ROWS, NUMBER
+from training.errors import InvalidDataError
+from training.scaffold.table import UNNAMED, Table
+
+# With more values, or fewer rows for each, a string of the data is one of many.
+MAX_CATEGORIES = 20
+MIN_ROWS_PER_CATEGORY = 5
+TEXT_LENGTHS = (40, 100, 200, 500, 1000, 10_000, 100_000)
+LARGE = 10**9  # the bound of an integer, if no value comes near it
+
+INTEGER = r"[+-]?\d+"
+WHOLE = r"[+-]?\d+(\.0*)?"
+LEADING_ZERO = r"[+-]?0\d+"
+DATE = (
+    r"(\d{4}-\d{1,2}-\d{1,2}|\d{4}/\d{1,2}/\d{1,2}|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{8}T\d{4,6})"
+    r"([T ]\d{1,2}:\d{2}.*)?"
+)
+# Numbers as people write them: 1.234,50 or 1,234.50 or $12 or 12 %.
+FORMATTED = r"[$€£]? ?[+-]?\d[\d.,' ]* ?[%$€£]?"
+MIN_SHARE = 0.9  # of the values that look like numbers or dates, for the others to be mistakes
+
+
+class Bounds(NamedTuple):
+    """The bounds of numbers of a kind, which their column is named after."""
+
+    words: Collection[str]
+    minimum: float
+    maximum: float
+    reason: str
+
+
+KNOWN_BOUNDS = [
+    Bounds({"lat", "latitude"}, -90, 90, "a latitude"),
+    Bounds({"lon", "lng", "long", "longitude"}, -180, 180, "a longitude"),
+    Bounds({"percent", "percentage", "pct"}, 0, 100, "a percentage"),
+    Bounds({"share", "fraction", "proportion", "probability"}, 0, 1, "a share"),
+    Bounds({"month"}, 1, 12, "a month"),
+    Bounds({"hour"}, 0, 24, "an hour"),
+]
+
+
+class Column(NamedTuple):
+    """A feature, or the target, as it was inferred."""
+
+    name: str
+    kind: Kind
+    reason: str  # for the kind and the bounds
+    n_gaps: int = 0
+    gap_texts: tuple[str, ...] = ()  # what stands for a gap in the file, but an empty cell
+    minimum: float | None = None
+    maximum: float | None = None
+    values: tuple[str, ...] = ()  # of a category
+    max_length: int | None = None  # of a text
+
+
+class Columns(NamedTuple):
+    """The features and the target, in the order of the file, and what is left out."""
+
+    features: list[Column]
+    target: str
+    left_out: dict[str, str]  # why, by name
+    frame: pd.DataFrame  # the texts of the features and the target; NaN for a gap
+    n_unlabelled: int  # rows without a target, which the frame lacks
+
+
+def infer_columns(table: Table, target: str, dropped: Collection[str]) -> Columns:
+    """Return the features and the target; raise InvalidDataError if they can't be used."""
+    frame = table.frame
+    for name in [target, *dropped]:
+        check_has(frame, name)
+    if target in dropped:
+        raise InvalidDataError(f"{target} is the target: it can't be dropped")
+    left_out = dict.fromkeys(dropped, "as you said")
+    if UNNAMED in frame and target != UNNAMED:
+        left_out.setdefault(UNNAMED, "a column without a name has the numbers of the rows")
+    labelled = table.select(frame[target].notna().to_numpy())
+    check_target(labelled, target)
+    features = []
+    for name in frame.columns.drop([target, *left_out]):
+        if reason := unusable_reason(labelled.frame[name]):
+            left_out[name] = reason
+        else:
+            features.append(infer_feature(labelled, name))
+    if not features:
+        raise InvalidDataError("There is no column left that could be a feature")
+    names = [*(feature.name for feature in features), target]
+    kept = labelled.frame[[name for name in frame if name in names]]
+    return Columns(features, target, left_out, kept, len(frame) - len(kept))
+
+
+def check_has(frame: pd.DataFrame, name: str) -> None:
+    """Raise InvalidDataError if there is no column of this name."""
+    if name not in frame:
+        similar = get_close_matches(name, list(frame), n=1) or list(frame)
+        raise InvalidDataError(f"There is no column {name!r}. Is it {', '.join(similar)}?")
+
+
+def check_target(labelled: Table, name: str) -> None:
+    """Raise InvalidDataError if no regressor can be fitted to a column."""
+    values = labelled.frame[name]
+    if len(values) < MIN_ROWS:
+        raise InvalidDataError(f"{len(values)} rows with {name} are too few: give {MIN_ROWS}")
+    if not values.str.fullmatch(NUMBER.pattern).all():
+        wrong = first_no_number(labelled, name)
+        raise InvalidDataError(f"The target {name} has to be a number, not {wrong}")
+    if to_numbers(labelled, name).nunique() == 1:
+        raise InvalidDataError(f"The target {name} has the same value in each row")
+
+
+def unusable_reason(column: pd.Series) -> str | None:
+    """Return why a column can't be a feature, or None."""
+    values = column.dropna()
+    if values.empty:
+        return "it has no value in any row"
+    if values.str.fullmatch(DATE).mean() >= MIN_SHARE:
+        return "dates: add columns of numbers instead, such as the year or an age"
+    return None
+
+
+def infer_feature(table: Table, name: str) -> Column:
+    """Return the feature of a column, with its gaps; raise InvalidDataError naming a wrong cell."""
+    if name in LOG_COLUMNS:
+        raise InvalidDataError(f"{name} is a column of the prediction log: rename the column")
+    n_gaps = int(table.frame[name].isna().sum())
+    gap_texts = tuple(sorted(table.gap_texts.get(name, ())))
+    return infer_column(table, name)._replace(n_gaps=n_gaps, gap_texts=gap_texts)
+
+
+def infer_column(table: Table, name: str) -> Column:
+    """Return the kind and the bounds of a column; raise InvalidDataError naming a wrong cell."""
+    column = table.frame[name]
+    values = column.dropna()
+    if set(values.str.lower().unique()) <= {"true", "false"}:
+        return Column(name, "boolean", "true or false")
+    share = values.str.fullmatch(NUMBER.pattern).mean()
+    if share < 1:
+        check_string(table, name, values, share)
+        return infer_string(name, values)
+    if values.str.match(LEADING_ZERO).any():
+        return infer_string(name, values, "leading zeros: a code, no number; ")
+    numbers = to_numbers(table, name)
+    # pandas writes 110.0 for the integers of a column with gaps.
+    if values.str.fullmatch(WHOLE if column.isna().any() else INTEGER).all():
+        return infer_integer(name, values, numbers)
+    minimum, maximum, reason = number_bounds(name, numbers)
+    return Column(name, "number", reason, minimum=minimum, maximum=maximum)
+
+
+def to_numbers(table: Table, name: str) -> pd.Series:
+    """Return the numbers of a column, without gaps; raise InvalidDataError if one is too large."""
+    numbers = table.frame[name].astype(float)
+    if np.isinf(numbers).any():
+        place = table.place(int(np.isinf(numbers).argmax()))
+        raise InvalidDataError(f"{name} in {place} is greater than any float")
+    return numbers.dropna()
+
+
+def check_string(table: Table, name: str, values: pd.Series, share: float) -> None:
+    """Raise InvalidDataError if strings seem to be numbers, a share of which can be read."""
+    if share >= MIN_SHARE:
+        raise InvalidDataError(
+            f"Most values of {name} are numbers, but not {first_no_number(table, name)}. Correct "
+            "such values, leave the cells empty, or drop the column"
+        )
+    if values.str.fullmatch(FORMATTED).mean() >= MIN_SHARE:
+        raise InvalidDataError(
+            f"{name} has numbers with a decimal comma, a separator of thousands or a unit: "
+            f"{first_no_number(table, name)}. Write 1234.5, or drop the column"
+        )
+
+
+def first_no_number(table: Table, name: str) -> str:
+    """Return the first value that is no number, and where it is."""
+    column = table.frame[name].fillna("0")
+    position = int((~column.str.fullmatch(NUMBER.pattern)).to_numpy().argmax())
+    return f"{column.iloc[position][:40]!r} in {table.place(position)}"
+
+
+def infer_string(name: str, values: pd.Series, reason: str = "") -> Column:
+    """Return a category if the column has few values, otherwise a text."""
+    distinct = sorted(values.unique())
+    reason += f"{len(distinct):,} different values" if len(distinct) > 1 else "a single value"
+    if len(distinct) <= MAX_CATEGORIES and len(values) >= MIN_ROWS_PER_CATEGORY * len(distinct):
+        reason += "; others are refused"
+        return Column(name, "category", reason, values=tuple(distinct))
+    longest = int(values.str.len().max())
+    max_length = next((length for length in TEXT_LENGTHS if length >= 2 * longest), 2 * longest)
+    return Column(name, "text", reason, max_length=max_length)
+
+
+def infer_integer(name: str, values: pd.Series, numbers: pd.Series) -> Column:
+    """Return an integer, or a string if floats can't hold the values."""
+    largest = numbers.abs().max()
+    if largest > MAX_INTEGER:
+        return infer_string(name, values, "integers that no float holds; ")
+    if set(numbers.unique()) == {0, 1}:
+        return Column(name, "integer", "only 0 and 1: a flag", minimum=0, maximum=1)
+    minimum, maximum, reason = number_bounds(name, numbers)
+    large = LARGE if 10 * largest <= LARGE else MAX_INTEGER
+    minimum = -large if minimum is None else int(minimum)
+    maximum = large if maximum is None else int(maximum)
+    reason = f"whole numbers, {reason}"
+    return Column(name, "integer", reason, minimum=minimum, maximum=maximum)
+
+
+def number_bounds(name: str, numbers: pd.Series) -> tuple[float | None, float | None, str]:
+    """Return the least and greatest legal number of a column, if it has one, and why."""
+    low, high = numbers.min(), numbers.max()
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+    for bounds in KNOWN_BOUNDS:
+        if words & set(bounds.words) and bounds.minimum <= low and high <= bounds.maximum:
+            return bounds.minimum, bounds.maximum, bounds.reason
+    if low >= 0:
+        return 0, None, "none is negative"
+    return None, None, "some are negative"

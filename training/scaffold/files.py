@@ -1,0 +1,182 @@
+"""Write the files of a new bundle: this one's, under the new names, and those of the data."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from training.errors import TrainingError
+from training.project import ROOT, Project
+from training.scaffold.record_module import quoted
+
+# Files and folders that a bundle shares with this one. UNCHANGED stays the same byte for byte.
+UNCHANGED = ["serving", "training"]
+RENAMED = [
+    ".gitignore",
+    "Makefile",
+    "bentofile.yaml",
+    "deploy",
+    "docs",
+    "pyproject.toml",
+    "requirements.in",
+    "requirements.txt",
+    "requirements-dev.in",
+    "requirements-dev.txt",
+    "requirements-serve.in",
+    "requirements-serve.txt",
+    "service.py",
+    "tests/__init__.py",
+    "tests/conftest.py",
+    "tests/contract",
+    "tests/helpers/__init__.py",
+    "tests/helpers/commands.py",
+]
+# Pages about this bundle's own record type.
+LEFT_OUT = ["docs/MODEL_CARD.md", "docs/clients.md", "docs/your-own-model.md"]
+TEMPLATES = {
+    "README.md": "README.md.jinja",
+    "record.py": "record.py.jinja",
+    "train.py": "train.py.jinja",
+    "data/README.md": "data.md.jinja",
+    "data/model_card.md.jinja": "model_card.md.jinja",
+    ".ci/run": "ci_run.jinja",
+}
+LINK = re.compile(r"\[([^][]+)\]\(([^)#:]+)(#[^)]*)?\)")
+
+
+class Name(NamedTuple):
+    """The name of a model in its forms."""
+
+    model: str  # house_price
+
+    @property
+    def service(self) -> str:
+        """As a class: HousePrice."""
+        return "".join(word.capitalize() for word in self.model.split("_"))
+
+    @property
+    def dashed(self) -> str:
+        """As Kubernetes takes it: house-price."""
+        return self.model.replace("_", "-")
+
+    @property
+    def title(self) -> str:
+        """As a heading: House price."""
+        return self.model.replace("_", " ").capitalize()
+
+
+def renamer(project: Project, name: str, target: str) -> Callable[[str], str]:
+    """Return a function that puts the new names and words into a text of this bundle."""
+    old, new = Name(project.name), Name(name)
+    record, module = project.record_type.__name__, project.record_type.__module__
+    summary = f'class {new.service}:\n    """Predicts {target} from the features of a record."""'
+    replacements = {
+        rf'class {old.service}:\n    """.*?"""': summary,
+        old.service: new.service,
+        old.model: new.model,
+        old.dashed: new.dashed,
+        old.title: new.title,
+        rf"\bLabelled{record}\b": "LabelledRecord",
+        rf"\b{record}(?=s?(Body)?\b)": "Record",
+        rf"\b{module}(?=s?\b)": "record",
+        r"the prices? of (?=one|many)": "",
+        r"\btests/requirements\.txt": "requirements-dev.txt",
+    }
+    # All at once: a new name may have one of the words that are replaced.
+    pattern = re.compile("|".join(replacements))
+
+    def new_text(match: re.Match[str]) -> str:
+        return next(
+            text
+            for old_text, text in replacements.items()
+            if re.compile(old_text).match(match.string, match.start())
+        )
+
+    return lambda text: pattern.sub(new_text, text)
+
+
+def check_folder(out: Path) -> None:
+    """Raise TrainingError unless a folder is empty or missing, and outside of this bundle."""
+    if out.resolve().is_relative_to(ROOT.resolve()):
+        raise TrainingError(f"{out} is inside of this bundle: choose a folder elsewhere")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TrainingError(f"{out} is not an empty folder: choose one that is new or empty")
+
+
+def check_name(project: Project, name: str) -> None:
+    """Raise TrainingError if service.py uses the name of the class for something else."""
+    service = Name(name).service
+    text = (ROOT / "service.py").read_text(encoding="utf-8").replace(Name(project.name).service, "")
+    if re.search(rf"\b{service}\b", text) or service in ("Record", "RecordBody", "RecordsBody"):
+        raise TrainingError(f"service.py has another {service}: choose another name than {name}")
+
+
+def write_bundle(project: Project, out: Path, data: str, values: dict[str, Any]) -> None:
+    """Write a bundle into a folder that is empty or missing; raise TrainingError or OSError.
+
+    `data` is the CSV file; `values` are those of the templates. The folder gets its name once all
+    is written.
+    """
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        folder = Path(temporary) / "bundle"
+        copy_files(folder, renamer(project, values["name"], values["target"]))
+        render_files(folder, values)
+        (folder / "data" / values["data_file"]).write_text(data, encoding="utf-8", newline="")
+        remove_dead_links(folder)
+        folder.rename(out)
+
+
+def shared_files(paths: list[str]) -> Iterator[Path]:
+    """Yield each file of these files and folders, relative to this bundle."""
+    for path in (ROOT / each for each in paths):
+        for file in [path] if path.is_file() else path.rglob("*"):
+            relative = file.relative_to(ROOT)
+            is_left_out = "__pycache__" in relative.parts or relative.as_posix() in LEFT_OUT
+            if file.is_file() and not is_left_out:
+                yield relative
+
+
+def copy_files(folder: Path, rename: Callable[[str], str]) -> None:
+    """Copy the files that this bundle shares with the new one."""
+    for file in shared_files([*UNCHANGED, *RENAMED]):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, folder / file)
+        if file.parts[0] not in UNCHANGED:
+            text = (folder / file).read_text(encoding="utf-8")
+            (folder / file).write_text(rename(text), encoding="utf-8")
+
+
+def render_files(folder: Path, values: dict[str, Any]) -> None:
+    """Write the files that depend on the data."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=False,  # noqa: S701 - it writes Python and Markdown
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"quoted": quoted, "shell": shlex.quote}
+    for file, template in TEMPLATES.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        text = environment.get_template(template).render(values)
+        (folder / file).write_text(text, encoding="utf-8")
+    (folder / ".ci/run").chmod(0o755)
+
+
+def remove_dead_links(folder: Path) -> None:
+    """Replace each link to a page that the new bundle lacks by its text."""
+    for page in folder.rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+
+        def live(link: re.Match[str], page: Path = page) -> str:
+            return link[0] if (page.parent / link[2]).exists() else link[1]
+
+        page.write_text(LINK.sub(live, text), encoding="utf-8")

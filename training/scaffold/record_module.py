@@ -1,0 +1,109 @@
+"""Write the record type and the training of a bundle as Python modules, formatted as ruff does."""
+
+import builtins
+import keyword
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from training.scaffold.columns import Column, Columns
+from training.scaffold.example import typical_record
+
+WIDTH = 100  # as in pyproject.toml
+INDENT = "    "
+TYPES = {"number": "float", "integer": "int", "boolean": "bool", "text": "str"}
+# What a field may not be called, besides: the class body of the record type uses these names.
+RESERVED = {"feature", "Any", "Literal", "Field", "model_config"}
+
+
+def quoted(text: str) -> str:
+    """Return a text as a Python literal, in double quotes if it has none."""
+    return repr(text) if '"' in text else '"' + repr("'" + text)[2:]
+
+
+def literal(value: Any) -> str:
+    """Return a value as a Python literal; a large integer with a mark at the thousands."""
+    if isinstance(value, str):
+        return quoted(value)
+    return f"{value:_}" if type(value) is int else repr(value)
+
+
+def field_name(name: str, used: set[str]) -> str:
+    """Return the name of a column, or one that Python takes in its place; add it to `used`."""
+    text = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_")
+    if not text or not text.isidentifier():
+        text = f"column_{text}".rstrip("_")
+    reserved = keyword.iskeyword(text) or text in RESERVED or hasattr(builtins, text)
+    if reserved or hasattr(BaseModel, text) or text.startswith("model_"):
+        text = f"{text}_"
+    while text in used:
+        text = f"{text}_"
+    used.add(text)
+    return text
+
+
+def describe(name: str) -> str:
+    """Return the name of a column as words, to begin a description with."""
+    words = re.sub(r"[\W_]+", " ", name).strip() or name
+    return words[:1].upper() + words[1:]
+
+
+def bracketed(start: str, arguments: Sequence[str], end: str, indent: str = "") -> str:
+    """Return arguments between brackets, one a line if they do not fit into one line."""
+    line = f"{indent}{start}{', '.join(arguments)}{end}"
+    if len(line) <= WIDTH:
+        return line
+    lines = "".join(f"\n{indent}{INDENT}{argument}," for argument in arguments)
+    return f"{indent}{start}{lines}\n{indent}{end}"
+
+
+class RecordModule:
+    """The parts of record.py that depend on the data."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.used: set[str] = set()
+        self.categories: list[str] = []  # their types
+        example = typical_record(columns)
+        self.fields = [self.declare(column, example[column.name]) for column in columns.features]
+        self.target = self.declare_target(columns.target)
+
+    def declare(self, column: Column, example: float | bool | str) -> str:
+        """Return the declaration of a feature."""
+        name = field_name(column.name, self.used)
+        options = {
+            "alias": column.name if column.name != name else None,
+            "ge": column.minimum,
+            "le": column.maximum,
+            "max_length": column.max_length,
+        }
+        arguments = [quoted(describe(column.name)), '""', literal(example)]
+        arguments += [
+            f"{key}={literal(value)}" for key, value in options.items() if value is not None
+        ]
+        annotation = TYPES.get(column.kind) or self.declare_category(name, column.values)
+        if column.n_gaps:
+            annotation += " | None"
+        return bracketed(f"{name}: {annotation} = feature(", arguments, ")", INDENT)
+
+    def declare_category(self, name: str, values: Sequence[str]) -> str:
+        """Declare the type of a category; return its name."""
+        words = re.split(r"_+", name)
+        type_name = "".join(word[:1].upper() + word[1:] for word in words) + "Category"
+        while type_name in self.used:
+            type_name += "_"
+        self.used.add(type_name)
+        self.categories.append(bracketed(f"{type_name} = Literal[", [*map(quoted, values)], "]"))
+        return type_name
+
+    def declare_target(self, target: str) -> str:
+        """Return the declaration of the target."""
+        name = field_name(target, self.used)
+        unit = quoted(f"units of {target}")
+        arguments = [f"description={quoted(describe(target))}"]
+        arguments += [f'json_schema_extra={{"unit": {unit}}}']
+        if name != target:
+            arguments.append(f"alias={quoted(target)}")
+        return bracketed(f"{name}: float = Field(", arguments, ")", INDENT)

@@ -1,0 +1,74 @@
+"""Find what the author of a new bundle should look at before the first training."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from training.data import NUMBER
+from training.scaffold.columns import Column, Columns
+
+UNIQUE = 0.95  # share of different values from which on a column may identify the row
+EQUAL_RANK = 0.99  # rank correlation with the target from which on a feature may be the target
+MANY_GAPS = 0.5
+DATE_AS_INTEGER = r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+ID_WORDS = ("id", "index", "number", "no", "nr", "key", "code", "rownames")
+
+
+def review(columns: Columns) -> list[str]:
+    """Return a line for each column that may be no feature, or is of little use as one."""
+    target = columns.frame[columns.target].astype(float)
+    return [
+        f"{feature.name}: {remark}"
+        for feature in columns.features
+        for remark in remarks(feature, columns.frame[feature.name], target)
+    ]
+
+
+def remarks(feature: Column, column: pd.Series, target: pd.Series) -> Iterator[str]:
+    """Yield what is remarkable about a feature."""
+    values = column.dropna()
+    if values.nunique() == 1:
+        yield f"has the same value in each row, {values.iloc[0]!r}: no model learns from it"
+        return
+    if looks_like_identifier(feature, values):
+        yield "looks like an identifier, which tells nothing about other rows"
+    if values.str.fullmatch(DATE_AS_INTEGER).all():
+        yield "looks like dates, written as 20251231"
+    if feature.n_gaps > MANY_GAPS * len(column):
+        yield f"has gaps in {feature.n_gaps / len(column):.0%} of the rows"
+    if feature.kind in ("number", "integer"):
+        correlation = rank_correlation(values.astype(float), target)
+        if abs(correlation) >= EQUAL_RANK:
+            yield (
+                f"ranks the rows as the target does (rank correlation {correlation:.3f}): "
+                "is it known before the target is?"
+            )
+    if feature.kind == "category" and (single := once(values)):
+        yield f"is in one row each for {', '.join(map(repr, single))}: too few to learn from"
+    if feature.kind == "text" and (share := values.str.fullmatch(NUMBER.pattern).mean()) > 0:
+        yield f"is a string, although {share:.0%} of its values are numbers"
+
+
+def rank_correlation(values: pd.Series, target: pd.Series) -> float:
+    """Return Spearman's correlation over the rows with values; 0 if the target is constant."""
+    target = target[values.index]
+    return values.corr(target, method="spearman") if target.nunique() > 1 else 0.0
+
+
+def looks_like_identifier(feature: Column, values: pd.Series) -> bool:
+    """Tell whether nearly each row has a value of its own, and these are not measurements."""
+    if values.nunique() < UNIQUE * len(values):
+        return False
+    if feature.kind == "text":
+        return True
+    if feature.kind != "integer":
+        return False
+    numbers = values.astype(float)
+    is_numbered = numbers.max() - numbers.min() == len(numbers) - 1
+    return is_numbered or feature.name.lower().replace("_", " ").split()[-1] in ID_WORDS
+
+
+def once(values: pd.Series) -> list[str]:
+    """Return the values that are in one row only."""
+    counts = values.value_counts()
+    return sorted(counts.index[counts == 1])

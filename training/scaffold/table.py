@@ -1,0 +1,193 @@
+"""Read a CSV or Parquet file as a table of texts, each without surrounding spaces."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from training.errors import InvalidDataError
+
+MAX_BYTES = 100 * 2**20
+# What stands for a missing value; the file that is written has an empty cell instead.
+GAPS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?"]
+UNNAMED = "Unnamed: 0"  # as pandas calls a column without a name: the numbers of the rows
+
+
+class Table(NamedTuple):
+    """The cells of a file, and where they are."""
+
+    frame: pd.DataFrame  # strings; NaN for a gap
+    numbers: np.ndarray  # of the line or row of the file, for each row of the frame
+    unit: str  # of these numbers: "line" or "row"
+    gap_texts: Mapping[str, set[str]] = {}  # what stands for a gap in a column, but nothing
+
+    def place(self, position: int) -> str:
+        """Return where a row of the frame is in the file, such as `line 17`."""
+        return f"{self.unit} {self.numbers[position]}"
+
+    def select(self, mask: np.ndarray) -> "Table":
+        """Return the rows for which a mask (n_rows,) is true."""
+        return self._replace(frame=self.frame[mask], numbers=self.numbers[mask])
+
+
+def read_table(path: Path) -> Table:
+    """Return the table of a file; raise InvalidDataError or OSError if it can't be used."""
+    readers = {".csv": read_csv, ".parquet": read_parquet}
+    if path.suffix.lower() not in readers:
+        raise InvalidDataError("Give a file whose name ends with .csv or .parquet")
+    table = readers[path.suffix.lower()](path)
+    frame = table.frame.apply(lambda column: column.str.strip())
+    gaps = frame.isin(GAPS)
+    gap_texts = {name: set(frame[name][gaps[name]]) - {""} for name in frame}
+    return table._replace(frame=frame.mask(gaps), gap_texts=gap_texts)
+
+
+def check_size(n_bytes: int) -> None:
+    """Raise InvalidDataError if a file is too large to be trained on in memory."""
+    if n_bytes > MAX_BYTES:
+        raise InvalidDataError(
+            f"{n_bytes / 2**20:,.0f} MiB are too many, since training holds all rows in memory: "
+            f"give at most {MAX_BYTES / 2**20:.0f} MiB, such as a random sample of the rows"
+        )
+
+
+def to_names(header: Sequence[str]) -> list[str]:
+    """Return the names of the columns; raise InvalidDataError if they can't be those of features.
+
+    The first column may have none: pandas and R write the numbers of the rows like that.
+    """
+    names = [name.strip() for name in header]
+    if names and not names[0]:
+        names[0] = UNNAMED
+    if "" in names:
+        raise InvalidDataError(f"Column {names.index('') + 1} has no name")
+    if repeated := [name for name, times in Counter(names).items() if times > 1]:
+        raise InvalidDataError(f"Several columns have the same name: {', '.join(repeated)}")
+    if len(names) < 2:
+        raise InvalidDataError("There is only one column: give the features and the target")
+    return names
+
+
+# CSV
+
+
+def read_csv(path: Path) -> Table:
+    """Return the table of a CSV file."""
+    check_size(path.stat().st_size)
+    text = decode(path.read_bytes())
+    names, numbers = check_csv(text)
+    frame = pd.read_csv(
+        io.StringIO(text),
+        header=0,
+        names=names,
+        index_col=False,
+        dtype="str",
+        keep_default_na=False,
+    )
+    return Table(frame, numbers, "line")
+
+
+def decode(content: bytes) -> str:
+    """Return the text of a CSV file; raise InvalidDataError if it is not UTF-8."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InvalidDataError(
+            f"line {line}: byte 0x{content[error.start]:x} is not UTF-8: save the file in UTF-8"
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InvalidDataError(f"line {line}: there is a NUL character: this is no text file")
+    return text
+
+
+def check_csv(text: str) -> tuple[list[str], np.ndarray]:
+    """Return the names of the columns, and the line on which each row ends.
+
+    Raise InvalidDataError if the cells are not separated by commas, or a row has too few or many.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    numbers = []
+    try:
+        header = next((cells for cells in reader if cells), [])
+        if len(header) == 1 and (separator := next((c for c in ";\t|" if c in header[0]), None)):
+            raise InvalidDataError(
+                f"The cells are separated by {separator!r}: separate them by commas, and write "
+                f'numbers with a point; pandas.read_csv(path, sep={separator!r}, decimal=",") '
+                "reads the file, and to_csv(path, index=False) writes it like that"
+            )
+        names = to_names(header)
+        for cells in reader:
+            if cells and len(cells) != len(names):
+                raise InvalidDataError(
+                    f"line {reader.line_num}: the row has {len(cells)} cells, the header "
+                    f"{len(names)}"
+                )
+            if cells:
+                numbers.append(reader.line_num)
+    except csv.Error as error:
+        raise InvalidDataError(f"line {reader.line_num}: {error}") from None
+    return names, np.array(numbers, dtype=int)
+
+
+# Parquet
+
+READABLE = (
+    types.is_boolean,
+    types.is_integer,
+    types.is_string,
+    types.is_large_string,
+    types.is_date,
+    types.is_timestamp,
+    types.is_null,
+)
+
+
+def read_parquet(path: Path) -> Table:
+    """Return the table of a Parquet file."""
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata = file.metadata
+            n_bytes = sum(metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+            n_cells = metadata.num_rows * len(file.schema_arrow)
+            check_size(max(n_bytes, 2 * n_cells))  # repeated values take no space in Parquet
+            arrow = file.read()
+    except pa.ArrowException as error:
+        raise InvalidDataError(f"This is no Parquet file that can be read: {error}") from None
+    # pandas writes its index, the numbers of the rows, as a column of this name.
+    index = "__index_level_0__"
+    names = to_names([UNNAMED if name == index else name for name in arrow.column_names])
+    columns = {
+        name: to_texts(name, column).to_pandas()
+        for name, column in zip(names, arrow.columns, strict=True)
+    }
+    return Table(
+        pd.DataFrame(columns, dtype="str").fillna(""), np.arange(1, arrow.num_rows + 1), "row"
+    )
+
+
+def to_texts(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the values of a column as a CSV file would have them."""
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    if types.is_floating(column.type):
+        # Arrow writes 110.0 as 110. Whole numbers in a column with gaps may have been integers.
+        texts = column.cast(pa.float64()).cast(pa.string())
+        return pc.replace_substring_regex(texts, r"^(-?\d+)$", r"\1.0")
+    if not any(is_readable(column.type) for is_readable in READABLE):
+        raise InvalidDataError(
+            f"{name} has the type {column.type}: a feature is a number, a boolean or a string"
+        )
+    return column.cast(pa.string())
