@@ -10,10 +10,14 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 from sklearn.model_selection import KFold, cross_val_score
+from threadpoolctl import threadpool_limits
 
 from serving.regressor import to_predictions
 from training.data import Split
 
+# With less data the threads of OpenMP wait for each other longer than they compute; on a machine
+# with other work the training of 400 rows took 70 to 90 s with two threads, and 14 s with one.
+MIN_ROWS_FOR_THREADS = 10_000
 FOLDS = KFold(5, shuffle=True, random_state=0)
 SCORES = {
     "mse": mean_squared_error,
@@ -21,6 +25,12 @@ SCORES = {
     "mae": mean_absolute_error,
     "r2": r2_score,
 }
+
+
+def limit_threads(data: Split) -> threadpool_limits:
+    """Return a context in which estimators use one thread, if the data are few."""
+    is_small = len(data.X_train) < MIN_ROWS_FOR_THREADS
+    return threadpool_limits(1 if is_small else None, user_api="openmp")
 
 
 def takes_frame(estimator: RegressorMixin, X: pd.DataFrame) -> bool:

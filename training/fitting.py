@@ -12,7 +12,7 @@ from serving.features import check_record_type
 from serving.model import OutdatedModelError, check_outdated
 from training.data import Split, read_csv
 from training.errors import ModelNotServableError
-from training.evaluation import evaluate
+from training.evaluation import evaluate, limit_threads
 from training.probes import CATEGORY_HINT, GAP_HINT, describe
 from training.project import Project
 from training.store import save
@@ -64,9 +64,16 @@ def train(project: Project, data_path: Path, name: str) -> None:
     Raise TrainingError, BentoMLException or OSError if the data are invalid, or if the service
     could not serve the model.
     """
-    target = project.target
-    check_record_type(project.labelled_type, target)
+    check_record_type(project.labelled_type, project.target)
     data, data_sha256 = read_csv(data_path, project.labelled_type)
+    with limit_threads(data):
+        model = fit_and_save(project, data, data_sha256, name)
+    print(f"Saved {model.tag}")
+
+
+def fit_and_save(project: Project, data: Split, data_sha256: str, name: str) -> bentoml.Model:
+    """Fit and evaluate an estimator, print its scores, and save it with them."""
+    target = project.target
     estimator = fit(project, data)
     metrics = score(estimator, data)
     dummy = evaluate(DummyRegressor().fit(data.X_train, data.y_train), data)
@@ -80,5 +87,4 @@ def train(project: Project, data_path: Path, name: str) -> None:
         )
     schema = project.labelled_type.model_json_schema()["properties"][target]
     described = {"name": target, "description": schema["description"], "unit": schema["unit"]}
-    model = save(name, estimator, data, project.record_type, metrics, described, data_sha256)
-    print(f"Saved {model.tag}")
+    return save(name, estimator, data, project.record_type, metrics, described, data_sha256)

@@ -22,7 +22,7 @@ from sklearn.model_selection import LearningCurveDisplay
 from serving.features import feature_schemas
 from serving.model import ModelReference, TrainingMetadata
 from training.data import Split, read_training_csv
-from training.evaluation import FOLDS, evaluate, predict, to_fitted_type
+from training.evaluation import FOLDS, evaluate, limit_threads, predict, to_fitted_type
 from training.project import ROOT, Project
 
 REPEATS = 30  # shuffles of each feature
@@ -143,7 +143,9 @@ def template_context(project: Project, model: bentoml.Model, data_path: Path) ->
     training = TrainingMetadata.model_validate(model.info.metadata)
     data = read_training_csv(data_path, project.labelled_type, training)
     estimator = bentoml.sklearn.load_model(model)
-    importance = measure_importance(estimator, data)
+    with limit_threads(data):
+        importance = measure_importance(estimator, data)
+        pictures = draw(estimator, data, importance, training)
     return {
         "tag": model.tag,
         "training": training,
@@ -154,7 +156,7 @@ def template_context(project: Project, model: bentoml.Model, data_path: Path) ->
         "importance": dict(zip(training.feature_names, importance.tolist(), strict=True)),
         "repeats": REPEATS,
         "staged": hasattr(estimator, "staged_predict"),
-        "pictures": draw(estimator, data, importance, training),
+        "pictures": pictures,
     }
 
 
