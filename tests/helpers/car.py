@@ -1,11 +1,18 @@
-"""The record type: one used car. No other module but train.py names a feature."""
+"""The record type of a used car, for the CSV file of examples/cars, and an estimator."""
 
 from enum import Enum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
 
-NAME = "car_price"  # of the model and of the Service
+from tests.helpers.commands import ROOT
+
+PATH = ROOT / "examples/cars/used_cars.csv"
 
 
 def feature(description: str, unit: str, example: Any, **bounds: Any) -> Any:
@@ -59,3 +66,13 @@ EXAMPLE = {
     name: schema["example"] for name, schema in Car.model_json_schema()["properties"].items()
 }
 FEATURES = tuple(EXAMPLE)
+STRINGS = [FEATURES.index(name) for name in ("brand", "fuel", "body", "trim")]
+
+
+def fit(X_train, y_train):
+    """Fit gradient boosting on the numbers, the boolean, and a 0 or 1 for each string."""
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    columns = ColumnTransformer([("strings", encoder, STRINGS)], remainder=SimpleImputer())
+    trees = GradientBoostingRegressor(random_state=0)
+    estimator = Pipeline([("columns", columns), ("trees", trees)])
+    return estimator.fit(X_train.to_numpy(), y_train)

@@ -1,10 +1,7 @@
 """The ONNX export: what can be exported predicts as scikit-learn does, the rest is refused."""
 
-import importlib.util
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -41,6 +38,7 @@ from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
 
 from house import EXAMPLE, House
 from serving.onnx_model import OnnxModel
+from tests.helpers import car
 from tests.helpers.commands import ROOT
 from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT, fit
@@ -54,7 +52,6 @@ TABLE_HEAD = (
     "| estimator, steps | exported | largest difference | scikit-learn, ms | ONNX Runtime, ms |\n"
 )
 RESULTS, REASONS = {}, {}  # of the cases that have run, for the table
-CARS = Path(__file__).parents[3] / "examples/cars"
 NULLABLE = ["body", "mileage", "owners", "accident_free"]
 CATEGORIES, NUMBERS = ["brand", "fuel", "body"], ["age", "mileage", "power", "owners"]
 
@@ -66,17 +63,6 @@ class Data(NamedTuple):
     y: pd.Series
     record_type: type[BaseModel]
 
-
-def load_module(name, path):
-    """Import a file of the example, which is in no package."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-car = load_module("car", CARS / "car.py")
-cars_train = load_module("cars_train", CARS / "train.py")
 
 HouseWithGaps = create_model(
     "HouseWithGaps",
@@ -130,7 +116,7 @@ def make_data():
     """Return the data sets, by name; those that end in "frame" are fitted as DataFrames."""
     rng = np.random.default_rng(0)
     house = read(PROJECT.data, PROJECT.labelled_type, House)
-    cars_with_gaps = read(CARS / "data/used_cars.csv", car.LabelledCar, car.Car)
+    cars_with_gaps = read(car.PATH, car.LabelledCar, car.Car)
     cars = without_gaps(cars_with_gaps)
     is_gap = rng.random(house.X.shape) < 0.05
     is_gap[:, house.X.columns.get_loc("CHAS")] = False
@@ -386,7 +372,7 @@ def test_house_model_predicts_the_tutorial_price():
 def test_cars_example_is_exported():
     """Columns of different types are one input each, in the order of the features."""
     X, y, _ = DATA["cars with gaps"]
-    content, checked = export_and_verify(cars_train.fit(X, y), "cars with gaps")
+    content, checked = export_and_verify(car.fit(X, y), "cars with gaps")
     assert checked.largest_difference == 0
     inputs = onnx.load_from_string(content).graph.input
     assert [each.name for each in inputs] == list(car.FEATURES)

@@ -1,0 +1,36 @@
+"""An earlier bundle is upgraded by replacing its folders serving/ and training/.
+
+tests/data/earlier_bundle.tar.gz is what the first `make new` wrote for the example, with the edits
+of its author, but without these two folders and the pages.
+"""
+
+import os
+import shutil
+import tarfile
+
+import pytest
+
+from tests.helpers.commands import ROOT, run
+
+pytestmark = pytest.mark.slow  # trains, serves and builds another model
+
+
+@pytest.fixture
+def earlier_bundle(tmp_path):
+    """The bundle, with today's serving/ and training/."""
+    with tarfile.open(ROOT / "tests/data/earlier_bundle.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    bundle = tmp_path / "car_price"
+    for folder in ("serving", "training"):
+        shutil.copytree(ROOT / folder, bundle / folder)
+    (bundle / ".venv").symlink_to(ROOT / ".venv")
+    for lock in bundle.rglob("requirements*.txt"):
+        os.utime(lock, (0, 0))  # the packages of this bundle are newer
+    return bundle
+
+
+def test_earlier_bundle_passes_its_own_tests(earlier_bundle):
+    """They train, serve, and build a Bento."""
+    tested = run("make", "test", cwd=earlier_bundle, timeout=600).stdout
+    assert " passed" in tested
+    assert "failed" not in tested
