@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.errors import TrainingError
 from training.project import ROOT, Project
-from training.scaffold.record_module import quoted
+from training.scaffold.record_module import docstring, quoted
 
 # Files and folders that a bundle shares with this one. UNCHANGED stays the same byte for byte.
 UNCHANGED = ["serving", "training"]
@@ -74,7 +74,7 @@ def renamer(project: Project, name: str, target: str) -> Callable[[str], str]:
     """Return a function that puts the new names and words into a text of this bundle."""
     old, new = Name(project.name), Name(name)
     record, module = project.record_type.__name__, project.record_type.__module__
-    summary = f'class {new.service}:\n    """Predicts {target} from the features of a record."""'
+    summary = f'class {new.service}:\n    """Predicts {docstring(target)} from a record."""'
     replacements = {
         rf'class {old.service}:\n    """.*?"""': summary,
         old.service: new.service,
@@ -163,7 +163,7 @@ def render_files(folder: Path, values: dict[str, Any]) -> None:
         trim_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"quoted": quoted, "shell": shlex.quote}
+    environment.filters |= {"docstring": docstring, "quoted": quoted, "shell": shlex.quote}
     for file, template in TEMPLATES.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         text = environment.get_template(template).render(values)

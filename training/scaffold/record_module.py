@@ -5,6 +5,7 @@ import keyword
 import re
 import unicodedata
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,6 +23,11 @@ RESERVED = {"feature", "Any", "Literal", "Field", "model_config"}
 def quoted(text: str) -> str:
     """Return a text as a Python literal, in double quotes if it has none."""
     return repr(text) if '"' in text else '"' + repr("'" + text)[2:]
+
+
+def docstring(text: str) -> str:
+    """Return a text as a docstring may have it: one short line without what ends or escapes it."""
+    return shorten(text, 60, placeholder="...").replace("\\", "/").replace('"', "'")
 
 
 def literal(value: Any) -> str:

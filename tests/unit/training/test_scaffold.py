@@ -25,6 +25,7 @@ from training.scaffold.review import review
 from training.scaffold.table import MAX_BYTES, read_table
 
 N_ROWS = 60
+TARGET = 'y = f(x), "about" \\ 1'
 
 
 @pytest.fixture
@@ -364,9 +365,9 @@ AWKWARD = {
 def awkward_bundle(tmp_path_factory):
     """A bundle of a table with awkward names and values."""
     path = tmp_path_factory.mktemp("awkward")
-    target = {"y = f(x)": numbered("{}.25")}
+    target = {TARGET: numbered("{}.25")}
     pd.DataFrame(AWKWARD | target).to_csv(path / "table.csv", index=False)
-    done = new(path / "table.csv", path / "out", name="house_value", target="y = f(x)")
+    done = new(path / "table.csv", path / "out", name="house_value", target=TARGET)
     assert done.returncode == 0, done.stderr
     return path / "out"
 
@@ -383,7 +384,7 @@ def load(path, name):
 def test_awkward_names_and_values_survive(awkward_bundle):
     """The JSON names are those of the file, in its order; the example is a valid record."""
     module = load(awkward_bundle / "record.py", "awkward_record")
-    check_record_type(module.LabelledRecord, "y = f(x)")
+    check_record_type(module.LabelledRecord, TARGET)
     assert list(feature_schemas(module.Record)) == list(AWKWARD)
     assert feature_schemas(module.Record)["a_b"]["enum"] == sorted(set(AWKWARD["a_b"]))
 
@@ -450,6 +451,18 @@ def code_lines(path):
         ):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree).splitlines()
+
+
+def test_bundle_writes_a_bundle(awkward_bundle, tmp_path):
+    """A bundle that was written has the command, too."""
+    path = write(tmp_path / "table.csv", table())
+    command = ["-m", "training", "new", path, "--target", "y", "--name", "other_price"]
+    run("python", *command, "--out", tmp_path / "out", cwd=awkward_bundle)
+    assert "class OtherPrice:" in (tmp_path / "out/service.py").read_text()
+    files = {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*")}
+    expected = {path.relative_to(awkward_bundle) for path in awkward_bundle.rglob("*")}
+    renamed = {path for path in files ^ expected if "__pycache__" not in path.parts}
+    assert {path.name for path in renamed} == {"house_value.csv", "other_price.csv"}
 
 
 def test_links_of_the_pages_lead_somewhere(awkward_bundle):
