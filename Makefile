@@ -13,7 +13,7 @@ LISTS := $(filter-out $(DEV_LIST),$(basename $(wildcard requirements*.in benchma
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --annotation-style line \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: serve train report drift new test lint format image lock
+.PHONY: serve train report drift new new-variables test lint format image lock
 
 serve: $(READY)
 	@$(BIN)/python train.py --if-missing
@@ -30,10 +30,12 @@ drift: $(READY)
 	@$(BIN)/python -m training drift $(or $(LOG),$(error Say where the prediction log is: make drift LOG=FOLDER))
 
 # Write a bundle for another table; DROP=id,date leaves columns out.
-new: $(READY)
+new: new-variables $(READY)
+	@$(BIN)/python -m training new "$(DATA)" --target "$(TARGET)" --name "$(NAME)" --out "$(OUT)" --drop "$(DROP)"
+
+new-variables:
 	@$(if $(and $(DATA),$(TARGET),$(NAME),$(OUT)),,$(error Say what from and where to: make new \
 		DATA=cars.csv TARGET=price NAME=car_price OUT=../car_price))
-	@$(BIN)/python -m training new "$(DATA)" --target "$(TARGET)" --name "$(NAME)" --out "$(OUT)" --drop "$(DROP)"
 
 test: $(DEV_READY)
 	@$(BIN)/python -m pytest -n 2 -m "not slow"
@@ -61,7 +63,7 @@ lock: $(READY)
 
 $(DEV_READY): $(DEV_LIST).txt $(READY)
 	@echo "Installing the packages of the tests into .venv: about 10 s"
-	@$(BIN)/uv pip install --python $(BIN)/python --requirement $(DEV_LIST).txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement $(DEV_LIST).txt
 	@touch $@
 
 $(READY): requirements.txt
@@ -70,7 +72,7 @@ $(READY): requirements.txt
 	@echo "Installing the packages of requirements.txt into .venv: about 20 s"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.txt)"
-	@$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.txt
 	@touch $@
 
 -include development.mk

@@ -5,7 +5,9 @@ import hashlib
 import io
 import json
 import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,35 +60,55 @@ def read_training_csv(
 
 
 def parse_csv(text: str, labelled_type: type[BaseModel]) -> pd.DataFrame:
-    """Return the rows of a CSV text; raise InvalidDataError naming each invalid cell."""
+    """Return the rows of a CSV text; raise InvalidDataError naming each invalid cell.
+
+    Print the names of the columns that the record type does not declare, which are ignored.
+    """
 
     class Body(RequestBody):
         record_type = labelled_type
 
     schemas = feature_schemas(labelled_type)
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    expected, columns = list(schemas), list(reader.fieldnames or [])
-    if sorted(columns) != sorted(expected):
-        raise InvalidDataError(f"line 1: the columns must be {expected}, not {columns}")
-    rows, errors = [], []
+    check_header(list(reader.fieldnames or []), list(schemas))
+    rows, errors = [], defaultdict[str, list[int]](list)  # the lines of each message
     for cells in reader:
-        line = f"line {reader.line_num}"
+        line = reader.line_num
         if surplus := cells.pop(None, []):
-            errors.append(f"{line}: there are cells beyond the columns: {surplus}")
+            errors[f"there are cells beyond the columns: {surplus}"].append(line)
         if None in cells.values():
-            errors.append(f"{line}: there are fewer cells than columns")
+            errors["there are fewer cells than columns"].append(line)
             continue
-        record = {name: parse_cell(cell, schemas[name]) for name, cell in cells.items()}
+        record = {name: parse_cell(cells[name], schema) for name, schema in schemas.items()}
         try:
             rows.append(to_row(Body.validate(json.dumps(record).encode())))
         except ValidationError as error:
-            messages = field_errors(error, Body.nullable, null="an empty cell")
-            errors += [f"{line}: {message}" for _, message in messages]
+            for _, message in field_errors(error, Body.nullable, null="an empty cell"):
+                errors[message].append(line)
     if errors:
-        raise InvalidDataError("\n".join(errors))
+        raise InvalidDataError("\n".join(starmap(format_error, errors.items())))
     if len(rows) < MIN_ROWS:
         raise InvalidDataError(f"{len(rows)} rows are too few: give {MIN_ROWS} or more")
     return to_frame(rows, schemas)
+
+
+def format_error(message: str, lines: Sequence[int]) -> str:
+    """Return a message with the first line that it is about, and how many others there are."""
+    others = f" (and in {len(lines) - 1} other lines)" if len(lines) > 1 else ""
+    return f"line {lines[0]}: {message}{others}"
+
+
+def check_header(columns: Sequence[str], declared: Sequence[str]) -> None:
+    """Raise InvalidDataError unless a file has each declared column once, in any order.
+
+    Print the names of other columns.
+    """
+    if repeated := [name for name, times in Counter(columns).items() if times > 1]:
+        raise InvalidDataError(f"line 1: there are several columns {', '.join(repeated)}")
+    if missing := [name for name in declared if name not in columns]:
+        raise InvalidDataError(f"line 1: there is no column {', '.join(missing)}")
+    if others := [name for name in columns if name not in declared]:
+        print(f"Columns that the record type does not declare are ignored: {', '.join(others)}")
 
 
 def parse_cell(cell: str, schema: Schema) -> Any:

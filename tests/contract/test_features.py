@@ -1,5 +1,8 @@
 """The prediction APIs accept what the record type allows, and name the feature otherwise."""
 
+import json
+import shlex
+
 import pytest
 
 from serving.features import kind_of
@@ -10,7 +13,7 @@ from tests.contract.feature_values import (
     invalid_values,
     valid_values,
 )
-from tests.helpers.commands import run, running_server
+from tests.helpers.commands import ROOT, run, running_server
 from train import PROJECT
 from training.data import read_csv
 from training.export.rows import to_records
@@ -44,6 +47,14 @@ def test_example_is_predicted(live):
     response = live.post("/predict", json=EXAMPLE)
     assert response.status_code == 200
     assert isinstance(response.json()["prediction"], float)
+
+
+def test_readme_shows_a_valid_record(live):
+    """The first request of the page works as it is; correct it after a change of the features."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = shlex.split(next(line for line in readme.splitlines() if line.startswith("$ curl")))
+    record = json.loads(command[command.index("-d") + 1])
+    assert live.post("/predict", json=record).status_code == 200
 
 
 @pytest.mark.parametrize(("name", "value"), VALID, ids=ids(VALID))

@@ -17,14 +17,17 @@ from training.scaffold.table import UNNAMED, Table
 # With more values, or fewer rows for each, a string of the data is one of many.
 MAX_CATEGORIES = 20
 MIN_ROWS_PER_CATEGORY = 5
+MAX_CATEGORY_LENGTH = 50  # longer strings are sentences
 TEXT_LENGTHS = (40, 100, 200, 500, 1000, 10_000, 100_000)
 LARGE = 10**9  # the bound of an integer, if no value comes near it
 
 INTEGER = r"[+-]?\d+"
 WHOLE = r"[+-]?\d+(\.0*)?"
 LEADING_ZERO = r"[+-]?0\d+"
+MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 DATE = (
-    r"(\d{4}-\d{1,2}-\d{1,2}|\d{4}/\d{1,2}/\d{1,2}|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{8}T\d{4,6})"
+    r"(?i)(\d{4}-\d{1,2}-\d{1,2}|\d{4}/\d{1,2}/\d{1,2}|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{8}T\d{4,6}"
+    rf"|{MONTH}\.? \d{{1,2}},? \d{{2,4}}|\d{{1,2}}\.?[ -]{MONTH}\.?[ -]\d{{2,4}})"
     r"([T ]\d{1,2}:\d{2}.*)?"
 )
 # Numbers as people write them: 1.234,50 or 1,234.50 or $12 or 12 %.
@@ -46,6 +49,7 @@ KNOWN_BOUNDS = [
     Bounds({"lon", "lng", "long", "longitude"}, -180, 180, "a longitude"),
     Bounds({"percent", "percentage", "pct"}, 0, 100, "a percentage"),
     Bounds({"share", "fraction", "proportion", "probability"}, 0, 1, "a share"),
+    Bounds({"year"}, 1, 9999, "a year"),
     Bounds({"month"}, 1, 12, "a month"),
     Bounds({"hour"}, 0, 24, "an hour"),
 ]
@@ -82,7 +86,7 @@ def infer_columns(table: Table, target: str, dropped: Collection[str]) -> Column
         check_has(frame, name)
     if target in dropped:
         raise InvalidDataError(f"{target} is the target: it can't be dropped")
-    left_out = dict.fromkeys(dropped, "as you said")
+    left_out = dict.fromkeys(dropped, "named by DROP")
     if UNNAMED in frame and target != UNNAMED:
         left_out.setdefault(UNNAMED, "a column without a name has the numbers of the rows")
     labelled = table.select(frame[target].notna().to_numpy())
@@ -134,7 +138,7 @@ def infer_feature(table: Table, name: str) -> Column:
     if name in LOG_COLUMNS:
         raise InvalidDataError(f"{name} is a column of the prediction log: rename the column")
     n_gaps = int(table.frame[name].isna().sum())
-    gap_texts = tuple(sorted(table.gap_texts.get(name, ())))
+    gap_texts = tuple(sorted(table.gap_texts.get(name, set()) - {""}))
     return infer_column(table, name)._replace(n_gaps=n_gaps, gap_texts=gap_texts)
 
 
@@ -152,7 +156,7 @@ def infer_column(table: Table, name: str) -> Column:
         return infer_string(name, values, "leading zeros: a code, no number; ")
     numbers = to_numbers(table, name)
     # pandas writes 110.0 for the integers of a column with gaps.
-    if values.str.fullmatch(WHOLE if column.isna().any() else INTEGER).all():
+    if values.str.fullmatch(WHOLE if name in table.gap_texts else INTEGER).all():
         return infer_integer(name, values, numbers)
     minimum, maximum, reason = number_bounds(name, numbers)
     return Column(name, "number", reason, minimum=minimum, maximum=maximum)
@@ -192,10 +196,11 @@ def infer_string(name: str, values: pd.Series, reason: str = "") -> Column:
     """Return a category if the column has few values, otherwise a text."""
     distinct = sorted(values.unique())
     reason += f"{len(distinct):,} different values" if len(distinct) > 1 else "a single value"
-    if len(distinct) <= MAX_CATEGORIES and len(values) >= MIN_ROWS_PER_CATEGORY * len(distinct):
+    longest = int(values.str.len().max())
+    is_usual = len(values) >= MIN_ROWS_PER_CATEGORY * len(distinct)
+    if len(distinct) <= MAX_CATEGORIES and is_usual and longest <= MAX_CATEGORY_LENGTH:
         reason += "; others are refused"
         return Column(name, "category", reason, values=tuple(distinct))
-    longest = int(values.str.len().max())
     max_length = next((length for length in TEXT_LENGTHS if length >= 2 * longest), 2 * longest)
     return Column(name, "text", reason, max_length=max_length)
 

@@ -10,7 +10,7 @@ from training.project import Project
 from training.scaffold.columns import Column, Columns, infer_columns
 from training.scaffold.example import typical_record
 from training.scaffold.files import Name, check_folder, check_name, write_bundle
-from training.scaffold.record_module import RecordModule, bracketed, quoted
+from training.scaffold.record_module import RecordModule
 from training.scaffold.review import review
 from training.scaffold.table import read_table
 
@@ -44,26 +44,25 @@ def new(
     print(
         f"\nWrote {out}. Its service and its tests run at once:\n"
         f"  cd {out}\n  make serve\n  make test\n"
-        "Then correct record.py (descriptions, units, bounds), data/README.md and "
+        "Then correct record.py (descriptions, units, bounds), README.md, data/README.md and\n"
         "data/model_card.md.jinja."
     )
 
 
 def template_values(columns: Columns, data: Path, name: str) -> dict[str, object]:
     """Return what the templates need to know."""
-    strings = [each.name for each in columns.features if each.kind in ("category", "text")]
     return {
         "name": name,
         "title": Name(name).title,
         "target": columns.target,
         "record": RecordModule(columns),
-        "strings": strings and bracketed("STRINGS = [", list(map(quoted, strings)), "]"),
+        "has_strings": any(each.kind in ("category", "text") for each in columns.features),
         "example": json.dumps(typical_record(columns), ensure_ascii=False),
         "source": data.name,
         "data_file": f"{name}.csv",
         "n_rows": len(columns.frame),
         "n_unlabelled": columns.n_unlabelled,
-        "left_out": ", ".join(f"`{name}` ({why})" for name, why in columns.left_out.items()),
+        "left_out": columns.left_out,
     }
 
 
@@ -74,13 +73,9 @@ def describe_bounds(column: Column) -> str:
     if column.kind == "text":
         return f"at most {column.max_length:,} characters"
     low, high = column.minimum, column.maximum
-    if high == MAX_INTEGER:
-        high = None
-    if low == -MAX_INTEGER:
-        low = None
-    if low is None:
-        return "" if high is None else f"at most {high:,}"
-    return f"{low:,} or more" if high is None else f"{low:,} to {high:,}"
+    if low is None or high is None:
+        return "" if low is None else f"{low:,} or more"
+    return f"{low:,} to 2**53" if high == MAX_INTEGER else f"{low:,} to {high:,}"
 
 
 def print_columns(columns: Columns, data: Path) -> None:

@@ -17,9 +17,16 @@ def to_value(column: Column, text: str) -> float | bool | str:
 
 
 def typical_record(columns: Columns) -> dict[str, float | bool | str]:
-    """Return the most usual row without gaps; if each has some, usual values take their place."""
+    """Return the most usual row without gaps; if each has some, usual values take their place.
+
+    So does a usual value for a feature that most rows lack.
+    """
     frame = columns.frame
-    distance = sum(unusualness(feature, frame[feature.name]) for feature in columns.features)
+    known = [each for each in columns.features if each.n_gaps <= len(frame) / 2]
+    distance = sum(
+        (unusualness(feature, frame[feature.name]) for feature in known),
+        pd.Series(0.0, frame.index),
+    )
     row = frame.loc[distance.idxmin()]
     usual = {
         feature.name: usual_text(feature, frame[feature.name].dropna())

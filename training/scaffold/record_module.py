@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from serving.features import MAX_INTEGER
 from training.scaffold.columns import Column, Columns
 from training.scaffold.example import typical_record
 
@@ -31,10 +32,15 @@ def docstring(text: str) -> str:
 
 
 def literal(value: Any) -> str:
-    """Return a value as a Python literal; a large integer with a mark at the thousands."""
-    if isinstance(value, str):
-        return quoted(value)
-    return f"{value:_}" if type(value) is int else repr(value)
+    """Return a value as a Python literal."""
+    return quoted(value) if isinstance(value, str) else repr(value)
+
+
+def bound_literal(value: float) -> str:
+    """Return a bound as a Python literal that is easy to read."""
+    if abs(value) == MAX_INTEGER:
+        return "2**53" if value > 0 else "-(2**53)"
+    return f"{value:_}"
 
 
 def field_name(name: str, used: set[str]) -> str:
@@ -51,10 +57,15 @@ def field_name(name: str, used: set[str]) -> str:
     return text
 
 
-def describe(name: str) -> str:
-    """Return the name of a column as words, to begin a description with."""
-    words = re.sub(r"[\W_]+", " ", name).strip() or name
-    return words[:1].upper() + words[1:]
+def describe(name: str) -> tuple[str, str]:
+    """Return words to begin the description of a column with, and the unit that its name ends with.
+
+    A unit is in brackets: `Body Mass (g)`.
+    """
+    match = re.fullmatch(r"(.*?)\s*[(\[]([^()\[\]]+)[)\]]", name)
+    title, unit = match.groups() if match else (name, "")
+    words = re.sub(r"[\W_]+", " ", title).strip() or name
+    return words[:1].upper() + words[1:], unit
 
 
 def bracketed(start: str, arguments: Sequence[str], end: str, indent: str = "") -> str:
@@ -79,15 +90,13 @@ class RecordModule:
     def declare(self, column: Column, example: float | bool | str) -> str:
         """Return the declaration of a feature."""
         name = field_name(column.name, self.used)
-        options = {
-            "alias": column.name if column.name != name else None,
-            "ge": column.minimum,
-            "le": column.maximum,
-            "max_length": column.max_length,
-        }
-        arguments = [quoted(describe(column.name)), '""', literal(example)]
+        options = {"ge": column.minimum, "le": column.maximum, "max_length": column.max_length}
+        description, unit = describe(column.name)
+        arguments = [quoted(description), quoted(unit), literal(example)]
+        if name != column.name:
+            arguments.append(f"alias={quoted(column.name)}")
         arguments += [
-            f"{key}={literal(value)}" for key, value in options.items() if value is not None
+            f"{key}={bound_literal(bound)}" for key, bound in options.items() if bound is not None
         ]
         annotation = TYPES.get(column.kind) or self.declare_category(name, column.values)
         if column.n_gaps:
@@ -107,8 +116,9 @@ class RecordModule:
     def declare_target(self, target: str) -> str:
         """Return the declaration of the target."""
         name = field_name(target, self.used)
-        unit = quoted(f"units of {target}")
-        arguments = [f"description={quoted(describe(target))}"]
+        description, unit = describe(target)
+        unit = quoted(unit or f"units of {target}")
+        arguments = [f"description={quoted(description)}"]
         arguments += [f'json_schema_extra={{"unit": {unit}}}']
         if name != target:
             arguments.append(f"alias={quoted(target)}")

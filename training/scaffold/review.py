@@ -1,17 +1,19 @@
 """Find what the author of a new bundle should look at before the first training."""
 
+import re
 from collections.abc import Iterator
 
 import pandas as pd
 
 from training.data import NUMBER
-from training.scaffold.columns import Column, Columns
+from training.scaffold.columns import MAX_CATEGORIES, Column, Columns
 
 UNIQUE = 0.95  # share of different values from which on a column may identify the row
 EQUAL_RANK = 0.99  # rank correlation with the target from which on a feature may be the target
 MANY_GAPS = 0.5
+SOME_NUMBERS = 0.05
 DATE_AS_INTEGER = r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
-ID_WORDS = ("id", "index", "number", "no", "nr", "key", "code", "rownames")
+ID_WORDS = [["id"], ["index"], ["number"], ["no"], ["nr"], ["key"], ["code"], ["rownames"]]
 
 
 def review(columns: Columns) -> list[str]:
@@ -44,8 +46,9 @@ def remarks(feature: Column, column: pd.Series, target: pd.Series) -> Iterator[s
                 "is it known before the target is?"
             )
     if feature.kind == "category" and (single := once(values)):
-        yield f"is in one row each for {', '.join(map(repr, single))}: too few to learn from"
-    if feature.kind == "text" and (share := values.str.fullmatch(NUMBER.pattern).mean()) > 0:
+        yield f"{', '.join(map(repr, single))} occur in one row each: too few to learn from"
+    if feature.kind == "text" and values.str.fullmatch(NUMBER.pattern).mean() >= SOME_NUMBERS:
+        share = values.str.fullmatch(NUMBER.pattern).mean()
         yield f"is a string, although {share:.0%} of its values are numbers"
 
 
@@ -56,16 +59,15 @@ def rank_correlation(values: pd.Series, target: pd.Series) -> float:
 
 
 def looks_like_identifier(feature: Column, values: pd.Series) -> bool:
-    """Tell whether nearly each row has a value of its own, and these are not measurements."""
-    if values.nunique() < UNIQUE * len(values):
+    """Tell whether a column is named like an identifier, or has a value of its own in each row."""
+    if feature.kind not in ("text", "integer"):
         return False
-    if feature.kind == "text":
-        return True
-    if feature.kind != "integer":
-        return False
-    numbers = values.astype(float)
+    if re.findall("[a-z]+", feature.name.lower())[-1:] in ID_WORDS:
+        return values.nunique() > MAX_CATEGORIES
+    numbers = pd.to_numeric(values, errors="coerce")
     is_numbered = numbers.max() - numbers.min() == len(numbers) - 1
-    return is_numbered or feature.name.lower().replace("_", " ").split()[-1] in ID_WORDS
+    is_unique = values.nunique() >= UNIQUE * len(values)
+    return is_unique and (feature.kind == "text" or is_numbered)
 
 
 def once(values: pd.Series) -> list[str]:

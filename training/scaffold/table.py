@@ -28,7 +28,7 @@ class Table(NamedTuple):
     frame: pd.DataFrame  # strings; NaN for a gap
     numbers: np.ndarray  # of the line or row of the file, for each row of the frame
     unit: str  # of these numbers: "line" or "row"
-    gap_texts: Mapping[str, set[str]] = {}  # what stands for a gap in a column, but nothing
+    gap_texts: Mapping[str, set[str]] = {}  # of each column with gaps, what stands for one
 
     def place(self, position: int) -> str:
         """Return where a row of the frame is in the file, such as `line 17`."""
@@ -47,7 +47,7 @@ def read_table(path: Path) -> Table:
     table = readers[path.suffix.lower()](path)
     frame = table.frame.apply(lambda column: column.str.strip())
     gaps = frame.isin(GAPS)
-    gap_texts = {name: set(frame[name][gaps[name]]) - {""} for name in frame}
+    gap_texts = {name: set(frame[name][gaps[name]]) for name in frame if gaps[name].any()}
     return table._replace(frame=frame.mask(gaps), gap_texts=gap_texts)
 
 

@@ -65,6 +65,8 @@ KINDS = {  # name, cells, kind, bounds, part of the reason
     "share": ("share_of_women", cells("0.1", "0.4"), "number", (0, 1), "a share"),
     "share beyond 1": ("share", cells("0.1", "1.4"), "number", (0, None), "negative"),
     "percentage": ("PctHome", cells("10", "55.5"), "number", (0, 100), "a percentage"),
+    "year": ("birth_year", cells("1970", "2001"), "integer", (1, 9999), "a year"),
+    "sentences": ("x", cells("a" * 51, "b" * 51), "text", (None, None), "2 different values"),
     "latitude": ("lat", cells("48.1", "52.4"), "number", (-90, 90), "a latitude"),
     "boolean": ("x", cells("True", "false"), "boolean", (None, None), "true or false"),
     "category": ("x", cells("a", "b", "c"), "category", (None, None), "others are refused"),
@@ -96,7 +98,16 @@ def test_gap_is_recognized(infer, gap):
 
 
 @pytest.mark.parametrize(
-    "day", ["2026-01-{}", "{}/1/2026", "{}.1.26", "2026-1-{} 12:30", "202601{:02}T000000"]
+    "day",
+    [
+        "2026-01-{}",
+        "{}/1/2026",
+        "{}.1.26",
+        "2026-1-{} 12:30",
+        "202601{:02}T000000",
+        "Jan {} 1998",
+        "{}-feb-99",
+    ],
 )
 def test_dates_are_left_out(infer, day):
     """A record has no dates; the reason says what to do."""
@@ -116,7 +127,7 @@ def test_row_numbers_and_empty_columns_are_left_out(infer):
 def test_dropped_columns_are_left_out(infer):
     """The author decides."""
     columns = infer(x=cells("1", "2"), z=cells("1", "2"), dropped=["x"])
-    assert columns.left_out == {"x": "as you said"}
+    assert columns.left_out == {"x": "named by DROP"}
     assert list(columns.frame) == ["y", "z"]
 
 
@@ -140,7 +151,11 @@ REMARKS = {
         {"x": [str((n * 7 % 31) ** 2 / 4) for n in range(N_ROWS)]},
         "x: ranks the rows as the target does (rank correlation 1.000)",
     ),
-    "rare category": ({"x": ["rare", *cells("a", "b")[1:]]}, "x: is in one row each for 'rare'"),
+    "rare category": ({"x": ["rare", *cells("a", "b")[1:]]}, "x: 'rare' occur in one row each"),
+    "named like an identifier": (
+        {"Person ID": numbered("p{}")[:30] * 2},
+        "looks like an identifier",
+    ),
     "numbers among strings": ({"x": [*numbered("{}")[:30], *numbered("A{}")[30:]]}, "50% of its"),
 }
 
@@ -164,6 +179,12 @@ def test_example_is_a_typical_row_without_gaps(infer):
         gaps=["", *cells("true")[1:]],
     )
     assert typical_record(columns) == {"number": 50, "category": "usual", "gaps": True}
+
+
+def test_example_need_not_have_what_most_rows_lack(infer):
+    """Otherwise a row would be typical because it has a comment."""
+    columns = infer(a=["99", *cells("1.5")[1:]], comment=["rare", *cells("")[1:]])
+    assert typical_record(columns) == {"a": 1.5, "comment": "rare"}
 
 
 def test_example_is_composed_if_each_row_has_a_gap(infer):
@@ -354,6 +375,7 @@ AWKWARD = {
         "it's", 'a "quoted" one', "back\\slash", "line\nbreak", "{{ jinja }}", "ünï\u2013código"
     ),
     "größe": numbered("{}.5"),
+    "weight (kg)": numbered("{}.5"),
     "价格": cells("", "true", "false"),
     '"': cells("-1", "1", ""),
     "NAME": numbered("text {}"),
@@ -394,6 +416,13 @@ def test_awkward_names_and_values_survive(awkward_bundle):
     assert Body.parse(json.dumps(module.EXAMPLE).encode())
     data = (awkward_bundle / "data/house_value.csv").read_text()
     assert len(parse_csv(data, module.LabelledRecord)) == N_ROWS
+
+
+def test_unit_is_taken_from_the_name(awkward_bundle):
+    """`Body Mass (g)` is a mass in g."""
+    schema = feature_schemas(load(awkward_bundle / "record.py", "unit_record").Record)
+    assert schema["weight (kg)"]["unit"] == "kg"
+    assert schema["weight (kg)"]["description"] == "Weight"
 
 
 def test_new_bundle_is_formatted_and_has_no_lint(awkward_bundle):

@@ -81,10 +81,14 @@ INVALID_DATA = {
         lambda rows: [*rows, [*rows[1], "1"]],
         r"line 508: there are cells beyond .*'1'",
     ),
-    "surplus column": (lambda rows: [[*row, "1"] for row in rows], r"line 1: the columns must be"),
-    "missing column": (lambda rows: [row[1:] for row in rows], r"line 1: the columns must be"),
+    "repeated column": (lambda rows: [[*row, row[0]] for row in rows], "several columns CRIM"),
+    "missing column": (lambda rows: [row[1:] for row in rows], r"line 1: there is no column CRIM"),
+    "many invalid cells": (
+        lambda rows: [rows[0], *([*row[:3], "2", *row[4:]] for row in rows[1:])],
+        r"line 2: CHAS should be 0 or 1, got 2 \(and in 505 other lines\)",
+    ),
     "too few rows": (lambda rows: rows[:10], r"9 rows are too few"),
-    "empty file": (lambda rows: [], r"line 1: the columns must be"),
+    "empty file": (lambda rows: [], r"line 1: there is no column CRIM, "),
 }
 
 
@@ -101,6 +105,13 @@ def test_all_invalid_rows_are_reported_at_once(rewrite):
         parse(
             rewrite(lambda rows: set_cell(9, "NOX", "-1")(set_cell(4, "RM", "")(rows))).read_text()
         )
+
+
+def test_other_columns_are_ignored_and_named(rewrite, capsys):
+    """So that a feature is dropped by a line of the record type alone."""
+    path = rewrite(lambda rows: [["note", *rows[0]], *(["x", *row] for row in rows[1:])])
+    assert "note" not in parse(path.read_text())
+    assert "record type does not declare are ignored: note\n" in capsys.readouterr().out
 
 
 def test_columns_may_have_any_order(rewrite):
