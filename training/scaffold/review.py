@@ -46,7 +46,7 @@ def remarks(feature: Column, column: pd.Series, target: pd.Series) -> Iterator[s
                 "is it known before the target is?"
             )
     if feature.kind == "category" and (single := once(values)):
-        yield f"{', '.join(map(repr, single))} occur in one row each: too few to learn from"
+        yield f"one row only for {', '.join(map(repr, single))}: too few to learn from"
     if feature.kind == "text" and values.str.fullmatch(NUMBER.pattern).mean() >= SOME_NUMBERS:
         share = values.str.fullmatch(NUMBER.pattern).mean()
         yield f"is a string, although {share:.0%} of its values are numbers"

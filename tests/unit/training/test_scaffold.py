@@ -151,7 +151,7 @@ REMARKS = {
         {"x": [str((n * 7 % 31) ** 2 / 4) for n in range(N_ROWS)]},
         "x: ranks the rows as the target does (rank correlation 1.000)",
     ),
-    "rare category": ({"x": ["rare", *cells("a", "b")[1:]]}, "x: 'rare' occur in one row each"),
+    "rare category": ({"x": ["rare", *cells("a", "b")[1:]]}, "x: one row only for 'rare'"),
     "named like an identifier": (
         {"Person ID": numbered("p{}")[:30] * 2},
         "looks like an identifier",
