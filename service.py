@@ -3,8 +3,9 @@
 The way of a request: `HouseBody` or `HousesBody` validates the JSON and turns it into rows of
 feature values. BentoML's adaptive batching joins the rows of requests that arrive together, and the
 API method predicts them. `Prediction` or `Predictions` serializes the response. `TabularService`
-adds limits, errors of one shape, metrics and logs, and calls the API method again with parts of a
-batch on which it fails; docs/architecture.md has the whole picture.
+adds limits, errors of one shape, metrics and logs. If the API method fails on a batch, it calls the
+method with parts of it, so that only the records at fault get an error; docs/architecture.md has
+the whole picture.
 """
 
 import os
@@ -60,7 +61,7 @@ class HousePrice:
 
     @bentoml.on_deployment  # called on the class, once, before any worker starts
     def pin_model() -> None:
-        """Make all workers serve this model: they import this file, and read MODEL, again."""
+        """Make all workers serve this model: each imports this file, which then reads MODEL."""
         os.environ["MODEL"] = str(model_reference.resolve().tag)
 
     def __init__(self) -> None:

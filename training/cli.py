@@ -125,9 +125,10 @@ def names(text: str) -> list[str]:
 
 def bundle_name(text: str) -> str:
     """Return a name that is valid as that of a model, an image and a Python class."""
-    if len(text) > 40 or not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", text):
+    if len(text) > 40 or not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)+", text):
         raise argparse.ArgumentTypeError(
-            f"{text!r}: give up to 40 small letters, digits and single underscores, as in car_price"
+            f"{text!r}: join two or more words of small letters and digits by underscores, as in "
+            "car_price, up to 40 characters"
         )
     return text
 

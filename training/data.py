@@ -20,7 +20,7 @@ from serving.model import TrainingMetadata
 from serving.records import RequestBody, Row, field_errors, to_row
 from training.errors import InvalidDataError
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 MIN_ROWS = 20  # two for the test part, four for each fold
 
 

@@ -1,4 +1,4 @@
-"""The prediction APIs accept what the record type allows, and name the feature otherwise."""
+"""The prediction APIs accept what the record type allows, and name the feature at fault."""
 
 import json
 import shlex

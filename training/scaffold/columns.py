@@ -14,29 +14,30 @@ from training.data import MIN_ROWS, NUMBER
 from training.errors import InvalidDataError
 from training.scaffold.table import UNNAMED, Table
 
-# With more values, or fewer rows for each, a string of the data is one of many.
+# With more values, or fewer rows for each, a column of strings is a text, not a category.
 MAX_CATEGORIES = 20
 MIN_ROWS_PER_CATEGORY = 5
 MAX_CATEGORY_LENGTH = 50  # longer strings are sentences
 TEXT_LENGTHS = (40, 100, 200, 500, 1000, 10_000, 100_000)
 LARGE = 10**9  # the bound of an integer, if no value comes near it
 
-INTEGER = r"[+-]?\d+"
-WHOLE = r"[+-]?\d+(\.0*)?"
-LEADING_ZERO = r"[+-]?0\d+"
+INTEGER = "[+-]?[0-9]+"
+WHOLE = r"[+-]?[0-9]+(\.0*)?"
+LEADING_ZERO = "[+-]?0[0-9]+"
 MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 DATE = (
-    r"(?i)(\d{4}-\d{1,2}-\d{1,2}|\d{4}/\d{1,2}/\d{1,2}|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{8}T\d{4,6}"
+    r"(?i)(\d{4}-\d{1,2}-\d{1,2}|\d{4}/\d{1,2}/\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}"
+    r"|\d{4}\.\d{1,2}\.\d{1,2}|\d{4}-\d{2}|\d{8}T\d{4,6}"
     rf"|{MONTH}\.? \d{{1,2}},? \d{{2,4}}|\d{{1,2}}\.?[ -]{MONTH}\.?[ -]\d{{2,4}})"
     r"([T ]\d{1,2}:\d{2}.*)?"
 )
 # Numbers as people write them: 1.234,50 or 1,234.50 or $12 or 12 %.
-FORMATTED = r"[$€£]? ?[+-]?\d[\d.,' ]* ?[%$€£]?"
-MIN_SHARE = 0.9  # of the values that look like numbers or dates, for the others to be mistakes
+FORMATTED = r"[$€£]? ?[+-]?([0-9]{1,3}([,.' ][0-9]{3})+|[0-9]+)([.,][0-9]+)? ?[%$€£]?"
+MIN_SHARE = 0.9  # from this share of numbers or dates on, the other values count as mistakes
 
 
 class Bounds(NamedTuple):
-    """The bounds of numbers of a kind, which their column is named after."""
+    """The bounds of a quantity that is recognized by a word in the name of its column."""
 
     words: Collection[str]
     minimum: float
@@ -44,11 +45,14 @@ class Bounds(NamedTuple):
     reason: str
 
 
+PERCENTAGES = {"percent", "percentage", "pct"}
+FRACTIONS = {"share", "fraction", "proportion", "probability"}
+SHARES = PERCENTAGES | FRACTIONS  # the first word may be one, too: share_of_women
 KNOWN_BOUNDS = [
     Bounds({"lat", "latitude"}, -90, 90, "a latitude"),
-    Bounds({"lon", "lng", "long", "longitude"}, -180, 180, "a longitude"),
-    Bounds({"percent", "percentage", "pct"}, 0, 100, "a percentage"),
-    Bounds({"share", "fraction", "proportion", "probability"}, 0, 1, "a share"),
+    Bounds({"lon", "lng", "longitude"}, -180, 180, "a longitude"),
+    Bounds(PERCENTAGES, 0, 100, "a percentage"),
+    Bounds(FRACTIONS, 0, 1, "a share"),
     Bounds({"year"}, 1, 9999, "a year"),
     Bounds({"month"}, 1, 12, "a month"),
     Bounds({"hour"}, 0, 24, "an hour"),
@@ -83,16 +87,19 @@ def infer_columns(table: Table, target: str, dropped: Collection[str]) -> Column
     """Return the features and the target; raise InvalidDataError if they can't be used."""
     frame = table.frame
     for name in [target, *dropped]:
-        check_has(frame, name)
+        check_has([*frame, *table.unreadable], name)
     if target in dropped:
         raise InvalidDataError(f"{target} is the target: it can't be dropped")
-    left_out = dict.fromkeys(dropped, "named by DROP")
-    if UNNAMED in frame and target != UNNAMED:
-        left_out.setdefault(UNNAMED, "a column without a name has the numbers of the rows")
+    left_out = dict.fromkeys(dropped, "named by DROP") | dict(table.unreadable)
+    if target in table.unreadable:
+        raise InvalidDataError(f"The target {target} can't be predicted: {left_out[target]}")
+    if UNNAMED in frame and UNNAMED not in left_out:
+        check_row_numbers(frame[UNNAMED])
+        left_out[UNNAMED] = "the numbers of the rows, in a column without a name"
     labelled = table.select(frame[target].notna().to_numpy())
     check_target(labelled, target)
     features = []
-    for name in frame.columns.drop([target, *left_out]):
+    for name in [name for name in frame if name != target and name not in left_out]:
         if reason := unusable_reason(labelled.frame[name]):
             left_out[name] = reason
         else:
@@ -104,10 +111,17 @@ def infer_columns(table: Table, target: str, dropped: Collection[str]) -> Column
     return Columns(features, target, left_out, kept, len(frame) - len(kept))
 
 
-def check_has(frame: pd.DataFrame, name: str) -> None:
+def check_row_numbers(column: pd.Series) -> None:
+    """Raise InvalidDataError unless the first column, which has no name, numbers the rows."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    if not (numbers.diff().iloc[1:] == 1).all():
+        raise InvalidDataError("Column 1 has no name: name it, or delete it")
+
+
+def check_has(names: list[str], name: str) -> None:
     """Raise InvalidDataError if there is no column of this name."""
-    if name not in frame:
-        similar = get_close_matches(name, list(frame), n=1) or list(frame)
+    if name not in names:
+        similar = get_close_matches(name, names, n=1) or names
         raise InvalidDataError(f"There is no column {name!r}. Is it {', '.join(similar)}?")
 
 
@@ -136,7 +150,7 @@ def unusable_reason(column: pd.Series) -> str | None:
 def infer_feature(table: Table, name: str) -> Column:
     """Return the feature of a column, with its gaps; raise InvalidDataError naming a wrong cell."""
     if name in LOG_COLUMNS:
-        raise InvalidDataError(f"{name} is a column of the prediction log: rename the column")
+        raise InvalidDataError(f"{name} is a name that the prediction log uses: rename the column")
     n_gaps = int(table.frame[name].isna().sum())
     gap_texts = tuple(sorted(table.gap_texts.get(name, set()) - {""}))
     return infer_column(table, name)._replace(n_gaps=n_gaps, gap_texts=gap_texts)
@@ -152,7 +166,7 @@ def infer_column(table: Table, name: str) -> Column:
     if share < 1:
         check_string(table, name, values, share)
         return infer_string(name, values)
-    if values.str.match(LEADING_ZERO).any():
+    if values.str.fullmatch(LEADING_ZERO).any():
         return infer_string(name, values, "leading zeros: a code, no number; ")
     numbers = to_numbers(table, name)
     # pandas writes 110.0 for the integers of a column with gaps.
@@ -172,7 +186,7 @@ def to_numbers(table: Table, name: str) -> pd.Series:
 
 
 def check_string(table: Table, name: str, values: pd.Series, share: float) -> None:
-    """Raise InvalidDataError if strings seem to be numbers, a share of which can be read."""
+    """Raise InvalidDataError if nearly all strings are numbers, plain (`share`) or formatted."""
     if share >= MIN_SHARE:
         raise InvalidDataError(
             f"Most values of {name} are numbers, but not {first_no_number(table, name)}. Correct "
@@ -208,7 +222,7 @@ def infer_string(name: str, values: pd.Series, reason: str = "") -> Column:
 def infer_integer(name: str, values: pd.Series, numbers: pd.Series) -> Column:
     """Return an integer, or a string if floats can't hold the values."""
     largest = numbers.abs().max()
-    if largest > MAX_INTEGER:
+    if largest >= MAX_INTEGER:
         return infer_string(name, values, "integers that no float holds; ")
     if set(numbers.unique()) == {0, 1}:
         return Column(name, "integer", "only 0 and 1: a flag", minimum=0, maximum=1)
@@ -223,10 +237,23 @@ def infer_integer(name: str, values: pd.Series, numbers: pd.Series) -> Column:
 def number_bounds(name: str, numbers: pd.Series) -> tuple[float | None, float | None, str]:
     """Return the least and greatest legal number of a column, if it has one, and why."""
     low, high = numbers.min(), numbers.max()
-    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+    quantity = quantity_of(name)
     for bounds in KNOWN_BOUNDS:
-        if words & set(bounds.words) and bounds.minimum <= low and high <= bounds.maximum:
+        if quantity in bounds.words and bounds.minimum <= low and high <= bounds.maximum:
             return bounds.minimum, bounds.maximum, bounds.reason
     if low >= 0:
         return 0, None, "none is negative"
     return None, None, "some are negative"
+
+
+def split_words(name: str) -> list[str]:
+    """Return the words of a name such as `birth_year` or `BirthYear`, in small letters."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
+def quantity_of(name: str) -> str:
+    """Return the word that says what a column measures, such as `year` for birth_year."""
+    words = split_words(name) or [""]
+    if "per" in words:
+        return ""
+    return words[0] if words[0] in SHARES else words[-1]

@@ -1,6 +1,7 @@
 """The new command: infer a bundle from a table, write it, and tell what to look at."""
 
 import json
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from training.scaffold.record_module import RecordModule
 from training.scaffold.review import review
 from training.scaffold.table import read_table
 
-TYPES = {
+SHOWN_TYPES = {
     "number": "float",
     "integer": "int",
     "boolean": "bool",
@@ -43,7 +44,7 @@ def new(
     )
     print(
         f"\nWrote {out}. Its service and its tests run at once:\n"
-        f"  cd {out}\n  make serve\n  make test\n"
+        f"  cd {shlex.quote(str(out))}\n  make serve\n  make test\n"
         "Then correct record.py (descriptions, units, bounds), README.md, data/README.md and\n"
         "data/model_card.md.jinja."
     )
@@ -75,7 +76,9 @@ def describe_bounds(column: Column) -> str:
     low, high = column.minimum, column.maximum
     if low is None or high is None:
         return "" if low is None else f"{low:,} or more"
-    return f"{low:,} to 2**53" if high == MAX_INTEGER else f"{low:,} to {high:,}"
+    if high == MAX_INTEGER:
+        return f"{'-2**53' if low == -MAX_INTEGER else f'{low:,}'} to 2**53"
+    return f"{low:,} to {high:,}"
 
 
 def print_columns(columns: Columns, data: Path) -> None:
@@ -86,7 +89,7 @@ def print_columns(columns: Columns, data: Path) -> None:
     print()
     rows = [("feature", "type", "bounds", "gaps", "why")]
     rows += [
-        (each.name, TYPES[each.kind], describe_bounds(each), gaps(each), each.reason)
+        (each.name, SHOWN_TYPES[each.kind], describe_bounds(each), gaps(each), each.reason)
         for each in columns.features
     ]
     print_aligned(rows)

@@ -19,7 +19,7 @@ def to_value(column: Column, text: str) -> float | bool | str:
 def typical_record(columns: Columns) -> dict[str, float | bool | str]:
     """Return the most usual row without gaps; if each has some, usual values take their place.
 
-    So does a usual value for a feature that most rows lack.
+    A feature that most rows lack gets a usual value, too.
     """
     frame = columns.frame
     known = [each for each in columns.features if each.n_gaps <= len(frame) / 2]

@@ -1,4 +1,4 @@
-"""Write the files of a new bundle: this one's, under the new names, and those of the data."""
+"""Write a new bundle: copies of this one's files under new names, and files made from the data."""
 
 import re
 import shlex
@@ -71,16 +71,16 @@ class Name(NamedTuple):
 
 
 def renamer(project: Project, name: str, target: str) -> Callable[[str], str]:
-    """Return a function that puts the new names and words into a text of this bundle."""
+    """Return a function that replaces the names of this bundle in a text."""
     old, new = Name(project.name), Name(name)
     record, module = project.record_type.__name__, project.record_type.__module__
     summary = f'class {new.service}:\n    """Predicts {docstring(target)} from a record."""'
     replacements = {
         rf'class {old.service}:\n    """.*?"""': summary,
-        old.service: new.service,
-        old.model: new.model,
-        old.dashed: new.dashed,
-        old.title: new.title,
+        rf"\b{old.service}\b": new.service,
+        rf"(?<![a-z0-9]){old.model}(?![a-z0-9])": new.model,
+        rf"(?<![a-z0-9]){old.dashed}(?![a-z0-9])": new.dashed,
+        rf"\b{old.title}\b": new.title,
         rf"\bLabelled{record}\b": "LabelledRecord",
         rf"\b{record}(?=s?(Body)?\b)": "Record",
         rf"\b{module}(?=s?\b)": "record",
@@ -109,10 +109,13 @@ def check_folder(out: Path) -> None:
 
 
 def check_name(project: Project, name: str) -> None:
-    """Raise TrainingError if service.py uses the name of the class for something else."""
+    """Raise TrainingError if the code of a bundle uses a name for something else."""
     service = Name(name).service
-    text = (ROOT / "service.py").read_text(encoding="utf-8").replace(Name(project.name).service, "")
-    if re.search(rf"\b{service}\b", text) or service in ("Record", "RecordBody", "RecordsBody"):
+    words = re.compile(rf"(?<![a-z0-9])({name}|{Name(name).dashed})(?![a-z0-9])|\b{service}\b")
+    for file in shared_files(RENAMED) if name != project.name else ():
+        if file.suffix != ".md" and words.search((ROOT / file).read_text(encoding="utf-8")):
+            raise TrainingError(f"{file} uses {name} for something else: choose another name")
+    if service in ("RecordBody", "RecordsBody", "LabelledRecord"):
         raise TrainingError(f"service.py has another {service}: choose another name than {name}")
 
 

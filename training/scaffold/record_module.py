@@ -1,6 +1,7 @@
 """Write the record type and the training of a bundle as Python modules, formatted as ruff does."""
 
 import builtins
+import json
 import keyword
 import re
 import unicodedata
@@ -22,8 +23,9 @@ RESERVED = {"feature", "Any", "Literal", "Field", "model_config"}
 
 
 def quoted(text: str) -> str:
-    """Return a text as a Python literal, in double quotes if it has none."""
-    return repr(text) if '"' in text else '"' + repr("'" + text)[2:]
+    """Return a text as a Python literal, in double quotes unless that takes more backslashes."""
+    is_double = text.count('"') <= text.count("'")
+    return json.dumps(text, ensure_ascii=False) if is_double else repr(text)
 
 
 def docstring(text: str) -> str:
@@ -33,7 +35,7 @@ def docstring(text: str) -> str:
 
 def literal(value: Any) -> str:
     """Return a value as a Python literal."""
-    return quoted(value) if isinstance(value, str) else repr(value)
+    return quoted(value) if isinstance(value, str) else repr(value).replace("e+", "e")
 
 
 def bound_literal(value: float) -> str:
@@ -49,7 +51,7 @@ def field_name(name: str, used: set[str]) -> str:
     if not text or not text.isidentifier():
         text = f"column_{text}".rstrip("_")
     reserved = keyword.iskeyword(text) or text in RESERVED or hasattr(builtins, text)
-    if reserved or hasattr(BaseModel, text) or text.startswith("model_"):
+    if reserved or hasattr(BaseModel, text):
         text = f"{text}_"
     while text in used:
         text = f"{text}_"

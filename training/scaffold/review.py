@@ -1,19 +1,19 @@
 """Find what the author of a new bundle should look at before the first training."""
 
-import re
 from collections.abc import Iterator
 
 import pandas as pd
 
 from training.data import NUMBER
-from training.scaffold.columns import MAX_CATEGORIES, Column, Columns
+from training.scaffold.columns import MAX_CATEGORIES, Column, Columns, split_words
 
 UNIQUE = 0.95  # share of different values from which on a column may identify the row
-EQUAL_RANK = 0.99  # rank correlation with the target from which on a feature may be the target
+EQUAL_RANK = 0.99  # rank correlation from which on a feature may give the target away
+MIN_ROWS = 20  # with a value: fewer say too little
 MANY_GAPS = 0.5
 SOME_NUMBERS = 0.05
 DATE_AS_INTEGER = r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
-ID_WORDS = [["id"], ["index"], ["number"], ["no"], ["nr"], ["key"], ["code"], ["rownames"]]
+ID_WORDS = {"id", "uuid", "key", "number", "no", "nr", "rownames"}
 
 
 def review(columns: Columns) -> list[str]:
@@ -29,7 +29,7 @@ def review(columns: Columns) -> list[str]:
 def remarks(feature: Column, column: pd.Series, target: pd.Series) -> Iterator[str]:
     """Yield what is remarkable about a feature."""
     values = column.dropna()
-    if values.nunique() == 1:
+    if values.nunique() == 1 and not feature.n_gaps:
         yield f"has the same value in each row, {values.iloc[0]!r}: no model learns from it"
         return
     if looks_like_identifier(feature, values):
@@ -53,20 +53,21 @@ def remarks(feature: Column, column: pd.Series, target: pd.Series) -> Iterator[s
 
 
 def rank_correlation(values: pd.Series, target: pd.Series) -> float:
-    """Return Spearman's correlation over the rows with values; 0 if the target is constant."""
+    """Return Spearman's correlation over the rows with values; 0 if these say too little."""
     target = target[values.index]
-    return values.corr(target, method="spearman") if target.nunique() > 1 else 0.0
+    is_enough = len(values) >= MIN_ROWS and target.nunique() > 1 and values.nunique() > 1
+    return values.corr(target, method="spearman") if is_enough else 0.0
 
 
 def looks_like_identifier(feature: Column, values: pd.Series) -> bool:
     """Tell whether a column is named like an identifier, or has a value of its own in each row."""
     if feature.kind not in ("text", "integer"):
         return False
-    if re.findall("[a-z]+", feature.name.lower())[-1:] in ID_WORDS:
+    if set(split_words(feature.name)[-1:]) & ID_WORDS:
         return values.nunique() > MAX_CATEGORIES
     numbers = pd.to_numeric(values, errors="coerce")
     is_numbered = numbers.max() - numbers.min() == len(numbers) - 1
-    is_unique = values.nunique() >= UNIQUE * len(values)
+    is_unique = values.nunique() >= max(UNIQUE * len(values), MIN_ROWS)
     return is_unique and (feature.kind == "text" or is_numbered)
 
 

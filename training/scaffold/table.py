@@ -19,7 +19,7 @@ from training.errors import InvalidDataError
 MAX_BYTES = 100 * 2**20
 # What stands for a missing value; the file that is written has an empty cell instead.
 GAPS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?"]
-UNNAMED = "Unnamed: 0"  # as pandas calls a column without a name: the numbers of the rows
+UNNAMED = "Unnamed: 0"  # as pandas calls a first column without a name
 
 
 class Table(NamedTuple):
@@ -29,6 +29,7 @@ class Table(NamedTuple):
     numbers: np.ndarray  # of the line or row of the file, for each row of the frame
     unit: str  # of these numbers: "line" or "row"
     gap_texts: Mapping[str, set[str]] = {}  # of each column with gaps, what stands for one
+    unreadable: Mapping[str, str] = {}  # why a column is not in the frame
 
     def place(self, position: int) -> str:
         """Return where a row of the frame is in the file, such as `line 17`."""
@@ -45,7 +46,8 @@ def read_table(path: Path) -> Table:
     if path.suffix.lower() not in readers:
         raise InvalidDataError("Give a file whose name ends with .csv or .parquet")
     table = readers[path.suffix.lower()](path)
-    frame = table.frame.apply(lambda column: column.str.strip())
+    # Python 3.11 writes a lone carriage return without quotes.
+    frame = table.frame.apply(lambda column: column.str.strip().str.replace("\r", "\n"))
     gaps = frame.isin(GAPS)
     gap_texts = {name: set(frame[name][gaps[name]]) for name in frame if gaps[name].any()}
     return table._replace(frame=frame.mask(gaps), gap_texts=gap_texts)
@@ -69,7 +71,7 @@ def to_names(header: Sequence[str]) -> list[str]:
     if names and not names[0]:
         names[0] = UNNAMED
     if "" in names:
-        raise InvalidDataError(f"Column {names.index('') + 1} has no name")
+        raise InvalidDataError(f"Column {names.index('') + 1} has no name: name it, or delete it")
     if repeated := [name for name, times in Counter(names).items() if times > 1]:
         raise InvalidDataError(f"Several columns have the same name: {', '.join(repeated)}")
     if len(names) < 2:
@@ -145,6 +147,8 @@ def check_csv(text: str) -> tuple[list[str], np.ndarray]:
 READABLE = (
     types.is_boolean,
     types.is_integer,
+    types.is_floating,
+    types.is_decimal,
     types.is_string,
     types.is_large_string,
     types.is_date,
@@ -167,27 +171,28 @@ def read_parquet(path: Path) -> Table:
     # pandas writes its index, the numbers of the rows, as a column of this name.
     index = "__index_level_0__"
     names = to_names([UNNAMED if name == index else name for name in arrow.column_names])
-    columns = {
-        name: to_texts(name, column).to_pandas()
-        for name, column in zip(names, arrow.columns, strict=True)
-    }
-    return Table(
-        pd.DataFrame(columns, dtype="str").fillna(""), np.arange(1, arrow.num_rows + 1), "row"
-    )
+    columns, unreadable = {}, {}
+    for name, column in zip(names, arrow.columns, strict=True):
+        values = column
+        if types.is_dictionary(column.type):
+            values = column.cast(column.type.value_type)
+        if is_readable(values.type):
+            columns[name] = to_texts(values).to_pandas()
+        else:
+            unreadable[name] = f"values of the type {values.type}, which no feature can have"
+    frame = pd.DataFrame(columns, dtype="str").fillna("")
+    return Table(frame, np.arange(1, arrow.num_rows + 1), "row", unreadable=unreadable)
 
 
-def to_texts(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+def is_readable(data_type: pa.DataType) -> bool:
+    """Tell whether values of a type are numbers, booleans, strings or dates."""
+    return any(is_type(data_type) for is_type in READABLE)
+
+
+def to_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the values of a column as a CSV file would have them."""
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if types.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    if types.is_floating(column.type):
+    if types.is_floating(column.type) or types.is_decimal(column.type):
         # Arrow writes 110.0 as 110. Whole numbers in a column with gaps may have been integers.
         texts = column.cast(pa.float64()).cast(pa.string())
         return pc.replace_substring_regex(texts, r"^(-?\d+)$", r"\1.0")
-    if not any(is_readable(column.type) for is_readable in READABLE):
-        raise InvalidDataError(
-            f"{name} has the type {column.type}: a feature is a number, a boolean or a string"
-        )
     return column.cast(pa.string())

@@ -1,6 +1,7 @@
 """`make new`: what is inferred from a table, what is refused, and the files of the new bundle."""
 
 import ast
+import csv
 import importlib.util
 import json
 import re
@@ -67,6 +68,11 @@ KINDS = {  # name, cells, kind, bounds, part of the reason
     "percentage": ("PctHome", cells("10", "55.5"), "number", (0, 100), "a percentage"),
     "year": ("birth_year", cells("1970", "2001"), "integer", (1, 9999), "a year"),
     "sentences": ("x", cells("a" * 51, "b" * 51), "text", (None, None), "2 different values"),
+    "no share": ("wage_per_hour", cells("5.5", "21.5"), "number", (0, None), "none is negative"),
+    "camel case": ("HTTPYear", cells("1970", "2001"), "integer", (1, 9999), "a year"),
+    "zeros before a point": ("x", cells("08.55", "1.5"), "number", (0, None), ""),
+    "version": ("x", cells("1.2.3", "1.3.0"), "category", (None, None), ""),
+    "full-width digits": ("x", numbered("\uff11{}"), "text", (None, None), ""),
     "latitude": ("lat", cells("48.1", "52.4"), "number", (-90, 90), "a latitude"),
     "boolean": ("x", cells("True", "false"), "boolean", (None, None), "true or false"),
     "category": ("x", cells("a", "b", "c"), "category", (None, None), "others are refused"),
@@ -107,6 +113,8 @@ def test_gap_is_recognized(infer, gap):
         "202601{:02}T000000",
         "Jan {} 1998",
         "{}-feb-99",
+        "{}-02-2010",
+        "2010.01.{}",
     ],
 )
 def test_dates_are_left_out(infer, day):
@@ -122,6 +130,8 @@ def test_row_numbers_and_empty_columns_are_left_out(infer):
     assert columns.left_out == {"empty": "it has no value in any row"}
     named = infer(**{"Unnamed: 0": numbered("{}"), "x": cells("1", "2")})
     assert list(named.left_out) == ["Unnamed: 0"]
+    names = infer(**{"Unnamed: 0": numbered("n{}"), "x": cells("1")}, dropped=["Unnamed: 0"])
+    assert names.left_out == {"Unnamed: 0": "named by DROP"}
 
 
 def test_dropped_columns_are_left_out(infer):
@@ -142,6 +152,7 @@ def test_rows_without_a_target_are_counted_and_left_out(infer):
 
 REMARKS = {
     "constant": ({"x": cells("3")}, "x: has the same value in each row, '3'"),
+    "camel case": ({"CustomerId": numbered("9{}3")}, "CustomerId: looks like an identifier"),
     "row number": ({"x": numbered("1{:02}")}, "x: looks like an identifier"),
     "identifier": ({"x": numbered("id-{}")}, "x: looks like an identifier"),
     "integer identifier": ({"house_id": numbered("9{}3")}, "house_id: looks like an identifier"),
@@ -168,7 +179,11 @@ def test_suspicious_column_is_named(infer, columns, remark):
 
 def test_ordinary_columns_give_no_remark(infer):
     """A remark that is always there is not read."""
-    assert review(infer(a=numbered("{}.5"), b=cells("1", "2", "3"), c=cells("x", "y"))) == []
+    columns = infer(a=numbered("{}.5"), b=cells("1", "2", "3"), c=cells("x", "y"))
+    assert review(columns) == []
+    assert review(infer(pool=cells("yes", ""))) == []
+    few = infer(few=["1", "2", *cells("")[2:]])
+    assert review(few) == ["few: has gaps in 97% of the rows"]
 
 
 def test_example_is_a_typical_row_without_gaps(infer):
@@ -221,6 +236,7 @@ BAD_FILES = {  # name, content, message
     "target beyond floats": ("table.csv", table(row="{0},{0}e999"), "y in line 3 is greater than"),
     "no such target": ("table.csv", table("x,yy"), "There is no column 'y'. Is it"),
     "duplicate columns": ("table.csv", table("y,y"), "Several columns have the same name: y"),
+    "first column without a name": ("table.csv", table(",y", "n{0},{0}"), "Column 1 has no name"),
     "unnamed column": ("table.csv", table("x,,y", "{0},1,{0}"), "Column 2 has no name"),
     "only dates": ("table.csv", table(row="2026-01-01,{0}"), "no column left"),
     "semicolons": ("table.csv", table("x;y", "{0},5;{0}"), "separated by ';'"),
@@ -241,7 +257,7 @@ BAD_FILES = {  # name, content, message
     "long row": ("table.csv", table() + "\n1,2,3", "line 62: the row has 3 cells, the header 2"),
     "short row": ("table.csv", table() + "\n1", "line 62: the row has 1 cells"),
     "open quote": ("table.csv", table() + '\n"1,3', "line 62: unexpected end of data"),
-    "name of the log": ("table.csv", table("prediction,y"), "prediction is a column of the"),
+    "name of the log": ("table.csv", table("prediction,y"), "prediction is a name that the"),
     "no Parquet": ("table.parquet", table(), "This is no Parquet file that can be read"),
 }
 
@@ -282,11 +298,13 @@ def test_file_that_is_too_large_is_refused_unread(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "Car-Price"}, "up to 40 small letters"),
-        ({"name": "class__x"}, "single underscores"),
-        ({"name": "x" * 41}, "up to 40"),
-        ({"name": "prediction"}, "service.py has another Prediction: choose another name"),
-        ({"name": "record"}, "service.py has another Record"),
+        ({"name": "Car-Price"}, "join two or more words"),
+        ({"name": "class__x"}, "join two or more words"),
+        ({"name": "x_" + "x" * 40}, "up to 40"),
+        ({"name": "prices"}, "join two or more words"),
+        ({"name": "record_body"}, "has another RecordBody: choose another name than record_body"),
+        ({"name": "model_card"}, "service.py uses model_card for something else"),
+        ({"name": "request_body"}, "uses request_body for something else"),
         ({"out": "full"}, "is not an empty folder"),
         ({"out": "full/file"}, "is not an empty folder"),
         ({"out": ROOT / "new"}, "is inside of this bundle"),
@@ -351,11 +369,14 @@ def test_parquet_gives_what_csv_gives(tmp_path):
     pd.testing.assert_frame_equal(one.frame, other.frame)
 
 
-def test_nested_parquet_column_is_refused(tmp_path):
-    """A feature is one value."""
-    pq.write_table(pa.table({"x": [[1, 2]] * N_ROWS, "y": range(N_ROWS)}), tmp_path / "t.parquet")
-    with pytest.raises(InvalidDataError, match="x has the type list"):
-        read_table(tmp_path / "t.parquet")
+def test_nested_parquet_column_is_left_out(tmp_path):
+    """A feature is one value, and so is the target."""
+    table = pa.table({"x": [[1, 2]] * N_ROWS, "z": range(N_ROWS), "y": range(N_ROWS)})
+    pq.write_table(table, tmp_path / "t.parquet")
+    columns = infer_columns(read_table(tmp_path / "t.parquet"), "y", ["x"])
+    assert columns.left_out["x"].startswith("values of the type list")
+    with pytest.raises(InvalidDataError, match="The target x can't be predicted: values of the"):
+        infer_columns(read_table(tmp_path / "t.parquet"), "x", [])
 
 
 # Names and values that Python, pydantic or JSON may take for something else.
@@ -372,7 +393,14 @@ AWKWARD = {
     "a b": numbered("{}.5"),
     "a.b": numbered("{}.5"),
     "a_b": cells(
-        "it's", 'a "quoted" one', "back\\slash", "line\nbreak", "{{ jinja }}", "ünï\u2013código"
+        "it's",
+        'a "quoted" one',
+        "5'11\"",
+        "lone\rreturn",
+        "back\\slash",
+        "line\nbreak",
+        "{{ jinja }}",
+        "ünï\u2013código",
     ),
     "größe": numbered("{}.5"),
     "weight (kg)": numbered("{}.5"),
@@ -388,7 +416,8 @@ def awkward_bundle(tmp_path_factory):
     """A bundle of a table with awkward names and values."""
     path = tmp_path_factory.mktemp("awkward")
     target = {TARGET: numbered("{}.25")}
-    pd.DataFrame(AWKWARD | target).to_csv(path / "table.csv", index=False)
+    awkward = pd.DataFrame(AWKWARD | target)
+    awkward.to_csv(path / "table.csv", index=False, quoting=csv.QUOTE_ALL)
     done = new(path / "table.csv", path / "out", name="house_value", target=TARGET)
     assert done.returncode == 0, done.stderr
     return path / "out"
@@ -408,7 +437,9 @@ def test_awkward_names_and_values_survive(awkward_bundle):
     module = load(awkward_bundle / "record.py", "awkward_record")
     check_record_type(module.LabelledRecord, TARGET)
     assert list(feature_schemas(module.Record)) == list(AWKWARD)
-    assert feature_schemas(module.Record)["a_b"]["enum"] == sorted(set(AWKWARD["a_b"]))
+    assert feature_schemas(module.Record)["a_b"]["enum"] == sorted(
+        {text.replace("\r", "\n") for text in AWKWARD["a_b"]}
+    )
 
     class Body(RequestBody):
         record_type = module.Record
