@@ -36,6 +36,7 @@ RENAMED = [
     "tests/helpers/__init__.py",
     "tests/helpers/commands.py",
 ]
+CODE = {".py", ".yaml"}
 # Pages about this bundle's own record type.
 LEFT_OUT = ["docs/MODEL_CARD.md", "docs/clients.md", "docs/your-own-model.md"]
 TEMPLATES = {
@@ -113,7 +114,7 @@ def check_name(project: Project, name: str) -> None:
     service = Name(name).service
     words = re.compile(rf"(?<![a-z0-9])({name}|{Name(name).dashed})(?![a-z0-9])|\b{service}\b")
     for file in shared_files(RENAMED) if name != project.name else ():
-        if file.suffix != ".md" and words.search((ROOT / file).read_text(encoding="utf-8")):
+        if file.suffix in CODE and words.search((ROOT / file).read_text(encoding="utf-8")):
             raise TrainingError(f"{file} uses {name} for something else: choose another name")
     if service in ("RecordBody", "RecordsBody", "LabelledRecord"):
         raise TrainingError(f"service.py has another {service}: choose another name than {name}")
