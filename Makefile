@@ -13,7 +13,7 @@ LISTS := $(filter-out $(DEV_LIST),$(basename $(wildcard requirements*.in benchma
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --annotation-style line \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: serve train report drift new new-variables test lint format image lock
+.PHONY: serve train report drift score new new-variables test lint format image lock
 
 serve: $(READY)
 	@$(BIN)/python train.py --if-missing
@@ -28,6 +28,11 @@ report: $(READY)
 
 drift: $(READY)
 	@$(BIN)/python -m training drift $(or $(LOG),$(error Say where the prediction log is: make drift LOG=FOLDER))
+
+score: $(READY)
+	@$(BIN)/python -m training score \
+		$(or $(DATA),$(error Say which file: make score DATA=rows.csv OUT=predictions.csv)) \
+		$(or $(OUT),$(error Say where to: make score DATA=$(DATA) OUT=predictions.csv))
 
 # Write a bundle for another table; DROP=id,date leaves columns out.
 new: new-variables $(READY)

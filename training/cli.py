@@ -1,4 +1,4 @@
-"""The command line: `python -m training train|report|drift|new`."""
+"""The command line: `python -m training train|report|drift|score|new`."""
 
 import argparse
 import re
@@ -68,6 +68,19 @@ def build_parser(project: Project) -> argparse.ArgumentParser:
     )
     drift.set_defaults(run=run_drift, failure="")
 
+    score = commands.add_parser(
+        "score",
+        help="predict the rows of a file",
+        epilog="Exit status: 3 if rows are rejected, 1 or 2 on an error, 0 otherwise.",
+    )
+    endings = "CSV, Parquet or JSON Lines file: .csv, .parquet or .jsonl"
+    score.add_argument("data", type=Path, help=endings)
+    score.add_argument("output", type=Path, help=f"{endings}; rejected rows get one beside it")
+    score.add_argument(
+        "--tag", default=project.name, help="model (default: the newest %(default)s)"
+    )
+    score.set_defaults(run=run_score, failure="")
+
     new = commands.add_parser("new", help="write a bundle for another table into a folder")
     new.add_argument("data", type=Path, help="CSV or Parquet file")
     new.add_argument("--target", required=True, help="the column to predict")
@@ -108,6 +121,16 @@ def run_drift(project: Project, options: argparse.Namespace) -> int:
 
     drifted = compare_log(project, options.name, options.data, options.log, options.output)
     return EXIT_DRIFTED if drifted else 0
+
+
+def run_score(project: Project, options: argparse.Namespace) -> int:
+    """Score a file; return the exit status."""
+    from training.scoring.command import score_file
+
+    try:
+        return score_file(project, options.tag, options.data, options.output)
+    except (InvalidDataError, OSError) as error:
+        raise SystemExit(f"{options.data}: nothing is written.\n{error}") from None
 
 
 def run_new(project: Project, options: argparse.Namespace) -> int:

@@ -1,0 +1,99 @@
+"""Read a text file in blocks of whole rows, in bounded memory."""
+
+import re
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple, Self
+
+import numpy as np
+
+from training.errors import InvalidDataError
+
+BLOCK_BYTES = 1 << 20
+MAX_ROW_BYTES = 1 << 26
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# A cell in quotes, with its line ends; the last one may lack its end. The quantifiers are
+# possessive: backtracking would take memory for each character.
+QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"(?:[^"]++|"")*+"?')
+
+
+class Block(NamedTuple):
+    """Whole rows of a file, in UTF-8."""
+
+    text: bytes
+    rows: bytes  # the same, in which each line end ends a row
+    line: int  # that it starts on
+
+    def header_length(self) -> int:
+        """Return the length of the first row."""
+        return self.rows.find(b"\n") + 1 or len(self.rows)
+
+    def without_header(self) -> Self:
+        """Return the block without its first row."""
+        length = self.header_length()
+        line = self.line + self.text.count(b"\n", 0, length)
+        return type(self)(self.text[length:], self.rows[length:], line)
+
+    def without_blank_rows(self) -> tuple[bytes, np.ndarray]:
+        """Return the text without blank rows, and the line that each of its rows starts on."""
+        ends = line_ends(self.rows)
+        starts = np.append(0, ends + 1)[: len(ends)]
+        lines = self.line + np.searchsorted(line_ends(self.text), starts)
+        codes = np.frombuffer(self.text, np.uint8)
+        is_blank = (starts == ends) | ((starts + 1 == ends) & (codes[starts] == ord("\r")))
+        if not is_blank.any():
+            return self.text, lines
+        bounds = np.column_stack([starts, ends + 1])[~is_blank].tolist()
+        return b"".join(self.text[start:end] for start, end in bounds), lines[~is_blank]
+
+
+def read_blocks(file: BinaryIO, quotes: bool) -> Iterator[Block]:
+    """Yield the rows of a file; raise InvalidDataError for one that is too large, or not UTF-8.
+
+    With `quotes`, a line end in a cell in quotes ends no row.
+    """
+    line, rest = 1, b""
+    is_last = False
+    while not is_last:
+        part = file.read(BLOCK_BYTES)
+        is_last = not part
+        text = rest + part
+        if line == 1:
+            text = text.removeprefix(BYTE_ORDER_MARK)
+        rows = hide_quoted_line_ends(text) if quotes else text
+        end = len(text) if is_last else rows.rfind(b"\n") + 1
+        rest = text[end:]
+        if len(rest) > MAX_ROW_BYTES:
+            hint = "; is a quote not closed?" if quotes else ""
+            line += text.count(b"\n", 0, end)
+            raise InvalidDataError(f"line {line}: the row is over {MAX_ROW_BYTES} bytes{hint}")
+        if is_last and quotes and any(cell.count(b'"') % 2 for cell in QUOTED.findall(text)):
+            raise InvalidDataError(f"line {line}: a quote is not closed")
+        if end:
+            check_encoding(text[:end], line)
+            yield Block(text[:end], rows[:end], line)
+            line += text.count(b"\n", 0, end)
+
+
+def line_ends(text: bytes) -> np.ndarray:
+    """Return the positions of the line ends, and of the end of a last line without one."""
+    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+    return ends if text.endswith(b"\n") or not text else np.append(ends, len(text))
+
+
+def hide_quoted_line_ends(text: bytes) -> bytes:
+    """Return a CSV text with spaces for the line ends in quotes."""
+    if b'"' not in text:
+        return text
+    return QUOTED.sub(lambda cell: cell[0].replace(b"\n", b" "), text)
+
+
+def check_encoding(text: bytes, line: int) -> None:
+    """Raise InvalidDataError naming the line that is not UTF-8."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        line += text.count(b"\n", 0, error.start)
+        raise InvalidDataError(
+            f"line {line} is not UTF-8: convert the file, such as with "
+            "`iconv -f latin1 -t utf-8` (or -f utf-16)"
+        ) from None

@@ -1,0 +1,84 @@
+"""The score command on one machine."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tqdm import tqdm
+
+from serving.model import ModelReference
+from training.project import Project
+from training.scoring.inputs import body_of, check_paths, open_source
+from training.scoring.outputs import OUTPUTS, Output, complete_file
+from training.scoring.scorer import Scorer
+from training.scoring.tables import Source
+
+EXIT_REJECTED = 3  # Python exits with 1 on an error, argparse with 2
+
+
+def score_file(project: Project, tag: str, data: Path, output: Path) -> int:
+    """Score the rows of a file with a stored model; return the exit status.
+
+    Raise TrainingError, BentoMLException or OSError, and leave `output` as it was.
+    """
+    rejected = check_paths(data, output)
+    model = ModelReference(tag, project.record_type).resolve()
+    body = body_of(project.record_type)
+    source = open_source(data, body)
+    scorer = Scorer(model, body, data.suffix, output.suffix)
+    if others := [name for name in source.schema.names if name not in scorer.schemas]:
+        print(f"Kept, though no feature: {', '.join(others)}")
+    with (
+        ended_by_signals(),
+        complete_file(output) as scored_file,
+        complete_file(rejected, keep_empty=False) as rejected_file,
+    ):
+        writer = OUTPUTS[output.suffix](scored_file, scorer.output_schema(source.schema))
+        n_scored, n_rejected = score_chunks(source, scorer, writer, rejected_file)
+    print(f"Scored {n_scored:,} of {n_scored + n_rejected:,} rows with {model.tag}: {output}")
+    if n_rejected:
+        print(f"Rejected {n_rejected:,}: {rejected} says why")
+    return EXIT_REJECTED if n_rejected else 0
+
+
+def score_chunks(
+    source: Source, scorer: Scorer, writer: Output, rejected_file: BinaryIO
+) -> tuple[int, int]:
+    """Write the rows with their predictions, and the rejected ones; return both counts."""
+    n_scored = n_rejected = 0
+    with tqdm(total=source.size, desc="Scoring", unit=source.unit, unit_scale=True) as bar:
+        for chunk in source.chunks():
+            scored = scorer.score(chunk.table)
+            writer.write(scored.table)
+            errors = {chunk.numbers[place]: error for place, error in scored.errors.items()}
+            for number, message in sorted((chunk.unreadable | errors).items()):
+                rejected_file.write(to_line({source.numbered: number, "message": message}))
+                n_rejected += 1
+            n_scored += len(scored.table)
+            bar.update(chunk.size)
+        writer.finish()
+    return n_scored, n_rejected
+
+
+def to_line(value: dict[str, Any]) -> bytes:
+    """Return a value as a line of JSON."""
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Exit at SIGINT and SIGTERM, so that partial files are removed."""
+
+    def end(number: int, _: Any) -> None:
+        sys.exit(128 + number)
+
+    handlers = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,85 @@
+"""Which files can be scored, and where the results go."""
+
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from serving.features import feature_schemas
+from serving.records import RequestBody
+from training.errors import InvalidDataError
+from training.scoring.outputs import OUTPUTS
+from training.scoring.scorer import ADDED
+from training.scoring.tables import CsvFile, JsonLinesFile, ParquetFile, Source
+
+
+def check_paths(data: Path, output: Path) -> Path:
+    """Return the path of the rejected rows; raise InvalidDataError or OSError."""
+    for path in (data, output):
+        if path.suffix not in OUTPUTS:
+            raise InvalidDataError(f"{path} has to end with {', '.join(OUTPUTS)}")
+    rejected = output.with_suffix(".rejected.jsonl")
+    data.stat()
+    for path in (output, rejected):
+        if path.exists() and path.samefile(data):
+            raise InvalidDataError(f"The output would replace {path}, the data: name another file")
+    for path in (data, output, rejected):
+        if path.exists() and not path.is_file():
+            raise InvalidDataError(f"{path} is no regular file")
+    return rejected
+
+
+def body_of(record: type[BaseModel]) -> type[RequestBody]:
+    """Return the body of a request with one record."""
+
+    class Body(RequestBody):
+        record_type = record
+
+    return Body
+
+
+def open_source(path: Path, body: type[RequestBody]) -> Source:
+    """Open a file, by its ending; raise InvalidDataError or OSError."""
+    source: Source
+    if path.suffix == ".jsonl":
+        source = JsonLinesFile(path, body)
+    else:
+        source = CsvFile(path) if path.suffix == ".csv" else ParquetFile(path)
+    check_columns(source.schema, body.record_type)
+    return source
+
+
+def check_columns(schema: pa.Schema, record_type: type[BaseModel]) -> None:
+    """Raise InvalidDataError unless a file with these columns can be scored."""
+    names = schema.names
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InvalidDataError(f"Several columns have the name {repeated[0]}: rename them")
+    if reserved := [name for name in ADDED if name in names]:
+        raise InvalidDataError(
+            f"There is a column {reserved[0]} already, which would be added: rename or remove it"
+        )
+    if missing := [name for name in feature_schemas(record_type) if name not in names]:
+        raise InvalidDataError(f"There is no column {', '.join(missing)}")
+    for name in feature_schemas(record_type):
+        if is_unsuited(data_type := schema.field(name).type):
+            raise InvalidDataError(
+                f"The column {name} has the type {data_type}: a feature is a number, a boolean or "
+                "a string"
+            )
+
+
+def is_unsuited(data_type: pa.DataType) -> bool:
+    """Tell whether no value of an Arrow type can be one of a record."""
+    if pa.types.is_dictionary(data_type):
+        data_type = data_type.value_type
+    is_suited = (
+        pa.types.is_boolean,
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_decimal,
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_null,
+    )
+    return not any(test(data_type) for test in is_suited)

@@ -1,0 +1,140 @@
+"""Write tables to a CSV, JSON Lines or Parquet file, which gets its name when it is complete."""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic_core import from_json, to_json
+
+from training.errors import InvalidDataError
+
+JSON_TEXT = {b"content": b"json"}  # metadata of a column of strings
+ROW_GROUP_ROWS, ROW_GROUP_BYTES = 100_000, 1 << 25
+
+
+class Output(Protocol):
+    """Writes tables of one schema to a file that somebody else opens and closes."""
+
+    def write(self, table: pa.Table) -> None:
+        """Write the rows of a table; raise OSError."""
+
+    def finish(self) -> None:
+        """Write what is still to write; raise OSError."""
+
+
+class CsvOutput:
+    """Writes a CSV file with a header; a cell is quoted only if it has to be."""
+
+    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
+        for field in schema:
+            if pa.types.is_nested(field.type) or is_binary(field.type):
+                raise InvalidDataError(
+                    f"The column {field.name} ({field.type}) has no form in CSV: write .parquet "
+                    "or .jsonl"
+                )
+        self.text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        self.writer = csv.writer(self.text, lineterminator="\n")
+        self.writer.writerow(schema.names)
+
+    def write(self, table: pa.Table) -> None:
+        """Write the rows of a table; a null is an empty cell."""
+        columns = [column.to_pylist() for column in table.columns]
+        self.writer.writerows(zip(*columns, strict=True))
+
+    def finish(self) -> None:
+        """Leave the file to its owner."""
+        self.text.detach()
+
+
+class JsonLinesOutput:
+    """Writes a JSON object for each row."""
+
+    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
+        self.file = file
+        self.texts = {field.name for field in schema if field.metadata == JSON_TEXT}
+
+    def write(self, table: pa.Table) -> None:
+        """Write the rows of a table; leave out a JSON text that is null."""
+        for row in table.to_pylist():
+            values = {
+                name: from_json(value) if name in self.texts else value
+                for name, value in row.items()
+                if value is not None or name not in self.texts
+            }
+            line = to_json(values, inf_nan_mode="null", bytes_mode="base64", fallback=str)
+            self.file.write(line + b"\n")
+
+    def finish(self) -> None:
+        """Do nothing: each line is complete."""
+
+
+class ParquetOutput:
+    """Writes a Parquet file, in row groups that fit in memory."""
+
+    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
+        # A dictionary is no gain for numbers, of which few are equal.
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        self.writer = pq.ParquetWriter(file, schema, use_dictionary=texts)
+        self.tables: list[pa.Table] = []
+
+    def write(self, table: pa.Table) -> None:
+        """Keep the rows of a table, and write them once there are enough."""
+        self.tables.append(table)
+        n_rows = sum(len(table) for table in self.tables)
+        n_bytes = sum(table.nbytes for table in self.tables)
+        if n_rows >= ROW_GROUP_ROWS or n_bytes >= ROW_GROUP_BYTES:
+            self.write_row_group()
+
+    def write_row_group(self) -> None:
+        """Write the rows that were kept."""
+        if self.tables:
+            self.writer.write_table(pa.concat_tables(self.tables))
+        self.tables = []
+
+    def finish(self) -> None:
+        """Write the last rows, and the metadata."""
+        self.write_row_group()
+        self.writer.close()
+
+
+OUTPUTS: dict[str, Callable[[BinaryIO, pa.Schema], Output]] = {  # by the ending of the file
+    ".csv": CsvOutput,
+    ".jsonl": JsonLinesOutput,
+    ".parquet": ParquetOutput,
+}
+
+
+@contextmanager
+def complete_file(path: Path, keep_empty: bool = True) -> Iterator[BinaryIO]:
+    """Open a file that replaces `path` once it is complete and on the disk.
+
+    Without `keep_empty`, an empty file removes `path` instead.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            is_kept = keep_empty or file.tell()
+        if is_kept:
+            temporary.replace(path)
+        else:
+            path.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_binary(data_type: pa.DataType) -> bool:
+    """Tell whether a type is bytes."""
+    return (
+        pa.types.is_binary(data_type)
+        or pa.types.is_large_binary(data_type)
+        or pa.types.is_fixed_size_binary(data_type)
+    )

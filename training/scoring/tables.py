@@ -1,0 +1,223 @@
+"""Read CSV, JSON Lines and Parquet files as Arrow tables, in bounded memory."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from pydantic_core import from_json, to_json
+
+from serving.errors import APIError
+from serving.features import feature_schemas
+from serving.records import RequestBody, error_message, repeated_features
+from training.errors import InvalidDataError
+from training.scoring.blocks import Block, read_blocks
+
+Message = str | dict[str, str]
+MAX_ROWS = 10_000  # of a chunk
+
+
+class Chunk(NamedTuple):
+    """Rows that follow each other in a file."""
+
+    table: pa.Table
+    numbers: Sequence[int]  # of each row of the table: its line in the file, or its row
+    unreadable: dict[int, Message]  # by its number, why a row is not in the table
+    size: int  # bytes or, in a Parquet file, rows
+
+
+class Source(Protocol):
+    """A file of rows; its creation raises InvalidDataError or OSError if it can't be read."""
+
+    numbered: str  # what the numbers of the rows count: "line" or "row"
+    unit: str  # of its size
+    size: int
+    schema: pa.Schema  # of all tables
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the rows; raise InvalidDataError or OSError."""
+
+
+class CsvFile:
+    """A CSV file with a header. The cells of its tables are strings."""
+
+    numbered = "line"
+    unit = "B"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self.names = self.read_header()
+        self.schema = pa.schema([(name, pa.string()) for name in self.names])
+
+    def read_header(self) -> list[str]:
+        """Return the names of the columns."""
+        with self.path.open("rb") as file:
+            block = next(read_blocks(file, quotes=True), Block(b"", b"", 1))
+        header = block.text[: block.header_length()].decode().rstrip("\r\n")
+        if not header:
+            raise InvalidDataError("line 1 is empty: it has to name the columns")
+        if "\r" in header:
+            raise InvalidDataError("line 1 has a CR inside: convert the line ends to LF")
+        return next(csv.reader(io.StringIO(header, newline="")))
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the rows; raise InvalidDataError or OSError."""
+        with self.path.open("rb") as file:
+            for block in read_blocks(file, quotes=True):
+                rows = block.without_header() if block.line == 1 else block
+                yield from split(self.parse(rows, len(block.text)))
+
+    def parse(self, block: Block, size: int) -> Chunk:
+        """Return the rows of a block, which has no header."""
+        text, lines = block.without_blank_rows()
+        misfits: list[pyarrow.csv.InvalidRow] = []
+        table = self.parse_cells(text, misfits) if text else self.schema.empty_table()
+        if len(table) + len(misfits) != len(lines):
+            raise InvalidDataError(
+                f"line {block.line} or one of the next {len(lines)} has a CR inside: convert the "
+                "line ends to LF, or put the cell in quotes"
+            )
+        places = [row.number - 1 for row in misfits]
+        unreadable: dict[int, Message] = {
+            int(lines[place]): f"There are {row.actual_columns} cells for {len(self.names)} columns"
+            for place, row in zip(places, misfits, strict=True)
+        }
+        return Chunk(table, np.delete(lines, places).tolist(), unreadable, size)
+
+    def parse_cells(self, text: bytes, misfits: list[Any]) -> pa.Table:
+        """Return the rows of a text; add those of another length than the header's to `misfits`."""
+
+        def skip(row: Any) -> str:
+            misfits.append(row)
+            return "skip"
+
+        types = {name: pa.string() for name in self.names}
+        return pyarrow.csv.read_csv(
+            pa.BufferReader(text),
+            # In one block and one thread, the rows are numbered.
+            pyarrow.csv.ReadOptions(
+                use_threads=False, block_size=len(text) + 1, column_names=self.names
+            ),
+            pyarrow.csv.ParseOptions(
+                newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=skip
+            ),
+            pyarrow.csv.ConvertOptions(check_utf8=False, column_types=types),
+        )
+
+
+class JsonLinesFile:
+    """A file with a JSON object in each line.
+
+    The cells of its tables are JSON texts, or null where a line lacks the column.
+    """
+
+    numbered = "line"
+    unit = "B"
+
+    def __init__(self, path: Path, body: type[RequestBody]) -> None:
+        self.path = path
+        self.body = body  # of one record
+        self.size = path.stat().st_size
+        # The last line may be the first that names a column.
+        names: dict[str, None] = {}
+        for block in self.blocks():
+            for _, line in numbered_lines(block):
+                record, _ = self.parse_line(line)
+                names.update(dict.fromkeys(record))
+        names.update(dict.fromkeys(feature_schemas(body.record_type)))
+        self.schema = pa.schema([(name, pa.string()) for name in names])
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the text of the file."""
+        with self.path.open("rb") as file:
+            yield from read_blocks(file, quotes=False)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the rows; raise InvalidDataError or OSError."""
+        for block in self.blocks():
+            records, numbers, unreadable = [], [], {}
+            for number, line in numbered_lines(block):
+                record, message = self.parse_line(line)
+                if message:
+                    unreadable[number] = message
+                else:
+                    records.append({key: to_json(value).decode() for key, value in record.items()})
+                    numbers.append(number)
+            table = pa.Table.from_pylist(records, self.schema)
+            yield from split(Chunk(table, numbers, unreadable, len(block.text)))
+
+    def parse_line(self, line: bytes) -> tuple[dict[str, Any], Message | None]:
+        """Return the record of a line, or the message of the service for what is none."""
+        try:
+            record = from_json(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            try:
+                self.body.parse(line)
+            except APIError as error:
+                return {}, error.message
+        # Most objects with more colons than names have them in strings.
+        if line.count(b":") > len(record) and (repeated := list(repeated_features(line))):
+            return {}, error_message(len(repeated), repeated)
+        return record, None
+
+
+class ParquetFile:
+    """A Parquet file. The columns of its tables have the types of the file."""
+
+    numbered = "row"
+    unit = "rows"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self.open() as file:
+            self.size = file.metadata.num_rows
+            self.schema = file.schema_arrow
+
+    def open(self) -> pq.ParquetFile:
+        """Open the file; raise InvalidDataError or OSError."""
+        with self.path.open("rb"):  # Arrow's message for a missing file is long
+            pass
+        try:
+            return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20)
+        except pa.ArrowException as error:
+            raise InvalidDataError(f"This is no whole Parquet file: {error}") from None
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the rows; raise InvalidDataError or OSError."""
+        number = 1
+        with self.open() as file:
+            batches = file.iter_batches(MAX_ROWS, use_threads=False)
+            while True:
+                try:
+                    batch = next(batches, None)
+                except (pa.ArrowException, OSError) as error:
+                    raise InvalidDataError(
+                        f"The file is damaged after row {number - 1}: {error}"
+                    ) from None
+                if batch is None:
+                    return
+                numbers = range(number, number := number + len(batch))
+                yield Chunk(pa.Table.from_batches([batch]), numbers, {}, len(batch))
+
+
+def split(chunk: Chunk) -> Iterator[Chunk]:
+    """Yield the parts of a chunk that have MAX_ROWS at most."""
+    unreadable, size = chunk.unreadable, chunk.size
+    for start in range(0, len(chunk.table) or 1, MAX_ROWS):
+        table = chunk.table.slice(start, MAX_ROWS)
+        yield Chunk(table, chunk.numbers[start : start + MAX_ROWS], unreadable, size)
+        unreadable, size = {}, 0
+
+
+def numbered_lines(block: Block) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a block that are not blank, with their numbers."""
+    text, numbers = block.without_blank_rows()
+    return zip(numbers.tolist(), text.split(b"\n"), strict=False)
