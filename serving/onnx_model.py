@@ -43,7 +43,10 @@ class OnnxModel:
         category that the model does not know.
         """
         if self.matrix:
-            values = np.fromiter(chain.from_iterable(rows), np.float64)  # faster than np.array
+            if isinstance(rows, np.ndarray):
+                values = np.ascontiguousarray(rows)
+            else:
+                values = np.fromiter(chain.from_iterable(rows), np.float64)  # faster than np.array
             feed = {self.matrix: values.reshape(len(rows), -1)}
         else:
             feed = {

@@ -20,7 +20,7 @@ GOLDEN_TOLERANCE = 1e-9
 class LoadedModel(Protocol):
     """A model in the memory of a runtime: `OnnxModel` or `SklearnModel`."""
 
-    def predict(self, rows: Sequence[Row]) -> "np.ndarray":
+    def predict(self, rows: "Sequence[Row] | np.ndarray") -> "np.ndarray":
         """Predict the targets of rows (n_samples, n_features), as the estimator shapes them."""
 
 
@@ -34,7 +34,7 @@ class Regressor:
         self.loaded_model = load_model(content, training.inference, training.column_dtypes)
         check_golden_predictions(self.predict, read_golden(model), training.target_std, model.tag)
 
-    def predict(self, rows: Sequence[Row]) -> list[float]:
+    def predict(self, rows: "Sequence[Row] | np.ndarray") -> list[float]:
         """Predict the targets (n_samples,) of rows (n_samples, n_features)."""
         return to_predictions(self.loaded_model.predict(rows), len(rows))
 

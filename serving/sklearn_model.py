@@ -20,7 +20,7 @@ class Columns(NamedTuple):
     dtypes: Mapping[str, str]  # float64, int64, bool or object, by name
     as_frame: bool  # the estimator takes a DataFrame, not an array
 
-    def to_input(self, rows: Sequence[Row]) -> Any:
+    def to_input(self, rows: Sequence[Row] | np.ndarray) -> Any:
         """Return rows (n_samples, n_features) as an array or a DataFrame.
 
         A gap is NaN, or None among strings.
@@ -46,7 +46,7 @@ class SklearnModel:
         self.columns = columns
         self.estimator = pickle.loads(pickled)  # noqa: S301 - the caller has verified its SHA-256
 
-    def predict(self, rows: Sequence[Row]) -> np.ndarray:
+    def predict(self, rows: Sequence[Row] | np.ndarray) -> np.ndarray:
         """Predict the targets of rows (n_samples, n_features), as the estimator shapes them."""
         X = self.columns.to_input(rows)
         # Records hold finite numbers only. A number that is too large for the trees' float32

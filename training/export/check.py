@@ -61,7 +61,7 @@ class Reference:
         dtypes = {name: str(dtype) for name, dtype in X.dtypes.items()}
         self.columns = Columns(dtypes, as_frame=takes_frame(estimator, X))
 
-    def predict(self, rows: Sequence[Row]) -> np.ndarray:
+    def predict(self, rows: Sequence[Row] | np.ndarray) -> np.ndarray:
         """Predict the targets (n_samples,); raise ValueError if scikit-learn refuses a row."""
         return predict_quietly(self.estimator, self.columns.to_input(rows), has_gaps(rows))
 
@@ -74,7 +74,7 @@ def predict_quietly(estimator: Any, X: Any, has_gaps: bool) -> np.ndarray:
         return np.asarray(estimator.predict(X)).ravel()
 
 
-def has_gaps(rows: Sequence[Row]) -> bool:
+def has_gaps(rows: Sequence[Row] | np.ndarray) -> bool:
     """Tell whether a value is missing."""
     return any(value is None or value != value for row in rows for value in row)
 

@@ -1,9 +1,11 @@
 """The JSON values of a table's cells, and the columns of the output, for each kind of file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from itertools import repeat
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic_core import from_json, to_json
@@ -20,9 +22,12 @@ ARROW_TYPES = {
     "category": pa.string(),
     "text": pa.string(),
 }
+NUMBER = b"0123456789+-.eE,"
 ABSENT = "{}"  # in the place of a value: no feature may be an object
 
 
+# The features of rows (n_samples, n_features).
+Rows = list[Row] | np.ndarray
 Schemas = Mapping[str, Schema]  # of the features
 
 
@@ -40,7 +45,7 @@ class Columns(Protocol):
     def record(self, row: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
         """Return the JSON values of a row's features; leave out those that it lacks."""
 
-    def output(self, table: pa.Table, rows: list[Row], schemas: Schemas, ending: str) -> pa.Table:
+    def output(self, table: pa.Table, rows: Rows, schemas: Schemas, ending: str) -> pa.Table:
         """Return the columns of valid rows for a file of another kind, or the same."""
 
 
@@ -51,8 +56,11 @@ class CsvColumns:
 
     def to_json(self, column: pa.Array, schema: Schema, exact: bool) -> bytes:
         """Return a feature's values as a JSON array."""
-        if kind_of(schema) in ("number", "integer") and not exact and are_numbers(column):
-            return join(column)
+        if kind_of(schema) in ("number", "integer") and not exact:
+            joined = join(column)
+            # No cell can be JSON but a number, unless it has other characters.
+            if not joined[1:-1].translate(None, NUMBER) and joined.count(b",") == len(column) - 1:
+                return joined
         cells = column.to_pylist()
         values = {cell: parse_cell(cell, schema) for cell in set(cells)}
         return to_json([values[cell] for cell in cells])
@@ -61,7 +69,7 @@ class CsvColumns:
         """Return the JSON values of a row's features."""
         return {name: parse_cell(row[name], schema) for name, schema in schemas.items()}
 
-    def output(self, table: pa.Table, rows: list[Row], schemas: Schemas, ending: str) -> pa.Table:
+    def output(self, table: pa.Table, rows: Rows, schemas: Schemas, ending: str) -> pa.Table:
         """Return features of their types, or for a CSV file the cells as they are."""
         return table if ending == ".csv" else with_features(table, rows, schemas)
 
@@ -79,7 +87,7 @@ class JsonColumns:
         """Return the JSON values of a row's features; leave out those that it lacks."""
         return {name: from_json(row[name]) for name in schemas if row[name] is not None}
 
-    def output(self, table: pa.Table, rows: list[Row], schemas: Schemas, ending: str) -> pa.Table:
+    def output(self, table: pa.Table, rows: Rows, schemas: Schemas, ending: str) -> pa.Table:
         """Return features of their types; other columns are JSON texts, or just texts."""
         others = [name for name in table.column_names if name not in schemas]
         for name in others:
@@ -113,7 +121,7 @@ class TypedColumns:
             for name, value in values.items()
         }
 
-    def output(self, table: pa.Table, rows: list[Row], schemas: Schemas, ending: str) -> pa.Table:
+    def output(self, table: pa.Table, rows: Rows, schemas: Schemas, ending: str) -> pa.Table:
         """Return the columns as they are."""
         return table
 
@@ -123,15 +131,6 @@ COLUMNS: dict[str, Columns] = {  # by the ending of the file
     ".jsonl": JsonColumns(),
     ".parquet": TypedColumns(),
 }
-
-
-def are_numbers(column: pa.Array) -> bool:
-    """Tell whether each string is a number, perhaps infinite, as opposed to any other JSON."""
-    try:
-        pc.cast(column, pa.float64())
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def join(column: pa.Array) -> bytes:
@@ -145,11 +144,13 @@ def arrow_type(schema: Schema) -> pa.DataType:
     return ARROW_TYPES[kind_of(schema) or "text"]
 
 
-def with_features(table: pa.Table, rows: list[Row], schemas: Schemas) -> pa.Table:
+def with_features(table: pa.Table, rows: Rows, schemas: Schemas) -> pa.Table:
     """Return a table with the values of rows in place of its features."""
-    columns = zip(*rows, strict=True) if rows else [()] * len(schemas)
-    for (name, schema), values in zip(schemas.items(), columns, strict=True):
-        array = pa.array(values, arrow_type(schema))
+    columns: Iterable[Any] = rows.T if isinstance(rows, np.ndarray) else zip(*rows, strict=True)
+    for (name, schema), values in zip(
+        schemas.items(), columns if len(rows) else repeat(()), strict=False
+    ):
+        array = pa.array(values, arrow_type(schema), from_pandas=True)  # a NaN is a gap
         table = table.set_column(table.column_names.index(name), name, array)
     return table
 

@@ -78,17 +78,17 @@ class ParquetOutput:
     """Writes a Parquet file, in row groups that fit in memory."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
-        # A dictionary is no gain for numbers, of which few are equal.
-        texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        self.writer = pq.ParquetWriter(file, schema, use_dictionary=texts)
+        # A dictionary is a gain only for a column of few values.
+        self.writer = pq.ParquetWriter(file, schema, use_dictionary=["model_tag"])
         self.tables: list[pa.Table] = []
+        self.n_rows = self.n_bytes = 0
 
     def write(self, table: pa.Table) -> None:
         """Keep the rows of a table, and write them once there are enough."""
         self.tables.append(table)
-        n_rows = sum(len(table) for table in self.tables)
-        n_bytes = sum(table.nbytes for table in self.tables)
-        if n_rows >= ROW_GROUP_ROWS or n_bytes >= ROW_GROUP_BYTES:
+        self.n_rows += len(table)
+        self.n_bytes += table.nbytes
+        if self.n_rows >= ROW_GROUP_ROWS or self.n_bytes >= ROW_GROUP_BYTES:
             self.write_row_group()
 
     def write_row_group(self) -> None:
@@ -96,6 +96,7 @@ class ParquetOutput:
         if self.tables:
             self.writer.write_table(pa.concat_tables(self.tables))
         self.tables = []
+        self.n_rows = self.n_bytes = 0
 
     def finish(self) -> None:
         """Write the last rows, and the metadata."""

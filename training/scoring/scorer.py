@@ -6,18 +6,19 @@ from math import inf, isfinite
 from typing import Any, NamedTuple
 
 import bentoml
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator, core_schema, to_json
 
 from serving.errors import UNPREDICTABLE
-from serving.features import feature_schemas
+from serving.features import feature_schemas, kind_of
 from serving.isolation import Batch, ModelFailedError
 from serving.model import read_golden
 from serving.records import Loc, RequestBody, Row, error_message, field_errors, to_row
 from serving.regressor import Regressor
 from training.errors import TrainingError
-from training.scoring.columns import COLUMNS
+from training.scoring.columns import COLUMNS, Rows
 
 Message = str | dict[str, str]
 
@@ -46,6 +47,7 @@ class Scorer:
         self.columns = COLUMNS[data_ending]
         self.output_ending = output_ending
         self.schemas = feature_schemas(body.record_type)
+        self.are_numbers = all(kind_of(schema) == "number" for schema in self.schemas.values())
         self.validator = column_validator(body.record_type)
 
     def score(self, table: pa.Table) -> Scored:
@@ -56,13 +58,13 @@ class Scorer:
             unpredicted = [n for n, each in enumerate(predictions) if not isfinite(each)]
             errors |= {places[n]: UNPREDICTABLE for n in unpredicted}
             kept = [n for n, each in enumerate(predictions) if isfinite(each)]
-            places, rows = [places[n] for n in kept], [rows[n] for n in kept]
+            places, rows = [places[n] for n in kept], self.to_rows([rows[n] for n in kept])
             predictions = [predictions[n] for n in kept]
         if errors:
             table = take(table, places)
         return Scored(self.output(table, rows, predictions), errors)
 
-    def output(self, table: pa.Table, rows: list[Row], predictions: list[float]) -> pa.Table:
+    def output(self, table: pa.Table, rows: Rows, predictions: list[float]) -> pa.Table:
         """Return the columns of the output, for rows that are predicted."""
         table = self.columns.output(table, rows, self.schemas, self.output_ending)
         tags = pa.repeat(self.model_tag, len(rows))
@@ -73,9 +75,9 @@ class Scorer:
 
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
         """Return the schema of the output for tables of a schema."""
-        return self.output(schema.empty_table(), [], []).schema
+        return self.output(schema.empty_table(), self.to_rows([]), []).schema
 
-    def check(self, table: pa.Table) -> tuple[Sequence[int], list[Row], dict[int, Message]]:
+    def check(self, table: pa.Table) -> tuple[Sequence[int], Rows, dict[int, Message]]:
         """Return the places of the valid rows, these rows, and messages for the others."""
         rows, suspects = self.check_columns(table)
         if not suspects:
@@ -92,9 +94,9 @@ class Scorer:
                 found = field_errors(error, self.body.nullable, self.columns.null)
                 errors[place] = error_message(error.error_count(), found)
         places = sorted(checked)
-        return places, [checked[place] for place in places], errors
+        return places, self.to_rows([checked[place] for place in places]), errors
 
-    def check_columns(self, table: pa.Table) -> tuple[list[Row], Collection[int]]:
+    def check_columns(self, table: pa.Table) -> tuple[Rows, Collection[int]]:
         """Return all rows if they are valid records, otherwise the places of those that may not be.
 
         The validators of the features get a column each, since pydantic takes five times as long
@@ -114,16 +116,23 @@ class Scorer:
                 if suspects := {int(loc[1]) for loc in error_locs(error) if len(loc) > 1}:
                     return [], suspects
             else:
-                return list(zip(*values, strict=True)), []
+                return self.to_rows(values, by_column=True), []
         return [], range(len(table))
+
+    def to_rows(self, values: Sequence[Sequence[Any]], by_column: bool = False) -> Rows:
+        """Return rows, given by row or by column, as an array if all features are numbers."""
+        if self.are_numbers:
+            array = np.array(values, np.float64)  # faster than tuples; a gap is NaN
+            return array.T if by_column else array.reshape(-1, len(self.schemas))
+        return list(zip(*values, strict=True)) if by_column else [tuple(each) for each in values]
 
     def check_record(self, record: dict[str, Any]) -> Row:
         """Return the row of a record; raise ValidationError."""
         return to_row(self.body.validate(to_json(record)))
 
-    def predict(self, rows: list[Row]) -> list[float]:
+    def predict(self, rows: Rows) -> list[float]:
         """Return the predictions; one is not finite if the model can't predict the row."""
-        if not rows:
+        if not len(rows):
             return []
         with suppress(Exception):  # a model may raise any
             predictions = self.regressor.predict(rows)
