@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from pydantic import BaseModel, ValidationError
-from sklearn.utils import shuffle
 
 from serving.features import Schema, dtype_of, feature_schemas, is_nullable, kind_of
 from serving.model import TrainingMetadata
@@ -154,6 +153,8 @@ def to_values(column: pd.Series, schema: Schema) -> list[Any]:
 
 def split(frame: pd.DataFrame) -> Split:
     """Shuffle as the tutorial does, and take 90 % to fit; the last column is the target."""
+    from sklearn.utils import shuffle  # scoring reads cells, but needs no scikit-learn
+
     X, y = shuffle(frame.iloc[:, :-1], frame.iloc[:, -1], random_state=13)
     n_train = int(len(X) * 0.9)
     return Split(X[:n_train], X[n_train:], y[:n_train], y[n_train:])

@@ -2,17 +2,26 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import pandas as pd
 from pydantic import BaseModel
-from sklearn.base import RegressorMixin
 
 from serving.features import feature_schemas
 
+if TYPE_CHECKING:  # it takes a second to import, and not every command needs it
+    import pandas as pd
+
 ROOT = Path(__file__).parent.parent  # of the bundle
 
-Fit = Callable[[pd.DataFrame, pd.Series], RegressorMixin]
+
+class Estimator(Protocol):
+    """A fitted regressor, with the interface of scikit-learn's."""
+
+    def predict(self, X: Any) -> Any:
+        """Predict the targets (n_samples,) of features (n_samples, n_features)."""
+
+
+Fit = Callable[["pd.DataFrame", "pd.Series"], Estimator]
 
 
 class Project(NamedTuple):
