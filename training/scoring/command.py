@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pyarrow.fs import LocalFileSystem
 from tqdm import tqdm
 
 from serving.model import ModelReference
@@ -15,7 +16,7 @@ from training.project import Project
 from training.scoring.inputs import body_of, check_paths, open_source
 from training.scoring.outputs import OUTPUTS, Output, complete_file
 from training.scoring.scorer import Scorer
-from training.scoring.tables import Source
+from training.scoring.tables import Source, StoredFile
 
 EXIT_REJECTED = 3  # Python exits with 1 on an error, argparse with 2
 
@@ -28,7 +29,7 @@ def score_file(project: Project, tag: str, data: Path, output: Path) -> int:
     rejected = check_paths(data, output)
     model = ModelReference(tag, project.record_type).resolve()
     body = body_of(project.record_type)
-    source = open_source(data, body)
+    source = open_source(StoredFile(LocalFileSystem(), str(data)), body)
     scorer = Scorer(model, body, data.suffix, output.suffix)
     if others := [name for name in source.schema.names if name not in scorer.schemas]:
         print(f"Kept, though no feature: {', '.join(others)}")

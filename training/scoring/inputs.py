@@ -10,14 +10,13 @@ from serving.records import RequestBody
 from training.errors import InvalidDataError
 from training.scoring.outputs import OUTPUTS
 from training.scoring.scorer import ADDED
-from training.scoring.tables import CsvFile, JsonLinesFile, ParquetFile, Source
+from training.scoring.tables import CsvFile, JsonLinesFile, ParquetFile, Source, StoredFile
 
 
 def check_paths(data: Path, output: Path) -> Path:
     """Return the path of the rejected rows; raise InvalidDataError or OSError."""
-    for path in (data, output):
-        if path.suffix not in OUTPUTS:
-            raise InvalidDataError(f"{path} has to end with {', '.join(OUTPUTS)}")
+    check_ending(str(data))
+    check_ending(str(output))
     rejected = output.with_suffix(".rejected.jsonl")
     data.stat()
     for path in (output, rejected):
@@ -29,6 +28,14 @@ def check_paths(data: Path, output: Path) -> Path:
     return rejected
 
 
+def check_ending(path: str) -> str:
+    """Return the ending of a path; raise InvalidDataError if it is none of the known."""
+    for ending in OUTPUTS:
+        if path.endswith(ending):
+            return ending
+    raise InvalidDataError(f"{path} has to end with {', '.join(OUTPUTS)}")
+
+
 def body_of(record: type[BaseModel]) -> type[RequestBody]:
     """Return the body of a request with one record."""
 
@@ -38,13 +45,18 @@ def body_of(record: type[BaseModel]) -> type[RequestBody]:
     return Body
 
 
-def open_source(path: Path, body: type[RequestBody]) -> Source:
-    """Open a file, by its ending; raise InvalidDataError or OSError."""
+def open_source(
+    file: StoredFile, body: type[RequestBody], schema: pa.Schema | None = None
+) -> Source:
+    """Open a file, by its ending; raise InvalidDataError or OSError.
+
+    `schema`: that of JSON Lines, which takes long to find.
+    """
     source: Source
-    if path.suffix == ".jsonl":
-        source = JsonLinesFile(path, body)
+    if file.path.endswith(".jsonl"):
+        source = JsonLinesFile(file, body, schema)
     else:
-        source = CsvFile(path) if path.suffix == ".csv" else ParquetFile(path)
+        source = CsvFile(file) if file.path.endswith(".csv") else ParquetFile(file)
     check_columns(source.schema, body.record_type)
     return source
 

@@ -155,8 +155,8 @@ class Scorer:
             ) from error
 
 
-def take(table: pa.Table, places: Sequence[int]) -> pa.Table:
-    """Return some rows of a table."""
+def take(table: pa.Table, places: Sequence[int | None]) -> pa.Table:
+    """Return some rows of a table; None gives a row of nulls."""
     return table.take(pa.array(places, pa.int64()))  # an empty list would have no type
 
 

@@ -3,13 +3,13 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from pyarrow.fs import FileSystem
 from pydantic_core import from_json, to_json
 
 from serving.errors import APIError
@@ -43,21 +43,37 @@ class Source(Protocol):
         """Yield the rows; raise InvalidDataError or OSError."""
 
 
+class StoredFile(NamedTuple):
+    """A file in a folder, or on another storage that Arrow can read."""
+
+    filesystem: FileSystem
+    path: str
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return self.filesystem.get_file_info(self.path).size
+
+    def open(self) -> pa.NativeFile:
+        """Open the file to read; raise OSError."""
+        return self.filesystem.open_input_file(self.path)
+
+
 class CsvFile:
     """A CSV file with a header. The cells of its tables are strings."""
 
     numbered = "line"
     unit = "B"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.size = path.stat().st_size
+    def __init__(self, file: StoredFile) -> None:
+        self.file = file
+        self.size = file.size
         self.names = self.read_header()
         self.schema = pa.schema([(name, pa.string()) for name in self.names])
 
     def read_header(self) -> list[str]:
         """Return the names of the columns."""
-        with self.path.open("rb") as file:
+        with self.file.open() as file:
             block = next(read_blocks(file, quotes=True), Block(b"", b"", 1))
         header = block.text[: block.header_length()].decode().rstrip("\r\n")
         if not header:
@@ -68,7 +84,7 @@ class CsvFile:
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows; raise InvalidDataError or OSError."""
-        with self.path.open("rb") as file:
+        with self.file.open() as file:
             for block in read_blocks(file, quotes=True):
                 rows = block.without_header() if block.line == 1 else block
                 yield from split(self.parse(rows, len(block.text)))
@@ -120,22 +136,29 @@ class JsonLinesFile:
     numbered = "line"
     unit = "B"
 
-    def __init__(self, path: Path, body: type[RequestBody]) -> None:
-        self.path = path
+    def __init__(
+        self, file: StoredFile, body: type[RequestBody], schema: pa.Schema | None = None
+    ) -> None:
+        """Find the columns, unless the schema is known."""
+        self.file = file
         self.body = body  # of one record
-        self.size = path.stat().st_size
+        self.size = file.size
+        self.schema = schema or self.find_columns()
+
+    def find_columns(self) -> pa.Schema:
+        """Return the columns of all lines."""
         # The last line may be the first that names a column.
         names: dict[str, None] = {}
         for block in self.blocks():
             for _, line in numbered_lines(block):
                 record, _ = self.parse_line(line)
                 names.update(dict.fromkeys(record))
-        names.update(dict.fromkeys(feature_schemas(body.record_type)))
-        self.schema = pa.schema([(name, pa.string()) for name in names])
+        names.update(dict.fromkeys(feature_schemas(self.body.record_type)))
+        return pa.schema([(name, pa.string()) for name in names])
 
     def blocks(self) -> Iterator[Block]:
         """Yield the text of the file."""
-        with self.path.open("rb") as file:
+        with self.file.open() as file:
             yield from read_blocks(file, quotes=False)
 
     def chunks(self) -> Iterator[Chunk]:
@@ -175,26 +198,24 @@ class ParquetFile:
     numbered = "row"
     unit = "rows"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with self.open() as file:
-            self.size = file.metadata.num_rows
-            self.schema = file.schema_arrow
+    def __init__(self, file: StoredFile) -> None:
+        self.file = file
+        with self.open() as parquet:
+            self.size = parquet.metadata.num_rows
+            self.schema = parquet.schema_arrow
 
     def open(self) -> pq.ParquetFile:
         """Open the file; raise InvalidDataError or OSError."""
-        with self.path.open("rb"):  # Arrow's message for a missing file is long
-            pass
         try:
-            return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20)
+            return pq.ParquetFile(self.file.open(), pre_buffer=False, buffer_size=1 << 20)
         except pa.ArrowException as error:
             raise InvalidDataError(f"This is no whole Parquet file: {error}") from None
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows; raise InvalidDataError or OSError."""
         number = 1
-        with self.open() as file:
-            batches = file.iter_batches(MAX_ROWS, use_threads=False)
+        with self.open() as parquet:
+            batches = parquet.iter_batches(MAX_ROWS, use_threads=False)
             while True:
                 try:
                     batch = next(batches, None)
