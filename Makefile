@@ -66,6 +66,11 @@ lock: $(READY)
 			$$name.in --output-file $$name.txt || exit; \
 	done
 
+.venv-ray/ready: requirements-ray.txt $(READY)
+	$(PYTHON) -m venv .venv-ray
+	$(BIN)/uv pip install --python .venv-ray/bin/python --requirement requirements-ray.txt
+	@touch $@
+
 $(DEV_READY): $(DEV_LIST).txt $(READY)
 	@echo "Installing the packages of the tests into .venv: about 10 s"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement $(DEV_LIST).txt

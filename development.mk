@@ -2,7 +2,7 @@
 
 .PHONY: test-slow bench stress
 
-test-slow: $(DEV_READY)
+test-slow: $(DEV_READY) .venv-ray/ready
 	@$(BIN)/python -m pytest -m slow
 
 bench: $(READY) .venv-bench/ready

@@ -74,10 +74,15 @@ def build_parser(project: Project) -> argparse.ArgumentParser:
         epilog="Exit status: 3 if rows are rejected, 1 or 2 on an error, 0 otherwise.",
     )
     endings = "CSV, Parquet or JSON Lines file: .csv, .parquet or .jsonl"
-    score.add_argument("data", type=Path, help=endings)
-    score.add_argument("output", type=Path, help=f"{endings}; rejected rows get one beside it")
+    score.add_argument("data", help=endings)
+    score.add_argument("output", help=f"{endings}; rejected rows get one beside it")
     score.add_argument(
         "--tag", default=project.name, help="model (default: the newest %(default)s)"
+    )
+    score.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="score a file or a folder into a folder, with such endings, on a Ray cluster",
     )
     score.set_defaults(run=run_score, failure="")
 
@@ -127,8 +132,13 @@ def run_score(project: Project, options: argparse.Namespace) -> int:
     """Score a file; return the exit status."""
     from training.scoring.command import score_file
 
+    data, output = options.data, options.output
     try:
-        return score_file(project, options.tag, options.data, options.output)
+        if options.ray:
+            from training.scoring.ray_data import score_on_ray
+
+            return score_on_ray(project, options.tag, data, output, options.ray)
+        return score_file(project, options.tag, Path(data), Path(output))
     except (InvalidDataError, OSError) as error:
         raise SystemExit(f"{options.data}: nothing is written.\n{error}") from None
 

@@ -27,6 +27,8 @@ RENAMED = [
     "requirements.txt",
     "requirements-dev.in",
     "requirements-dev.txt",
+    "requirements-ray.in",
+    "requirements-ray.txt",
     "requirements-serve.in",
     "requirements-serve.txt",
     "service.py",

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,7 +61,9 @@ class BatchScorer:
         record_type: type[BaseModel],
         data_ending: str = ".parquet",
         output_ending: str = ".parquet",
+        unread: Sequence[str] = (),  # columns that are passed on as they are
     ) -> None:
+        self.unread = unread
         self.scorer = Scorer(model.unpack(), body_of(record_type), data_ending, output_ending)
 
     def __call__(self, batch: pa.Table | pd.DataFrame) -> pa.Table | pd.DataFrame:
@@ -75,6 +78,8 @@ class BatchScorer:
         if ERROR in batch.column_names:
             errors = batch[ERROR].to_pylist()
             batch = batch.drop_columns([ERROR])
+        passed_on = {name: batch[name] for name in self.unread}
+        batch = batch.drop_columns(list(self.unread))
         readable = [place for place, error in enumerate(errors) if error is None]
         scored = self.scorer.score(take(batch, readable))
         for place, message in scored.errors.items():
@@ -87,4 +92,6 @@ class BatchScorer:
                 and batch.schema.field(field.name).type == field.type
             ):
                 table = table.set_column(n, field, batch[field.name])
+        for name, column in passed_on.items():
+            table = table.append_column(name, column)
         return table.append_column(ERROR, pa.array(errors, pa.string()))

@@ -1,6 +1,9 @@
 """The score command on one machine: houses in each kind of file, compared with the service."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from house import EXAMPLE, FEATURES, LabelledHouse
-from tests.helpers.commands import run
+from tests.helpers.commands import ROOT, run, wait_until
 from tests.helpers.training_cli import run_training
 from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT
@@ -363,3 +366,47 @@ def test_make_scores_a_file(model, tmp_path):
     assert "Scored 1 of 2 rows" in done.stdout
     done = run("make", "score", f"DATA={data}", check=False)
     assert "Say where to" in done.stderr
+
+
+@pytest.fixture
+def many_rows(model, tmp_path):
+    """A file that takes some seconds, and the output of an earlier run."""
+    row = csv_text({}).splitlines()[1]
+    (tmp_path / "in.csv").write_text("\n".join([",".join(FEATURES), *[row] * 400_000]))
+    (tmp_path / "out.csv").write_text("earlier")
+    return tmp_path / "in.csv", tmp_path / "out.csv"
+
+
+@pytest.mark.slow  # scores a large file
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name
+)
+def test_killed_command_leaves_the_earlier_output(many_rows, number):
+    """Without partial files, except those with a hidden name that SIGKILL leaves."""
+    data, output = many_rows
+    command = [sys.executable, "-m", "training", "score", data, output]
+    log = data.with_name("log")
+    with log.open("w") as errors:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=errors, stderr=errors)
+    wait_until(lambda: any(p.stat().st_size for p in data.parent.glob(".out.csv*")), log, 120)
+    process.send_signal(number)
+    assert process.wait(60) == (-number if number == signal.SIGKILL else 128 + number)
+    assert output.read_text() == "earlier"
+    names = {path.name for path in data.parent.iterdir()} - {"in.csv", "out.csv", "log"}
+    hidden = {f".out{kind}.{process.pid}.part" for kind in (".csv", ".rejected.jsonl")}
+    assert names == (hidden if number == signal.SIGKILL else set())
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.slow  # scores a large file
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_full_disk_gets_a_sentence(many_rows, ending):
+    """A limit on the size of files stands for it. The earlier output stays."""
+    data, output = many_rows
+    output = output.rename(output.with_suffix(f".{ending}"))
+    command = f"ulimit -f 3; exec {sys.executable} -m training score {data} {output}"
+    done = run("bash", "-c", command, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"{data}: nothing is written.\n[Errno 27] File too large\n")
+    assert output.read_text() == "earlier"
+    assert {path.name for path in data.parent.iterdir()} == {"in.csv", output.name}

@@ -20,8 +20,8 @@ from house import EXAMPLE, FEATURES, House
 from serving.errors import UNPREDICTABLE
 from serving.model import ModelReference
 from serving.regressor import Regressor
-from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
+from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT
 from training.data import to_rows
 from training.fitting import train

@@ -1,0 +1,246 @@
+"""The score command on a Ray cluster: files on a storage that all nodes see."""
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from pyarrow.fs import FileSelector, FileSystem, FileType
+from pydantic import BaseModel
+from ray.data import ActorPoolStrategy, DataContext, Datasink, TaskPoolStrategy
+
+from serving.model import ModelReference
+from serving.records import RequestBody
+from training.errors import InvalidDataError, TrainingError
+from training.project import ROOT, Project
+from training.scoring.batches import ERROR, BatchScorer, PortableModel
+from training.scoring.command import EXIT_REJECTED, to_line
+from training.scoring.inputs import body_of, check_ending, open_source
+from training.scoring.outputs import OUTPUTS
+from training.scoring.scorer import take
+from training.scoring.tables import MAX_ROWS, StoredFile
+
+FILE, NUMBER = "source_file", "source_number"  # columns on the way: where a row is from
+BLOCK_BYTES = 8 << 20  # of the rows that one task scores and writes
+# Reading and writing take little of a core, and must not wait until an actor leaves one. Without a
+# limit on them, Ray would start many processes for them, each of which imports for seconds.
+ACTOR_CPUS, TASK_CPUS = 0.9, 0.04
+NOT_SHIPPED = [".git", ".venv*", "**/__pycache__", ".*_cache", "report", "tests", "benchmarks"]
+COMPLETE = "_SUCCESS"  # the file that says that a folder is complete, as Spark names it
+
+
+def score_on_ray(project: Project, tag: str, data: str, output: str, address: str) -> int:
+    """Score a file, or the files of a folder, into a folder; return the exit status.
+
+    Raise TrainingError, BentoMLException or OSError.
+    """
+    data, output = data.rstrip("/"), output.rstrip("/")
+    data_ending, output_ending = check_ending(data), check_ending(output)
+    files = list_files(data)
+    rejected = f"{output.removesuffix(output_ending)}.rejected.jsonl"
+    folders = new_folder(output), new_folder(rejected)
+    body = body_of(project.record_type)
+    schema = common_schema(files, body)
+    model = PortableModel.from_store(ModelReference(tag, project.record_type))
+    start(address)
+    n_nodes = sum(node["Alive"] for node in ray.nodes())
+    numbers = [{"id": n} for n in range(len(files))]
+    rows = ray.data.from_items(numbers, override_num_blocks=len(files)).map_batches(
+        read_file,
+        fn_args=[files, project.record_type, schema],
+        batch_size=1,
+        num_cpus=TASK_CPUS,
+        compute=TaskPoolStrategy(n_nodes),
+    )
+    scored = rows.map_batches(
+        BatchScorer,
+        fn_constructor_args=[
+            model,
+            project.record_type,
+            data_ending,
+            output_ending,
+            (FILE, NUMBER),
+        ],
+        batch_format="pyarrow",
+        batch_size=MAX_ROWS,
+        compute=ActorPoolStrategy(min_size=1, max_size=int(ray.cluster_resources()["CPU"])),
+        num_cpus=ACTOR_CPUS,
+    )
+    numbered = "row" if data_ending == ".parquet" else "line"
+    sink = Parts(*folders, output_ending, numbered)
+    try:
+        write_options = {"num_cpus": TASK_CPUS}
+        scored.write_datasink(sink, ray_remote_args=write_options, concurrency=n_nodes)
+    except ray.exceptions.RayError as error:
+        # Before this line there is the traceback of a task.
+        raise TrainingError(str(error).strip().rpartition("\n")[2]) from error
+    n_rows = sink.n_scored + sink.n_rejected
+    print(f"Scored {sink.n_scored:,} of {n_rows:,} rows with {model.tag}: {output}")
+    if sink.n_rejected:
+        print(f"Rejected {sink.n_rejected:,}: {rejected} says why")
+    return EXIT_REJECTED if sink.n_rejected else 0
+
+
+def start(address: str) -> None:
+    """Connect to a cluster, which gets this bundle's code, or start one with "local"."""
+    code = {"working_dir": str(ROOT), "excludes": NOT_SHIPPED}
+    ray.init(address, runtime_env=code, log_to_driver=False, ignore_reinit_error=True)
+    context = DataContext.get_current()
+    context.target_max_block_size = BLOCK_BYTES
+    context.execution_options.preserve_order = True
+
+
+def locate(address: str) -> tuple[FileSystem, str]:
+    """Return the storage and the path there of a path or of a URI such as s3://bucket/folder."""
+    if "://" not in address:
+        address = Path(address).absolute().as_uri()
+    return FileSystem.from_uri(address)
+
+
+def list_files(address: str) -> list[StoredFile]:
+    """Return a file, or the files of a folder that are not hidden; raise InvalidDataError."""
+    filesystem, path = locate(address)
+    info = filesystem.get_file_info(path)
+    infos = [info]
+    if info.type == FileType.Directory:
+        infos = filesystem.get_file_info(FileSelector(path, recursive=True))
+    files = [
+        StoredFile(filesystem, each.path)
+        for each in sorted(infos, key=lambda each: each.path)
+        if each.type == FileType.File and each.base_name[0] not in "._"
+    ]
+    if not files:
+        raise InvalidDataError(f"There is no file {address}, or no folder with files")
+    return files
+
+
+def new_folder(address: str) -> StoredFile:
+    """Return a folder to write to; raise InvalidDataError if it has files."""
+    filesystem, path = locate(address)
+    selector = FileSelector(path, allow_not_found=True)
+    if filesystem.get_file_info(path).type == FileType.File or filesystem.get_file_info(selector):
+        raise InvalidDataError(f"{address} is there already: remove it, or name another")
+    return StoredFile(filesystem, path)
+
+
+def common_schema(files: Sequence[StoredFile], body: type[RequestBody]) -> pa.Schema:
+    """Return the schema of all files; raise InvalidDataError if they differ."""
+    schemas = [open_source(file, body).schema for file in files]
+    if files[0].path.endswith(".jsonl"):
+        schemas = [pa.unify_schemas(schemas)]
+    for file, schema in zip(files, schemas, strict=False):
+        if schema != schemas[0]:
+            raise InvalidDataError(f"{file.path} has other columns than {files[0].path}")
+    if reserved := [name for name in (FILE, NUMBER, ERROR) if name in schemas[0].names]:
+        raise InvalidDataError(f"There is a column {reserved[0]}: rename it")
+    return schemas[0]
+
+
+def read_file(
+    batch: dict[str, Any],
+    files: Sequence[StoredFile],
+    record_type: type[BaseModel],
+    schema: pa.Schema,
+) -> Iterator[pa.Table]:
+    """Yield the rows of one file, by its number, with FILE, NUMBER and ERROR."""
+    file = files[batch["id"][0]]
+    source = open_source(file, body_of(record_type), schema)
+    for chunk in source.chunks():
+        errors = [json.dumps(message) for message in chunk.unreadable.values()]
+        for table, numbers, reasons in (
+            (chunk.table, chunk.numbers, [None] * len(chunk.table)),
+            (take(schema.empty_table(), [None] * len(errors)), [*chunk.unreadable], errors),
+        ):
+            table = table.append_column(FILE, pa.repeat(pa.scalar(file.path), len(table)))
+            table = table.append_column(NUMBER, pa.array(numbers, pa.int64()))
+            yield table.append_column(ERROR, pa.array(reasons, pa.string()))
+
+
+class Part(NamedTuple):
+    """What one task has written, under names that nobody reads."""
+
+    task: int
+    n_scored: int
+    n_rejected: int
+    scored: str
+    rejected: str
+
+
+class Parts(Datasink):
+    """Writes the scored and the rejected rows of each task to files of two folders.
+
+    A task writes to names of its own, and the driver renames the files of those that ended well: if
+    a task is repeated, since its node was lost, its rows are there once.
+    """
+
+    def __init__(
+        self, scored: StoredFile, rejected: StoredFile, ending: str, numbered: str
+    ) -> None:
+        self.scored = scored
+        self.rejected = rejected
+        self.ending = ending
+        self.numbered = numbered  # what NUMBER counts
+        self.n_scored = self.n_rejected = 0
+
+    def on_write_start(self, schema: pa.Schema | None = None) -> None:
+        """Create the folders."""
+        for folder in (self.scored, self.rejected):
+            folder.filesystem.create_dir(folder.path)
+
+    def write(self, blocks: Iterable[pa.Table], ctx: Any) -> Part:
+        """Write the rows of a task."""
+        table = pa.concat_tables(blocks)
+        is_scored = table[ERROR].is_null()
+        scored = table.filter(is_scored).drop_columns([FILE, NUMBER, ERROR])
+        rejected = table.filter(pc.invert(is_scored)).select([FILE, NUMBER, ERROR])
+        lines = [
+            to_line(
+                {"file": row[FILE], self.numbered: row[NUMBER], "message": json.loads(row[ERROR])}
+            )
+            for row in rejected.to_pylist()
+        ]
+        name = f".{uuid.uuid4().hex}"
+        part = Part(ctx.task_idx, len(scored), len(rejected), "", "")
+        if len(scored):
+            part = part._replace(scored=name)
+            with self.scored.filesystem.open_output_stream(f"{self.scored.path}/{name}") as file:
+                output = OUTPUTS[self.ending](file, scored.schema)
+                output.write(scored)
+                output.finish()
+        if lines:
+            part = part._replace(rejected=name)
+            path = f"{self.rejected.path}/{name}"
+            with self.rejected.filesystem.open_output_stream(path) as file:
+                file.write(b"".join(lines))
+        return part
+
+    def on_write_failed(self, error: Exception) -> None:
+        """Remove the folders."""
+        for folder in (self.scored, self.rejected):
+            folder.filesystem.delete_dir(folder.path)
+
+    def on_write_complete(self, write_result: Any) -> None:
+        """Give the files their names, remove those of lost tasks, and mark the folders."""
+        parts = sorted(write_result.write_returns)
+        self.n_scored = sum(part.n_scored for part in parts)
+        self.n_rejected = sum(part.n_rejected for part in parts)
+        complete(self.scored, [part.scored for part in parts], self.ending)
+        complete(self.rejected, [part.rejected for part in parts], ".jsonl")
+        if not self.n_rejected:
+            self.rejected.filesystem.delete_dir(self.rejected.path)
+
+
+def complete(folder: StoredFile, names: Sequence[str], ending: str) -> None:
+    """Give the files of a folder that have these names their final ones; remove the others."""
+    filesystem, path = folder
+    for number, name in enumerate(filter(None, names)):
+        filesystem.move(f"{path}/{name}", f"{path}/part-{number:05}{ending}")
+    for info in filesystem.get_file_info(FileSelector(path)):
+        if info.base_name.startswith("."):
+            filesystem.delete_file(info.path)
+    with filesystem.open_output_stream(f"{path}/{COMPLETE}"):
+        pass
