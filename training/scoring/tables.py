@@ -16,7 +16,7 @@ from serving.errors import APIError
 from serving.features import feature_schemas
 from serving.records import RequestBody, error_message, repeated_features
 from training.errors import InvalidDataError
-from training.scoring.blocks import Block, read_blocks
+from training.scoring.blocks import BYTE_ORDER_MARK, Block, read_blocks
 
 Message = str | dict[str, str]
 MAX_ROWS = 10_000  # of a chunk
@@ -177,6 +177,7 @@ class JsonLinesFile:
 
     def parse_line(self, line: bytes) -> tuple[dict[str, Any], Message | None]:
         """Return the record of a line, or the message of the service for what is none."""
+        line = line.removeprefix(BYTE_ORDER_MARK)  # of a file that was appended to another
         try:
             record = from_json(line)
         except ValueError:

@@ -297,6 +297,14 @@ def test_nested_column_is_kept_except_in_csv(model, tmp_path):
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_byte_order_mark_of_an_appended_file_is_ignored(model, tmp_path):
+    """As the service ignores one before a record."""
+    line = json.dumps(EXAMPLE)
+    done, output, _ = score_text(tmp_path, f"{line}\n\ufeff{line}\n", "jsonl")
+    assert done.returncode == 0
+    assert read(output)["prediction"].tolist() == [TUTORIAL_PREDICTION] * 2
+
+
 def test_values_of_json_lines_keep_their_types(model, tmp_path):
     """In JSON Lines; in other files a column that is no feature has texts."""
     extras = [{"id": 7}, {"id": "7", "tags": ["é"]}, {"id": None, "price": 1.5}]
