@@ -113,8 +113,11 @@ def test_worker_that_cannot_start_does_not_stop_the_others(model, tmp_path):
     assert client.server.returncode == 0
 
 
+# If the tests themselves run under nohup, the service would inherit that.
 @pytest.mark.parametrize(
-    ("wrapper", "survives"), [([], False), (["nohup"], True)], ids=["terminal", "nohup"]
+    ("wrapper", "survives"),
+    [(["env", "--default-signal=HUP"], False), (["nohup"], True)],
+    ids=["terminal", "nohup"],
 )
 def test_sighup_stops_the_service_unless_started_by_nohup(wrapper, survives, model, tmp_path):
     """A service that outlives its terminal would keep the port in use."""
