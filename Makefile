@@ -1,5 +1,5 @@
 # The commands of the README and of CONTRIBUTING.md, the same for people and CI. `make new` copies this file
-# into each bundle; what only this repository has is in development.mk.
+# into each bundle. What only this repository has is in development.mk: test-slow, stress, bench.
 
 # `make test` runs make: without the names of the folders, its output is that of the README.
 MAKEFLAGS += --no-print-directory

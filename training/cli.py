@@ -1,10 +1,15 @@
-"""The command line: `python -m training train|report|drift|score|new`."""
+"""The command line: `python -m training train|report|drift|score|new`.
 
-import argparse
+Each command has a function that declares its arguments and, below it, one that runs it. The latter
+imports the module of the command, so that no command loads what only others need.
+"""
+
 import re
 import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import bentoml
 from bentoml.exceptions import BentoMLException
@@ -12,10 +17,17 @@ from bentoml.exceptions import BentoMLException
 from training.errors import InvalidDataError, TrainingError
 from training.project import ROOT, Project
 
+Commands = Any  # what ArgumentParser.add_subparsers returns, a private class of argparse
+TABLE_FILE = "CSV, Parquet or JSON Lines file: .csv, .parquet or .jsonl"
+
 
 def main(project: Project, arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit with a message if it cannot be carried out."""
-    options = build_parser(project).parse_args(arguments)
+    parser = ArgumentParser(prog="python -m training")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (add_train, add_report, add_drift, add_score, add_new):
+        add(commands, project)
+    options = parser.parse_args(arguments)
     try:
         status = options.run(project, options)
     except (TrainingError, BentoMLException, OSError) as error:
@@ -23,83 +35,44 @@ def main(project: Project, arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
-def build_parser(project: Project) -> argparse.ArgumentParser:
-    """Return a parser with a sub-parser for each command."""
-    parser = argparse.ArgumentParser(prog="python -m training")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--data", type=Path, default=project.data, help="CSV file (default: %(default)s)"
-    )
-    common.add_argument(
+def data_and_name(project: Project) -> ArgumentParser:
+    """Return the arguments of the commands that are about a model and its training data."""
+    parser = ArgumentParser(add_help=False)
+    add_data(parser, project)
+    parser.add_argument(
         "--name", type=model_name, default=project.name, help="default: %(default)s"
     )
-
-    train = commands.add_parser(
-        "train", parents=[common], help="fit, evaluate and save the regressor"
-    )
-    train.add_argument("--if-missing", action="store_true", help="only if there is no model yet")
-    train.set_defaults(run=run_train, failure="Nothing is saved. ")
-
-    report = commands.add_parser(
-        "report", parents=[common], help="draw how well the newest model predicts"
-    )
-    report.add_argument(
-        "--output", type=Path, default=ROOT / "report", help="folder (default: %(default)s)"
-    )
-    report.add_argument(
-        "--card",
-        type=Path,
-        default=ROOT / "docs/MODEL_CARD.md",
-        help="file (default: %(default)s)",
-    )
-    report.set_defaults(run=run_report, failure="Nothing is written.\n")
-
-    drift = commands.add_parser(
-        "drift",
-        parents=[common],
-        help="compare a prediction log with the training data",
-        epilog="Exit status: 3 if a feature or the prediction has drifted, 1 or 2 on an error, 0 "
-        "otherwise, also if there are too few rows to tell.",
-    )
-    drift.add_argument("log", type=Path, help="PREDICTION_LOG of the service")
-    drift.add_argument(
-        "--output", type=Path, default=ROOT / "drift.png", help="picture (default: %(default)s)"
-    )
-    drift.set_defaults(run=run_drift, failure="")
-
-    score = commands.add_parser(
-        "score",
-        help="predict the rows of a file",
-        epilog="Exit status: 3 if rows are rejected, 1 or 2 on an error, 0 otherwise.",
-    )
-    endings = "CSV, Parquet or JSON Lines file: .csv, .parquet or .jsonl"
-    score.add_argument("data", help=endings)
-    score.add_argument("output", help=f"{endings}; rejected rows get one beside it")
-    score.add_argument(
-        "--tag", default=project.name, help="model (default: the newest %(default)s)"
-    )
-    score.add_argument(
-        "--ray",
-        metavar="ADDRESS",
-        help="score a file or a folder into a folder, with such endings, on a Ray cluster",
-    )
-    score.set_defaults(run=run_score, failure="")
-
-    new = commands.add_parser("new", help="write a bundle for another table into a folder")
-    new.add_argument("data", type=Path, help="CSV or Parquet file")
-    new.add_argument("--target", required=True, help="the column to predict")
-    new.add_argument("--name", type=bundle_name, required=True, help="such as car_price")
-    new.add_argument("--out", type=Path, required=True, help="folder, new or empty")
-    new.add_argument("--drop", type=names, default=[], help="columns to leave out: id,date")
-    new.set_defaults(run=run_new, failure="Nothing is written. ")
     return parser
 
 
-# Each command imports its own module, so that training works without what only reports need.
+def add_data(parser: ArgumentParser, project: Project) -> None:
+    """Declare the training data."""
+    parser.add_argument(
+        "--data", type=Path, default=project.data, help="CSV file (default: %(default)s)"
+    )
 
 
-def run_train(project: Project, options: argparse.Namespace) -> int:
+def add_log(parser: ArgumentParser) -> None:
+    """Declare the prediction log."""
+    parser.add_argument("log", type=Path, help="PREDICTION_LOG of the service")
+
+
+def add_output(parser: ArgumentParser, path: Path, kind: str) -> None:
+    """Declare where a file or folder is written to."""
+    help_text = f"{kind} (default: %(default)s)"
+    parser.add_argument("--output", type=Path, default=path, help=help_text)
+
+
+def add_train(commands: Commands, project: Project) -> None:
+    """Declare the command train."""
+    parser = commands.add_parser(
+        "train", parents=[data_and_name(project)], help="fit, evaluate and save the regressor"
+    )
+    parser.add_argument("--if-missing", action="store_true", help="only if there is no model yet")
+    parser.set_defaults(run=run_train, failure="Nothing is saved. ")
+
+
+def run_train(project: Project, options: Namespace) -> int:
     """Train a model, unless there is one and --if-missing is given."""
     from training.fitting import is_trained, train
 
@@ -112,7 +85,18 @@ def run_train(project: Project, options: argparse.Namespace) -> int:
     return 0
 
 
-def run_report(project: Project, options: argparse.Namespace) -> int:
+def add_report(commands: Commands, project: Project) -> None:
+    """Declare the command report."""
+    parser = commands.add_parser(
+        "report", parents=[data_and_name(project)], help="draw how well the newest model predicts"
+    )
+    add_output(parser, ROOT / "report", "folder")
+    card = ROOT / "docs/MODEL_CARD.md"
+    parser.add_argument("--card", type=Path, default=card, help="file (default: %(default)s)")
+    parser.set_defaults(run=run_report, failure="Nothing is written.\n")
+
+
+def run_report(project: Project, options: Namespace) -> int:
     """Write the training report and the model card of the newest model."""
     from training.report import write_report
 
@@ -120,7 +104,21 @@ def run_report(project: Project, options: argparse.Namespace) -> int:
     return 0
 
 
-def run_drift(project: Project, options: argparse.Namespace) -> int:
+def add_drift(commands: Commands, project: Project) -> None:
+    """Declare the command drift."""
+    parser = commands.add_parser(
+        "drift",
+        parents=[data_and_name(project)],
+        help="compare a prediction log with the training data",
+        epilog="Exit status: 3 if a feature or the prediction has drifted, 1 or 2 on an error, 0 "
+        "otherwise, also if there are too few rows to tell.",
+    )
+    add_log(parser)
+    add_output(parser, ROOT / "drift.png", "picture")
+    parser.set_defaults(run=run_drift, failure="")
+
+
+def run_drift(project: Project, options: Namespace) -> int:
     """Compare a prediction log with the training data; return the exit status."""
     from training.drift import EXIT_DRIFTED, compare_log
 
@@ -128,7 +126,27 @@ def run_drift(project: Project, options: argparse.Namespace) -> int:
     return EXIT_DRIFTED if drifted else 0
 
 
-def run_score(project: Project, options: argparse.Namespace) -> int:
+def add_score(commands: Commands, project: Project) -> None:
+    """Declare the command score."""
+    parser = commands.add_parser(
+        "score",
+        help="predict the rows of a file",
+        epilog="Exit status: 3 if rows are rejected, 1 or 2 on an error, 0 otherwise.",
+    )
+    parser.add_argument("data", help=TABLE_FILE)
+    parser.add_argument("output", help=f"{TABLE_FILE}; rejected rows get one beside it")
+    parser.add_argument(
+        "--tag", default=project.name, help="model (default: the newest %(default)s)"
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="score a file or a folder into a folder, with such endings, on a Ray cluster",
+    )
+    parser.set_defaults(run=run_score, failure="")
+
+
+def run_score(project: Project, options: Namespace) -> int:
     """Score a file; return the exit status."""
     from training.scoring.command import score_file
 
@@ -143,12 +161,26 @@ def run_score(project: Project, options: argparse.Namespace) -> int:
         raise SystemExit(f"{options.data}: nothing is written.\n{error}") from None
 
 
-def run_new(project: Project, options: argparse.Namespace) -> int:
+def add_new(commands: Commands, project: Project) -> None:
+    """Declare the command new."""
+    parser = commands.add_parser("new", help="write a bundle for another table into a folder")
+    parser.add_argument("data", type=Path, help="CSV or Parquet file")
+    parser.add_argument("--target", required=True, help="the column to predict")
+    parser.add_argument("--name", type=bundle_name, required=True, help="such as car_price")
+    parser.add_argument("--out", type=Path, required=True, help="folder, new or empty")
+    parser.add_argument("--drop", type=names, default=[], help="columns to leave out: id,date")
+    parser.set_defaults(run=run_new, failure="Nothing is written. ")
+
+
+def run_new(project: Project, options: Namespace) -> int:
     """Write a bundle for another table."""
     from training.scaffold import new
 
     new(project, options.data, options.target, options.name, options.out, options.drop)
     return 0
+
+
+# The types of arguments: each raises ArgumentTypeError if a text has no such value.
 
 
 def names(text: str) -> list[str]:
@@ -159,7 +191,7 @@ def names(text: str) -> list[str]:
 def bundle_name(text: str) -> str:
     """Return a name that is valid as that of a model, an image and a Python class."""
     if len(text) > 40 or not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)+", text):
-        raise argparse.ArgumentTypeError(
+        raise ArgumentTypeError(
             f"{text!r}: join two or more words of small letters and digits by underscores, as in "
             "car_price, up to 40 characters"
         )
@@ -167,8 +199,8 @@ def bundle_name(text: str) -> str:
 
 
 def model_name(text: str) -> str:
-    """Return a name that the model store accepts; raise ArgumentTypeError."""
+    """Return a name that the model store accepts."""
     try:
         return bentoml.Tag(text, None).name
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise ArgumentTypeError(str(error)) from None

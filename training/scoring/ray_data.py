@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import ray
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from pydantic import BaseModel
-from ray.data import ActorPoolStrategy, DataContext, Datasink, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasink, TaskPoolStrategy
 
 from serving.model import ModelReference
 from serving.records import RequestBody
@@ -47,42 +47,58 @@ def score_on_ray(project: Project, tag: str, data: str, output: str, address: st
     schema = common_schema(files, body)
     model = PortableModel.from_store(ModelReference(tag, project.record_type))
     start(address)
-    n_nodes = sum(node["Alive"] for node in ray.nodes())
-    numbers = [{"id": n} for n in range(len(files))]
-    rows = ray.data.from_items(numbers, override_num_blocks=len(files)).map_batches(
-        read_file,
-        fn_args=[files, project.record_type, schema],
-        batch_size=1,
-        num_cpus=TASK_CPUS,
-        compute=TaskPoolStrategy(n_nodes),
-    )
-    scored = rows.map_batches(
-        BatchScorer,
-        fn_constructor_args=[
-            model,
-            project.record_type,
-            data_ending,
-            output_ending,
-            (FILE, NUMBER),
-        ],
-        batch_format="pyarrow",
-        batch_size=MAX_ROWS,
-        compute=ActorPoolStrategy(min_size=1, max_size=int(ray.cluster_resources()["CPU"])),
-        num_cpus=ACTOR_CPUS,
-    )
-    numbered = "row" if data_ending == ".parquet" else "line"
-    sink = Parts(*folders, output_ending, numbered)
-    try:
-        write_options = {"num_cpus": TASK_CPUS}
-        scored.write_datasink(sink, ray_remote_args=write_options, concurrency=n_nodes)
-    except ray.exceptions.RayError as error:
-        # Before this line there is the traceback of a task.
-        raise TrainingError(str(error).strip().rpartition("\n")[2]) from error
+    rows = read_files(files, project.record_type, schema)
+    scored = score_rows(rows, model, project.record_type, (data_ending, output_ending))
+    sink = Parts(*folders, output_ending, "row" if data_ending == ".parquet" else "line")
+    write(scored, sink)
     n_rows = sink.n_scored + sink.n_rejected
     print(f"Scored {sink.n_scored:,} of {n_rows:,} rows with {model.tag}: {output}")
     if sink.n_rejected:
         print(f"Rejected {sink.n_rejected:,}: {rejected} says why")
     return EXIT_REJECTED if sink.n_rejected else 0
+
+
+def read_files(
+    files: Sequence[StoredFile], record_type: type[BaseModel], schema: pa.Schema
+) -> Dataset:
+    """Return the rows of files; a task reads one of them."""
+    numbers = [{"id": n} for n in range(len(files))]
+    return ray.data.from_items(numbers, override_num_blocks=len(files)).map_batches(
+        read_file,
+        fn_args=[files, record_type, schema],
+        batch_size=1,
+        num_cpus=TASK_CPUS,
+        compute=TaskPoolStrategy(count_nodes()),
+    )
+
+
+def score_rows(
+    rows: Dataset, model: PortableModel, record_type: type[BaseModel], endings: tuple[str, str]
+) -> Dataset:
+    """Return rows with their predictions or errors; up to one actor for each CPU scores them."""
+    return rows.map_batches(
+        BatchScorer,
+        fn_constructor_args=[model, record_type, *endings, (FILE, NUMBER)],
+        batch_format="pyarrow",
+        batch_size=MAX_ROWS,
+        compute=ActorPoolStrategy(min_size=1, max_size=int(ray.cluster_resources()["CPU"])),
+        num_cpus=ACTOR_CPUS,
+    )
+
+
+def write(scored: Dataset, sink: "Parts") -> None:
+    """Run all tasks and write their rows; raise TrainingError if one fails."""
+    options = {"num_cpus": TASK_CPUS}
+    try:
+        scored.write_datasink(sink, ray_remote_args=options, concurrency=count_nodes())
+    except ray.exceptions.RayError as error:
+        # Before this line there is the traceback of a task.
+        raise TrainingError(str(error).strip().rpartition("\n")[2]) from error
+
+
+def count_nodes() -> int:
+    """Return the number of nodes that are alive."""
+    return sum(node["Alive"] for node in ray.nodes())
 
 
 def start(address: str) -> None:
