@@ -1,5 +1,5 @@
 # The commands of the README and of CONTRIBUTING.md, the same for people and CI. `make new` copies this file
-# into each bundle. What only this repository has is in development.mk: test-slow, stress, bench.
+# into each bundle, but for the end.
 
 # `make test` runs make: without the names of the folders, its output is that of the README.
 MAKEFLAGS += --no-print-directory
@@ -85,4 +85,22 @@ $(READY): requirements.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.txt
 	@touch $@
 
--include development.mk
+# Only in this repository: the slow tests, the stress test and the benchmark.
+
+.PHONY: test-slow bench stress
+
+test-slow: $(DEV_READY) .venv-ray/ready
+	@$(BIN)/python -m pytest -m slow
+
+bench: $(READY) .venv-bench/ready
+	@$(BIN)/python train.py --if-missing
+	@.venv-bench/bin/python benchmarks/bench.py
+
+stress: $(DEV_READY)
+	@$(BIN)/python train.py --if-missing
+	@$(BIN)/python -m tests.stress --minutes $(or $(MINUTES),0)
+
+.venv-bench/ready: benchmarks/requirements.txt $(READY)
+	$(PYTHON) -m venv .venv-bench
+	$(BIN)/uv pip install --python .venv-bench/bin/python --requirement benchmarks/requirements.txt
+	@touch $@

@@ -89,6 +89,7 @@ def renamer(project: Project, name: str, target: str) -> Callable[[str], str]:
         rf"\b{module}(?=s?\b)": "record",
         r"the prices? of (?=one|many)": "",
         r"\btests/requirements\.txt": "requirements-dev.txt",
+        r"\n# Only in this repository[\s\S]*": "",  # the end of the Makefile
     }
     # All at once: a new name may have one of the words that are replaced.
     pattern = re.compile("|".join(replacements))

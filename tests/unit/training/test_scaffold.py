@@ -491,6 +491,16 @@ def test_new_bundle_has_its_own_name_everywhere(awkward_bundle):
     assert "name: house-value" in (awkward_bundle / "deploy/kubernetes/service.yaml").read_text()
 
 
+def test_makefile_has_only_the_targets_of_a_bundle(awkward_bundle):
+    """Those whose files it has not are at the end of this repository's."""
+    makefile = (awkward_bundle / "Makefile").read_text()
+    assert (ROOT / "Makefile").read_text().splitlines()[3:10] == makefile.splitlines()[3:10]
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    assert {"serve", "train", "test", "lint", "score", "new", "image", "lock"} <= targets
+    assert not {"bench", "stress", "test-slow"} & targets
+    assert makefile.endswith("@touch $@\n")
+
+
 def test_new_service_differs_only_in_names_and_docstrings(awkward_bundle):
     """It is the service of this bundle."""
     assert code_lines(awkward_bundle / "service.py") == [
