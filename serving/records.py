@@ -42,6 +42,10 @@ BODY_MESSAGES = {
 }
 
 
+class WhatIfRow(tuple[Any, ...]):
+    """A row of a request with the header X-What-If: it is predicted, but is no traffic."""
+
+
 class RequestBody(bentoml.IODescriptor):
     """The body of a prediction request: a record or, with `max_records`, an array of records."""
 

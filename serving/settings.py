@@ -110,7 +110,12 @@ class Settings(BaseSettings):
             "enabled": bool(origins),
             "access_control_allow_origins": origins,
             "access_control_allow_methods": ["GET", "POST"],
-            "access_control_allow_headers": ["Authorization", "Content-Type", "X-Request-ID"],
+            "access_control_allow_headers": [
+                "Authorization",
+                "Content-Type",
+                "X-Request-ID",
+                "X-What-If",
+            ],
             "access_control_expose_headers": ["Retry-After", "X-Model-Tag", "X-Request-ID"],
         }
         return {"port": self.port, "cors": cors}

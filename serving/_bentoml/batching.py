@@ -19,8 +19,9 @@ from serving.observability.prediction_metrics import (
     BATCH_MODEL_SECONDS,
     BATCH_QUEUE_SECONDS,
     UNPREDICTABLE_RECORDS,
+    WHAT_IF_RECORDS,
 )
-from serving.records import Row
+from serving.records import Row, WhatIfRow
 
 # A single row runs on the event loop if the model took this long at most for the last one: a thread
 # would cost more than the prediction. A slower model runs in a thread, because the event loop
@@ -66,12 +67,17 @@ class Predictor:
         self.enqueue = self.dispatcher(self.predict_batch)
         self.model_seconds = BATCH_MODEL_SECONDS.labels(self.api.route)
 
-    async def __call__(self, request_id: str, body: bytes) -> tuple[bytes, bytes]:
+    async def __call__(
+        self, request_id: str, body: bytes, what_if: bool = False
+    ) -> tuple[bytes, bytes]:
         """Return the JSON of the predictions, and the tag of the model.
 
-        Raise APIError, ModelFailedError if the model is broken, or BatchTimeoutError.
+        `what_if`: the records are no traffic, so that they are counted by themselves and not
+        logged. Raise APIError, ModelFailedError if the model is broken, or BatchTimeoutError.
         """
         rows = self.api.input_spec.parse(body)
+        if what_if:
+            rows = list(map(WhatIfRow, rows))
         queue = self.dispatcher._queue
         # Requests that timed out are still in the queue: remove them before they are predicted.
         while queue and queue[0].future.done():
@@ -80,9 +86,11 @@ class Predictor:
             raise TooManyRequests
         predictions = await self.predict_batched_or_inline(rows)
         if not all(map(isfinite, predictions)):
-            raise self.unpredictable_error(predictions)
+            raise self.unpredictable_error(predictions, what_if)
         content = self.api.output_spec.to_json(predictions)
-        if self.prediction_log:
+        if what_if:
+            WHAT_IF_RECORDS.inc(len(rows))
+        elif self.prediction_log:
             request = PredictedRequest(time(), request_id, self.model_tag, rows, predictions)
             self.prediction_log.add(request)
         return content, self.model_tag_header
@@ -145,16 +153,19 @@ class Predictor:
             self.failures.add(batch.failed_seconds)
             if len(batch.rows) == 1:
                 self.single_row_seconds = perf_counter() - start
-        rows, predictions = batch.predicted()
+        rows, predictions = select_traffic(*batch.predicted())
         if rows:
             metrics.observe(rows, predictions)
         return outcomes
 
-    def unpredictable_error(self, predictions: Sequence[float]) -> UnpredictableError:
+    def unpredictable_error(
+        self, predictions: Sequence[float], what_if: bool
+    ) -> UnpredictableError:
         """Count the records that have no prediction, and return the error of their request."""
         failures = {n: y for n, y in enumerate(predictions) if isinstance(y, Unpredicted)}
         numbers = [n for n, each in failures.items() if each.failed_alone]
-        UNPREDICTABLE_RECORDS.inc(len(numbers))
+        if not what_if:
+            UNPREDICTABLE_RECORDS.inc(len(numbers))
         return UnpredictableError(
             numbers if self.api.input_spec.max_records else None,
             are_all=len(numbers) == len(failures),
@@ -202,6 +213,15 @@ class Predictor:
             service_version=server_context.bento_version,
             service_name=server_context.bento_name,
         )
+
+
+def select_traffic(rows: list[Row], predictions: list[float]) -> tuple[list[Row], list[float]]:
+    """Return the rows without those of what-if requests, and their predictions."""
+    if WhatIfRow not in set(map(type, rows)):
+        return rows, predictions
+    pairs = zip(rows, predictions, strict=True)
+    kept = [pair for pair in pairs if not isinstance(pair[0], WhatIfRow)]
+    return [row for row, _ in kept], [prediction for _, prediction in kept]
 
 
 class MeasuringOptimizer(Optimizer):

@@ -33,8 +33,9 @@ from serving.settings import Settings
 
 GC_THRESHOLD = 20_000  # objects
 
-# From a request ID and a body to the JSON of the predictions and the tag of the model.
-Predict = Callable[[str, bytes], Awaitable[tuple[bytes, bytes]]]
+# From a request ID, a body and whether its records are what-if records, to the JSON of the
+# predictions and the tag of the model.
+Predict = Callable[[str, bytes, bool], Awaitable[tuple[bytes, bytes]]]
 
 
 class ServiceApp:
@@ -151,9 +152,7 @@ class ServiceApp:
         check_headers(response.request_headers, self.settings.max_body_bytes)
         try:
             with Deadline(self.settings.request_timeout) as deadline:
-                content, model_tag = await self.predict_if_free(
-                    predict, response.request_id, await body.read()
-                )
+                content, model_tag = await self.predict_if_free(predict, body, response)
         except Exception:
             # BentoML's dispatcher turns the cancellation by the deadline into an error of its own.
             if not deadline.expired:
@@ -162,14 +161,16 @@ class ServiceApp:
         await response.send_json(200, content, (b"x-model-tag", model_tag))
 
     async def predict_if_free(
-        self, predict: Predict, request_id: str, body: bytes
+        self, predict: Predict, body: BodyReader, response: ResponseSender
     ) -> tuple[bytes, bytes]:
         """Predict; raise TooManyRequests if MAX_CONCURRENCY predictions are in progress."""
+        content = await body.read()
+        what_if = response.request_headers.get(b"x-what-if") == b"true"
         if self.in_progress >= self.settings.max_concurrency:
             raise TooManyRequests
         self.in_progress += 1
         try:
-            return await predict(request_id, body)
+            return await predict(response.request_id, content, what_if)
         finally:
             self.in_progress -= 1
 

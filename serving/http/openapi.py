@@ -25,7 +25,10 @@ from serving.settings import Settings
 
 Json = dict[str, Any]
 
-ERRORS_DESCRIPTION = """
+REQUESTS_DESCRIPTION = """
+A prediction request with the header `X-What-If: true` is answered like any other, but its records
+are left out of the prediction log and of the metrics of predictions and features.
+
 Every error is a JSON object with one `message`: for invalid records the reason for each field at
 fault, for an array with records that the model can't predict the reason for each, by its number,
 otherwise a sentence that says what to do. Another path is answered with 404, another method with
@@ -99,7 +102,7 @@ def openapi_document(
         info={
             "title": title,
             "version": version,
-            "description": f"{description}\n{ERRORS_DESCRIPTION}",
+            "description": f"{description}\n{REQUESTS_DESCRIPTION}",
         },
         servers=[{"url": "."}],
         paths=paths,

@@ -22,6 +22,9 @@ FEATURE_GAPS = Counter("feature_gaps", "Records in which a feature is null", ["f
 UNPREDICTABLE_RECORDS = Counter(
     "unpredictable_records", "Valid records that the model could not predict"
 )
+WHAT_IF_RECORDS = Counter(
+    "what_if_records", "Predicted records with the header X-What-If, which are no traffic"
+)
 BATCH_QUEUE_SECONDS = Histogram(
     "batch_queue_seconds", "Wait of a batch's first request", ["endpoint"], buckets=SECONDS
 )

@@ -115,6 +115,34 @@ def test_values_outside_the_training_range_are_counted(live):
     assert 'feature_outside_training_range_total{feature="RM"}' in live.get("/metrics").text
 
 
+def count_traffic(client):
+    """Return the number of predictions, of values outside the range, and of what-if records."""
+    families = "prediction_value", "feature_outside_training_range", "what_if_records"
+    return [
+        sum(
+            sample.value
+            for sample in service_checks.samples(client, family)
+            if sample.name.endswith(("_count", "_total"))
+        )
+        for family in families
+    ]
+
+
+@pytest.mark.parametrize(
+    ("headers", "increase"),
+    [({}, [3, 1, 0]), ({"X-What-If": "true"}, [0, 0, 3])],
+    ids=["traffic", "what-if"],
+)
+def test_what_if_records_are_counted_by_themselves(live, headers, increase):
+    """They get the predictions of others, but are in no other metric of records."""
+    before = count_traffic(live)
+    assert live.post("/predict", json=EXAMPLE, headers=headers).json() == TUTORIAL_RESPONSE
+    outside = [EXAMPLE, EXAMPLE | {"RM": 50}]
+    assert live.post("/predict_batch", json=outside, headers=headers).status_code == 200
+    after = count_traffic(live)
+    assert [b - a for a, b in zip(before, after, strict=True)] == increase
+
+
 @pytest.fixture(scope="module")
 def protected(model, tmp_path_factory):
     """A client, without a key, of a service that requires API keys."""

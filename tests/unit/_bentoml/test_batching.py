@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 from serving._bentoml.batching import Predictor
 from serving.errors import UNPREDICTABLE, TooManyRequests, UnpredictableError
 from serving.isolation import BatchTimeoutError, ModelFailedError
+from serving.records import WhatIfRow
 
 
 class PlainJSON:
@@ -297,6 +298,56 @@ def test_array_with_many_unpredictable_records_names_some(divide):
     )
     assert error.status == 422
     assert error.message.startswith("The model can't predict many of the records, such as 0, 1, 2,")
+
+
+class TupleRows(PlainJSON):
+    """An input spec whose rows are tuples, as those of records."""
+
+    @staticmethod
+    def parse(body):
+        """Return a row for each number of an array."""
+        return [(number,) for number in json.loads(body)]
+
+
+def test_what_if_rows_are_predicted_with_the_others_but_not_observed():
+    """One batch holds rows of both kinds; each request gets its own predictions."""
+    batches, observed = [], []
+    released = threading.Event()
+
+    def double(service, rows):
+        released.wait(10)
+        batches.append(len(rows))
+        return [2 * number for (number,) in rows]
+
+    async def scenario():
+        predictor = make_predictor(double)
+        predictor.api.input_spec = TupleRows
+        metrics = predictor.service.prediction_metrics
+        metrics.observe = lambda rows, predictions: observed.extend(
+            zip(rows, predictions, strict=True)
+        )
+        tasks = await submit(predictor, "[1, 1]")
+        tasks.append(asyncio.create_task(predictor("id", "[2, 3]", what_if=True)))
+        tasks += await submit(predictor, "[4, 5]")
+        released.set()
+        return [json.loads(content) for content, _ in await asyncio.gather(*tasks)]
+
+    assert asyncio.run(scenario()) == [[2, 2], [4, 6], [8, 10]]
+    assert 4 in batches
+    assert observed == [((1,), 2), ((1,), 2), ((4,), 8), ((5,), 10)]
+    assert not any(isinstance(row, WhatIfRow) for row, _ in observed)
+
+
+def test_unpredictable_what_if_record_is_rejected_but_not_counted(divide):
+    """The alert on unpredictable records is for those of callers."""
+    divide.release()
+    predictor = make_predictor(lambda service, rows: [1 / number for (number,) in rows])
+    predictor.api.input_spec = TupleRows
+    predictor.service.golden_row = (1,)
+    counted = REGISTRY.get_sample_value("unpredictable_records_total")
+    with pytest.raises(UnpredictableError):
+        asyncio.run(predictor("id", "[2, 0]", what_if=True))
+    assert REGISTRY.get_sample_value("unpredictable_records_total") == counted
 
 
 def test_api_method_with_too_few_predictions_is_no_success(predict):

@@ -22,17 +22,17 @@ JSON = {"Content-Type": "application/json"}
 KEY = "key-of-18-letters!"
 
 
-async def measure(request_id, body):
+async def measure(request_id, body, what_if):
     """Return the size of the body as the prediction."""
     return b'{"size": %d}' % len(body), b"tag:1"
 
 
-async def reject(request_id, body):
+async def reject(request_id, body, what_if):
     """Raise the error of an invalid record."""
     raise APIError(400, {"RM": "No RM provided"})
 
 
-async def crash(request_id, body):
+async def crash(request_id, body, what_if):
     """Raise an exception, with a cause, whose messages quote the body."""
     try:
         raise KeyError(body)
@@ -40,12 +40,12 @@ async def crash(request_id, body):
         raise RuntimeError(body) from error
 
 
-async def hang(request_id, body):
+async def hang(request_id, body, what_if):
     """Take longer than the request timeout."""
     await asyncio.sleep(60)
 
 
-async def hang_and_fail(request_id, body):
+async def hang_and_fail(request_id, body, what_if):
     """Hang, and turn the cancellation into an error, as BentoML's dispatcher does."""
     try:
         await asyncio.sleep(60)
@@ -287,10 +287,28 @@ def post(app, path, receive=None):
     return call()
 
 
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [({}, False), ({"X-What-If": "true"}, True), ({"x-what-if": "false"}, False)],
+    ids=str,
+)
+def test_header_marks_the_records_of_a_request_as_what_if(headers, expected):
+    """Only the value `true` does."""
+    seen = []
+
+    async def record(request_id, body, what_if):
+        seen.append(what_if)
+        return b"{}", b"tag:1"
+
+    app = service_app(None, {"/record": record}, access_log="off")
+    assert TestClient(app).post("/record", headers={**JSON, **headers}, content="{}").is_success
+    assert seen == [expected]
+
+
 def test_prediction_beyond_max_concurrency_is_rejected_with_429():
     """At once; when the first prediction is done, another one may start."""
 
-    async def wait(request_id, body):
+    async def wait(request_id, body, what_if):
         await release.wait()
         return b"{}", b"tag:1"
 
@@ -311,7 +329,7 @@ def test_prediction_beyond_max_concurrency_is_rejected_with_429():
 def test_unpredictable_record_is_answered_after_its_delay_without_a_slot(caplog):
     """Another prediction may start meanwhile; the log has the reason, and the response has not."""
 
-    async def refuse(request_id, body):
+    async def refuse(request_id, body, what_if):
         raise UnpredictableError(None, True, ValueError("s3cr3t"), delay_seconds=0.2)
 
     async def scenario():

@@ -121,7 +121,7 @@ def test_folder_that_cannot_be_created_loses_lines_only(tmp_path):
 
 @pytest.mark.slow  # a server of its own
 def test_service_logs_each_predicted_record(model, tmp_path):
-    """With the ID of its request; a rejected request is not logged."""
+    """With the ID of its request; a rejected request and a what-if request are not logged."""
     folder = tmp_path / "predictions"
     env = {"PREDICTION_LOG": str(folder)}
     with running_server("bentoml", "serve", log=tmp_path / "log", **env) as client:
@@ -129,6 +129,7 @@ def test_service_logs_each_predicted_record(model, tmp_path):
         client.post("/predict", json=EXAMPLE, headers=headers)
         client.post("/predict_batch", json=[EXAMPLE] * 3, headers=headers)
         client.post("/predict", json={}, headers=headers)
+        client.post("/predict_batch", json=[EXAMPLE] * 2, headers={"X-What-If": "true"})
     frame = pd.read_json(folder / "predictions-1.jsonl", lines=True)
     assert len(frame) == 4
     assert set(frame["request_id"]) == {"mine"}
