@@ -53,7 +53,9 @@ class TrainingMetadata(BaseModel):
     target: dict[str, str]
     feature_names: list[str]
     training_range: dict[str, Range]  # least and greatest value of each number
+    training_deciles: dict[str, list[float]] = {}  # of each number, from the least to the greatest
     training_values: dict[str, list[str | bool]] = {}  # of each category and boolean
+    training_shares: dict[str, list[float]] = {}  # of the rows, for each of those values
     training_gaps: dict[str, float] = {}  # share of the rows, of each feature that may be null
     column_dtypes: dict[str, str]  # of the DataFrame of the training
     # For some values, the share of the predictions for the training data that do not exceed them.

@@ -28,6 +28,7 @@ from training.probes import check_probes
 
 # Of the predictions for the training data.
 QUANTILES = (0, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 0.99, 1)
+DECILES = [tenth / 10 for tenth in range(11)]
 PACKAGES = ("bentoml", "scikit-learn", "numpy", "pandas", "onnxruntime", "skl2onnx")
 # Modules that are not in a Bento.
 TRAINING_MODULES = ("__main__", "train")
@@ -92,24 +93,32 @@ def store_files(name: str, files: dict[str, bytes], training: TrainingMetadata) 
 
 
 def training_ranges(X: pd.DataFrame, record_type: type[BaseModel]) -> dict[str, Any]:
-    """Return the range of each number, the values of each category and boolean, and the gaps."""
+    """Return the range and deciles of each number, the values of the others, and the gaps."""
     schemas = feature_schemas(record_type)
     kinds = {name: kind_of(schemas[name]) for name in X}
+    numbers = [name for name, kind in kinds.items() if kind in ("number", "integer")]
+    values = {
+        name: distinct(X[name], schemas[name])
+        for name, kind in kinds.items()
+        if kind in ("category", "boolean")
+    }
     return {
-        "training_range": {
-            name: (float(X[name].min()), float(X[name].max()))
-            for name, kind in kinds.items()
-            if kind in ("number", "integer")
-        },
-        "training_values": {
-            name: distinct(X[name], schemas[name])
-            for name, kind in kinds.items()
-            if kind in ("category", "boolean")
+        "training_range": {name: (float(X[name].min()), float(X[name].max())) for name in numbers},
+        "training_deciles": {name: deciles(X[name]) for name in numbers},
+        "training_values": values,
+        "training_shares": {
+            name: [float((X[name] == value).mean()) for value in known]
+            for name, known in values.items()
         },
         "training_gaps": {
             name: float(X[name].isna().mean()) for name in X if is_nullable(schemas[name])
         },
     }
+
+
+def deciles(column: pd.Series) -> list[float]:
+    """Return the eleven values that divide a column, without gaps, into tenths."""
+    return np.quantile(column.dropna().to_numpy(float), DECILES).tolist()
 
 
 def training_texts(X: pd.DataFrame, record_type: type[BaseModel]) -> dict[str, list[str]]:

@@ -262,6 +262,9 @@ def test_model_card_describes_model_and_training(client, model):
     lstat = card["features"]["LSTAT"]
     assert (lstat["unit"], lstat["minimum"], lstat["maximum"]) == ("%", 0, 100)
     assert card["training_range"]["LSTAT"] == [1.73, 37.97]
+    deciles = card["training_deciles"]["LSTAT"]
+    assert len(deciles) == 11
+    assert deciles == sorted(deciles)
 
 
 def test_garbage_collector_skips_imported_objects(client):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections import Counter
 from typing import Annotated, Literal
 
 import numpy as np
@@ -300,6 +301,18 @@ def test_metadata_have_ranges_values_gaps_and_texts(data):
     }
     assert ranges["training_gaps"].keys() == {"origin", "horsepower", "wagon"}
     assert 0 < ranges["training_gaps"]["horsepower"] < 0.05
+    assert ranges["training_deciles"].keys() == ranges["training_range"].keys()
+    for name, deciles in ranges["training_deciles"].items():
+        assert len(deciles) == 11
+        assert (deciles[0], deciles[-1]) == ranges["training_range"][name]
+        assert deciles[5] == pytest.approx(data.X_train[name].median())
+    for name, shares in ranges["training_shares"].items():
+        counts = Counter(data.X_train[name].tolist())
+        values = ranges["training_values"][name]
+        assert [share * len(data.X_train) for share in shares] == pytest.approx(
+            [counts[value] for value in values]
+        )
+        assert sum(shares) + ranges["training_gaps"][name] == pytest.approx(1)
     texts = training_texts(data.X_train, Model)
     assert list(texts) == ["name"]
     assert len(texts["name"]) > 100
