@@ -85,6 +85,7 @@ class Settings(BaseSettings):
     shutdown_timeout: int = Field(
         8, gt=0, description="Seconds for the requests in progress when the service is stopped"
     )
+    try_page: bool = Field(True, description="false: no page at /try")
     access_log: Literal["text", "json", "off"] = Field("text", description="text, json or off")
     log_exception_text: bool = Field(
         False, description="true: the log has messages of exceptions, which may quote a record"

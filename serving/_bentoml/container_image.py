@@ -11,6 +11,7 @@ import attrs
 from bentoml.exceptions import BentoMLException
 from bentoml.images import Image
 
+from serving.http.try_page import STATIC
 from serving.imports import find_imports
 from serving.model import UNUSABLE_MODEL, Inference, ModelReference, TrainingMetadata
 
@@ -28,7 +29,7 @@ ENVS = [
 
 @attrs.define
 class ServiceImage(Image):
-    """The image of a Bento with all Python files that service.py and the model need."""
+    """The image of a Bento with all files that service.py, the model and the page /try need."""
 
     model_files: list[str] = attrs.field(factory=list)
 
@@ -39,16 +40,23 @@ class ServiceImage(Image):
             service_files, _ = find_imports(["service"])
             check_included(src, "service.py", service_files)
             check_included(src, "The model", self.model_files)
+            check_included(src, "The page at /try", static_files())
         return super().freeze(bento_fs, envs, platform_)
 
 
 def check_included(src: Path, importer: str, files: Collection[str]) -> None:
-    """Raise BentoMLException, saying what to do, if a folder of a Bento lacks Python files."""
+    """Raise BentoMLException, saying what to do, if a folder of a Bento lacks files."""
     if missing := [file for file in sorted(files) if not (src / file).is_file()]:
         raise BentoMLException(
             f"{importer} needs {', '.join(missing)}, which the Bento lacks: add "
             f"{', '.join(f'/{file}' for file in missing)} to `include` in bentofile.yaml"
         )
+
+
+def static_files() -> list[str]:
+    """Return the files of the page at /try, as paths in a Bento."""
+    root = STATIC.parents[2]
+    return [path.relative_to(root).as_posix() for path in STATIC.rglob("*") if path.is_file()]
 
 
 def service_image(reference: ModelReference) -> Image:

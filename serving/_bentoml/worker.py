@@ -21,6 +21,7 @@ from serving.features import feature_schemas
 from serving.http.app import ServiceApp
 from serving.http.docs_page import DocsViews
 from serving.http.json_errors import JSONErrors
+from serving.http.try_page import try_page_routes
 from serving.model import TrainingMetadata, read_golden, read_texts
 from serving.observability.prediction_log import PredictionLog
 from serving.observability.prediction_metrics import (
@@ -83,6 +84,8 @@ def build_bentoml_app(service: bentoml.Service, factory: ServiceAppFactory) -> A
     app = factory()
     app.router.redirect_slashes = False
     app.router.routes = [route for route in app.routes if route.name not in service.apis]
+    if service.inner.settings.try_page:
+        app.router.routes += try_page_routes()
     return app
 
 

@@ -9,6 +9,8 @@ from serving.errors import APIError
 
 # Probes need no key: an orchestrator has none, and they tell only whether the service is up.
 PUBLIC_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
+# The page asks its user for the key. Its files tell nothing: they are the same for every service.
+PUBLIC_PAGE = "/try"
 MESSAGE = "Send the header Authorization: Bearer KEY, where KEY is a valid API key"
 # A browser that opens a page cannot send Bearer; for Basic it asks its user for a password.
 # Chromium reads one challenge of a line: it does not ask if Bearer is first, or has no realm.
@@ -25,7 +27,7 @@ class APIKeyAuth:
 
     def authenticate(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Raise APIError (401) if the path needs a key and the headers carry no valid one."""
-        if not self.digests or path in PUBLIC_PATHS:
+        if not self.digests or path in PUBLIC_PATHS or is_public_file(path):
             return
         authorization = headers.get(b"authorization", b"")
         given = sha256(extract_token(authorization)).digest()
@@ -36,6 +38,11 @@ class APIKeyAuth:
             sent_bearer = authorization[:7].lower() == b"bearer "
             challenge = BEARER_CHALLENGE if sent_bearer else BASIC_CHALLENGE
             raise APIError(401, MESSAGE, {"WWW-Authenticate": challenge})
+
+
+def is_public_file(path: str) -> bool:
+    """Tell whether a path is that of the page which asks for the key, or of one of its files."""
+    return path == PUBLIC_PAGE or path.startswith(f"{PUBLIC_PAGE}/")
 
 
 def extract_token(authorization: bytes) -> bytes:

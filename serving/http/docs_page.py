@@ -30,12 +30,15 @@ PAGE = """<!DOCTYPE html>
 <link rel="stylesheet" href="static_content/swagger-ui.css">
 </head>
 <body>
-<div id="swagger-ui"></div>
+{link}<div id="swagger-ui"></div>
 <script src="static_content/swagger-ui-bundle.js"></script>
 <script>{script}</script>
 </body>
 </html>
 """
+TRY_LINK = (
+    '<p class="swagger-ui wrapper"><a class="link" href="try">Try the model in a form</a></p>\n'
+)
 SCRIPT_HASH = b64encode(sha256(SCRIPT.encode()).digest()).decode()
 HOST = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?", re.ASCII)
 PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[\w.~%!$&'()*+;=:@-]+)+", re.ASCII)
@@ -57,7 +60,8 @@ class DocsViews:
 
     async def swagger_ui(self, request: Request) -> Response:
         """Return Swagger UI; its scripts and styles are files of BentoML's."""
-        page = PAGE.format(title=escape(self.service.name), script=SCRIPT)
+        link = TRY_LINK if self.service.inner.settings.try_page else ""
+        page = PAGE.format(title=escape(self.service.name), link=link, script=SCRIPT)
         return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
 
     async def openapi(self, request: Request) -> Response:

@@ -84,7 +84,8 @@ def test_image_contains_only_what_serving_needs(image):
     files = run_in_image(
         "cd /home/bentoml/bento/src && find . -name '*.pyc' -prune -o -type f -print"
     )
-    serving_files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
+    paths = [*(ROOT / "serving").rglob("*.py"), *(ROOT / "serving/http/static").rglob("*.*")]
+    serving_files = {path.relative_to(ROOT).as_posix() for path in paths}
     assert {name[2:] for name in files.split()} - {"bentofile.yaml", "requirements-serve.txt"} == {
         "service.py",
         "house.py",

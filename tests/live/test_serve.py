@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import bentoml
+import httpx2
 import psutil
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -172,6 +173,16 @@ def test_get_requires_a_key_except_for_probes(protected, path):
         assert not any(key in response.text for key in KEYS)
     for probe in ("/livez", "/readyz", "/healthz"):
         assert protected.get(probe).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/try", 200), ("/try/main.js", 200), ("/try/%2e%2e/model", 404), ("/try/..%2fmodel", 404)],
+)
+def test_page_that_asks_for_the_key_needs_none(protected, path, status):
+    """Its files tell nothing of the service, and lead to no other path."""
+    url = httpx2.URL(protected.base_url, raw_path=path.encode())
+    assert protected.send(protected.build_request("GET", url)).status_code == status
 
 
 def test_prediction_requires_a_key(protected):

@@ -97,6 +97,15 @@ def test_bento_without_a_file_that_the_model_needs_is_rejected(store_copy, bento
     assert Path(bento_folder, "env/docker/Dockerfile").exists()
 
 
+def test_bento_without_a_file_of_the_page_is_rejected(store_copy, bento_folder):
+    """`include` has a line for them, which a bentofile.yaml of one's own may lack."""
+    store_copy()
+    missing = "serving/http/static/try/main.js"
+    (bento_folder / "src" / missing).unlink()
+    with pytest.raises(BentoMLException, match=f"The page at /try needs {missing}, "):
+        freeze(bento_folder)
+
+
 def test_exported_model_needs_no_files_beside_those_of_service_py(store_copy, bento_folder):
     """ONNX Runtime imports no module of the project."""
     store_copy()

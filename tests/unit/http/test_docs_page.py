@@ -22,7 +22,7 @@ def test_page_is_not_that_of_bentoml(client):
 def test_page_loads_only_relative_links_which_exist(client):
     """Behind a proxy that adds a path prefix, absolute links would fail."""
     links = re.findall(r'(?:href|src)="(.*?)"', client.get("/").text)
-    assert len(links) == 3
+    assert len(links) == 4
     for link in [*links, "docs.json"]:
         assert not link.startswith(("/", "http"))
         assert client.get(f"/{link}").status_code == 200

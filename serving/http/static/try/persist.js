@@ -1,0 +1,49 @@
+// Repeat a request until it is answered: ask for the API key, and wait while the service is busy.
+
+import { ServiceError, keepKey } from "./service.js";
+
+const BUSY = [0, 408, 429, 502, 503, 504]; // status of answers after which to ask again
+const $ = (id) => document.getElementById(id);
+
+/** Return the answer of `ask`, which is called again while the service is busy or wants a key. */
+export async function persist(ask) {
+  for (;;) {
+    try {
+      const answer = await ask();
+      showStatus("");
+      return answer;
+    } catch (error) {
+      if (error.status === 401) await askForKey();
+      else if (BUSY.includes(error.status)) await wait(error);
+      else throw error;
+    }
+  }
+}
+
+/** Show a line below the prediction. */
+export function showStatus(text, isError = false) {
+  if ($("status").textContent !== text) $("status").textContent = text;
+  $("status").classList.toggle("error", isError);
+}
+
+async function wait({ message, retrySeconds }) {
+  const seconds = retrySeconds ?? 2;
+  showStatus(`${message}. The page asks again in ${seconds} s.`);
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+}
+
+let hasAsked = false;
+
+/** Let the user give an API key; throw if they close the dialog instead. */
+async function askForKey() {
+  const dialog = $("key-dialog");
+  if (hasAsked) $("key-message").textContent = "The service does not accept this key.";
+  hasAsked = true;
+  dialog.returnValue = $("key").value = "";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  if (dialog.returnValue !== "use") {
+    throw new ServiceError(401, "The service needs a key: reload this page to give one");
+  }
+  keepKey($("key").value.trim());
+}
