@@ -1,9 +1,7 @@
 """Swagger UI, API keys and CORS in Chromium."""
 
 import json
-import os
 import re
-import shutil
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +9,6 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import element_to_be_clickable
 from selenium.webdriver.support.wait import WebDriverWait
@@ -19,41 +16,13 @@ from selenium.webdriver.support.wait import WebDriverWait
 from house import EXAMPLE
 from tests.conftest import STORE
 from tests.docs.test_clients import code_block, use_server
+from tests.helpers.chromium import network_requests
 from tests.helpers.commands import running_server
 from tests.helpers.tutorial import TUTORIAL_RESPONSE
 
 pytestmark = pytest.mark.slow  # needs Chromium
 
 KEY = "key-of-the-browser-tests"
-FLAGS = [
-    "headless",
-    "no-sandbox",  # Chromium needs it to run as root
-    "disable-gpu",
-    "disable-dev-shm-usage",  # /dev/shm is small in a container
-    "disable-quic",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-    "no-first-run",
-    "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
-
-
-@pytest.fixture
-def browser(tmp_path):
-    """Chromium with an empty profile; outside CI, skip the test if it is not installed."""
-    paths = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if not all(paths) and "CI" not in os.environ:
-        pytest.skip("Chromium or its driver is not installed")
-    options = ChromeOptions()
-    options.binary_location, driver = paths
-    for flag in [*FLAGS, f"user-data-dir={tmp_path}"]:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with Chrome(options, ChromeService(driver)) as browser:
-        browser.set_window_size(1280, 1600)
-        browser.set_script_timeout(30)
-        yield browser
 
 
 @contextmanager
@@ -100,20 +69,6 @@ def execute_example(browser, api):
     click(browser, ".execute", operation)
     response = (By.CSS_SELECTOR, f"{operation} .live-responses-table .response")
     return WebDriverWait(browser, 30).until(lambda browser: browser.find_element(*response).text)
-
-
-def network_requests(browser):
-    """Return the URL and headers of each request over the network that the page has sent."""
-    events = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
-    requests = [event["params"]["request"] for event in events if is_network_request(event)]
-    return [(request["url"], request["headers"]) for request in requests]
-
-
-def is_network_request(event):
-    """Tell whether an event is a request over the network, not of a data URL."""
-    if event["method"] != "Network.requestWillBeSent":
-        return False
-    return event["params"]["request"]["url"].startswith(("http", "ws"))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from house import EXAMPLE
 from tests.helpers.client_load import Load, kill_worker
 from tests.helpers.commands import ROOT, free_port, is_ready, run, wait_until
-from tests.helpers.tutorial import TUTORIAL_RESPONSE
+from tests.helpers.try_page import TryPage
+from tests.helpers.tutorial import TUTORIAL_PREDICTION, TUTORIAL_RESPONSE
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]  # builds an image, runs replicas
 
@@ -59,7 +60,7 @@ def proxy(image):
     try:
         compose("up", "--detach", "--build", RATE_LIMIT="1000000")
         with httpx2.Client(base_url=f"http://127.0.0.1:{HTTP_PORT}", timeout=30) as client:
-            wait_until(lambda: is_ready(client) and all_healthy(), Logs)
+            wait_until(lambda: is_ready(client) and all_healthy(), Logs, seconds=120)
             yield client
     finally:
         compose(*MONITORING_FILES, "down", "--volumes")
@@ -75,6 +76,8 @@ def test_proxy_forwards_predictions(proxy):
 EXPOSED_PATHS = [
     "/",
     "/static_content/swagger-ui.css",
+    "/try",
+    "/try/main.js",
     "/docs.json",
     "/schema.json",
     "/model",
@@ -103,6 +106,16 @@ def test_proxy_forwards_only_exposed_paths(path, status, proxy):
     assert "bentoml_service_request" not in response.text
     if status == 404:
         assert response.json() == {"message": "Nothing is here; GET / describes the API"}
+
+
+def test_page_predicts_behind_the_proxy(proxy, browser):
+    """All curves fit in what the proxy lets through."""
+    page = TryPage(browser, proxy.base_url)
+    assert page.prediction() == TUTORIAL_PREDICTION
+    page.move_slider("RM", 7)
+    expected = proxy.post("/predict", json=EXAMPLE | {"RM": 7}).json()
+    assert {"prediction": page.prediction()} == expected
+    assert browser.get_log("browser") == []
 
 
 def test_proxy_removes_forged_headers(proxy):

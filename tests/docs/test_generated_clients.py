@@ -10,8 +10,10 @@ import shutil
 import pytest
 
 from house import EXAMPLE
+from tests.helpers.chromium import running_chromium
 from tests.helpers.commands import run, running_server
-from tests.helpers.tutorial import TUTORIAL_RESPONSE
+from tests.helpers.try_page import TryPage
+from tests.helpers.tutorial import TUTORIAL_PREDICTION, TUTORIAL_RESPONSE
 
 pytestmark = pytest.mark.slow  # needs HAProxy, Java and Node.js, and downloads the generators
 
@@ -122,3 +124,12 @@ def test_generated_typescript_client_predicts_behind_a_prefix(prefixed, tmp_path
     (tmp_path / "main.ts").write_text(TYPESCRIPT_PROGRAM)
     run(*TYPESCRIPT_COMPILER, *COMPILER_FLAGS, "main.ts", cwd=tmp_path)
     check_prediction(run("node", "main.js", cwd=tmp_path).stdout, prefixed)
+
+
+def test_page_at_try_predicts_behind_a_prefix(prefixed, tmp_path):
+    """It takes the addresses of its files and of the service from its own."""
+    with running_chromium(tmp_path) as browser:
+        page = TryPage(browser, prefixed.base_url)
+        assert page.prediction() == TUTORIAL_PREDICTION
+        page.find("a[href='.']").click()
+        assert browser.current_url == str(prefixed.base_url)

@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from selenium.webdriver.support.select import Select
 
 from tests.helpers import service_checks
+from tests.helpers.chromium import running_chromium
 from tests.helpers.commands import ROOT, run, running_server
 from tests.helpers.console_blocks import check_output, console_commands
 from tests.helpers.containers import running_container
 from tests.helpers.package_index import PRIVATE_INDEX
+from tests.helpers.try_page import TryPage, axe_script
 
 pytestmark = pytest.mark.slow  # trains, serves and builds another model
 
@@ -300,6 +303,43 @@ def test_model_card_describes_the_features(car_service, model):
     assert card["features"]["owners"]["nullable"] is True
 
 
+@pytest.fixture
+def car_page(car_service, tmp_path):
+    """The page at /try in Chromium."""
+    with running_chromium(tmp_path) as browser:
+        yield TryPage(browser, car_service.base_url)
+
+
+def test_page_fits_categories_booleans_and_gaps(car_page, car_service, tmp_path):
+    """It has a choice, a switch and a box "missing"; a text has no picture."""
+    features = car_service.get("/model").json()["features"]
+    example = {name: schema["example"] for name, schema in features.items()}
+    assert car_page.record() == example
+    car_page.check_curves(car_service)
+    curves = car_page.curves()
+    assert set(curves) == set(CAR) - {"trim"}
+    assert [value for value, _ in curves["fuel"]] == features["fuel"]["enum"]
+    assert [value for value, _ in curves["accident_free"]] == [False, True, None]
+    assert curves["mileage"][-1][0] is None
+    assert all(isinstance(value, int) for value, _ in curves["power"])
+    Select(car_page.find(".control", car_page.card("fuel"))).select_by_visible_text("hydrogen")
+    car_page.find("[role=switch]", car_page.card("accident_free")).click()
+    for name in ("mileage", "body"):
+        car_page.find(".missing input", car_page.card(name)).click()
+    car_page.type_value("trim", "Sport 2.0")
+    changed = {"fuel": "hydrogen", "accident_free": False, "mileage": None, "body": None}
+    record = example | changed | {"trim": "Sport 2.0"}
+    assert car_page.record() == record
+    expected = car_service.post("/predict", json=record).json()["prediction"]
+    assert car_page.prediction() == pytest.approx(expected, abs=1e-9)
+    assert car_page.find(".note", car_page.card("fuel")).text == "Not in the training data"
+    assert not car_page.find(".control", car_page.card("mileage")).is_enabled()
+    car_page.check_curves(car_service)
+    car_page.check_accessibility(axe_script(tmp_path / "axe"))
+    car_page.find(".missing input", car_page.card("mileage")).click()
+    assert car_page.record() == record | {"mileage": example["mileage"]}
+
+
 def test_openapi_document_is_valid(car_service):
     """It describes categories as enumerations."""
     document = car_service.get("/docs.json").json()
@@ -322,6 +362,7 @@ def test_bento_contains_only_files_for_serving_and_works(clone, model, tmp_path)
     serving_files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
     files = {path.relative_to(src).as_posix() for path in src.rglob("*.py")}
     assert files == {"service.py", "record.py"} | serving_files
+    assert (src / "serving/http/static/try.html").exists()
     with running_server("bentoml", "serve", str(bento.tag), log=tmp_path / "log") as client:
         response = client.post("/predict", json=CAR)
     assert response.status_code == 200
