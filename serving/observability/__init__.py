@@ -4,4 +4,4 @@ A leaf of the import graph: it knows plain values and `serving.settings`, nothin
 """
 
 # The columns of the prediction log beside the features; the prediction comes last.
-LOG_COLUMNS = ("timestamp", "request_id", "model_tag", "prediction")
+LOG_COLUMNS = ("timestamp", "request_id", "record_number", "model_tag", "prediction")

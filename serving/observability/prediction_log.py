@@ -60,11 +60,13 @@ class PredictionLog:
         self.file.write(b"".join(lines))
 
     def to_lines(self, request: PredictedRequest) -> bytes:
-        """Return a line for each record of a request."""
+        """Return a line for each record of a request; an array's are numbered from 0."""
         seconds, request_id, model_tag, rows, predictions = request
-        common = format_timestamp(seconds), request_id, model_tag
-        lines = (
-            to_json(dict(zip(self.columns, (*common, *row, prediction), strict=True)))
-            for row, prediction in zip(rows, predictions, strict=True)
+        timestamp = format_timestamp(seconds)
+        numbered = enumerate(zip(rows, predictions, strict=True))
+        values = (
+            (timestamp, request_id, number, model_tag, *row, prediction)
+            for number, (row, prediction) in numbered
         )
+        lines = (to_json(dict(zip(self.columns, each, strict=True))) for each in values)
         return b"".join(line + b"\n" for line in lines)

@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from house import EXAMPLE, FEATURES
-from serving.observability.prediction_log import PredictedRequest, PredictionLog
+from serving.observability import LOG_COLUMNS
+from serving.observability.prediction_log import MAX_INLINE_ROWS, PredictedRequest, PredictionLog
 from serving.observability.rotating_file import FILES, RotatingFile
 from serving.settings import Settings
 from tests.helpers.commands import running_server
@@ -31,12 +32,20 @@ def count_lost():
 
 
 def test_pandas_reads_a_row_for_each_record(tmp_path):
-    """With time, request ID, model tag, features and prediction."""
+    """With time, request ID, number in the request, model tag, features and prediction."""
     log_requests(tmp_path, ([(1.5, True), (2.0, "x")], [3.25, 4.5]))
     frame = pd.read_json(tmp_path / "predictions-1.jsonl", lines=True)
-    assert list(frame) == ["timestamp", "request_id", "model_tag", "a", "b", "prediction"]
+    assert list(frame) == [*LOG_COLUMNS[:-1], "a", "b", LOG_COLUMNS[-1]]
     assert frame["timestamp"][0] == pd.Timestamp("2001-09-09T01:46:40Z")
-    assert frame.loc[1, "request_id":].tolist() == ["id-1", "house_price:1", 2.0, "x", 4.5]
+    assert frame.loc[1, "request_id":].tolist() == ["id-1", 1, "house_price:1", 2.0, "x", 4.5]
+
+
+def test_records_of_each_request_are_numbered_from_0(tmp_path):
+    """Also of a request that is too large to be serialized on the event loop."""
+    n_records = MAX_INLINE_ROWS + 1
+    log_requests(tmp_path, ([(1, 2)], [3]), ([(1, 2)] * n_records, [3] * n_records))
+    frame = pd.read_json(tmp_path / "predictions-1.jsonl", lines=True)
+    assert frame["record_number"].tolist() == [0, *range(n_records)]
 
 
 def test_sample_has_the_configured_share_of_requests(tmp_path):
@@ -133,6 +142,7 @@ def test_service_logs_each_predicted_record(model, tmp_path):
     frame = pd.read_json(folder / "predictions-1.jsonl", lines=True)
     assert len(frame) == 4
     assert set(frame["request_id"]) == {"mine"}
+    assert frame["record_number"].tolist() == [0, 0, 1, 2]
     assert set(frame["model_tag"]) == {str(model.tag)}
     assert frame[list(FEATURES)].iloc[0].to_dict() == EXAMPLE
     assert frame["prediction"].tolist() == [TUTORIAL_PREDICTION] * 4
