@@ -1,8 +1,6 @@
 """The drift command: compare a prediction log with the data that the model was trained on."""
 
-import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from serving.model import ModelReference, TrainingMetadata
 from serving.regressor import Regressor
 from training.data import read_training_csv, to_rows
 from training.errors import InvalidLogError
+from training.prediction_log import read_chunks
 from training.project import Project
 from training.report import STYLE, TEST, TRAIN
 
@@ -37,32 +36,22 @@ PANELS_PER_ROW = 5
 BARS = 20  # per panel
 
 
-def read_lines(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield each complete line of a log with its place; raise InvalidLogError or OSError."""
-    paths = sorted(folder.glob("predictions-*.jsonl"))
-    if not paths:
-        raise InvalidLogError(f"There is no folder {folder} with a predictions-*.jsonl in it")
-    for path in paths:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                # A line without an end is being written, or its writer was killed.
-                if line.endswith(b"\n"):
-                    yield f"{path}, line {number}", line
-
-
 def read_log(folder: Path, tag: str, columns: list[str]) -> tuple[pd.DataFrame, Counter[str]]:
-    """Return the rows of one model, and the number of rows of each; raise as `read_lines`."""
+    """Return the rows of one model, and the number of rows of each.
+
+    Raise InvalidLogError or OSError.
+    """
     rows: list[list[Any]] = []
     tags: Counter[str] = Counter()
     # `pandas.read_json` does not say which line is damaged, and turns text into numbers.
-    for place, line in read_lines(folder):
-        try:
-            entry = json.loads(line)
-            tags[entry["model_tag"]] += 1
-            if entry["model_tag"] == tag:
-                rows.append([entry[name] for name in columns])
-        except (ValueError, TypeError, LookupError):
-            raise InvalidLogError(f"{place} is damaged: remove it") from None
+    for chunk in read_chunks(folder):
+        tags.update(entry["model_tag"] for entry in chunk.entries)
+        for n, entry in enumerate(chunk.entries):
+            try:
+                if entry["model_tag"] == tag:
+                    rows.append([entry[name] for name in columns])
+            except LookupError:
+                raise InvalidLogError(f"{chunk.place(n)} is damaged: remove it") from None
     if not rows:
         others = f", only {format_counts(tags)}; restart the service for the newest" if tags else ""
         raise InvalidLogError(f"The log in {folder} has no rows of the newest model, {tag}{others}")
