@@ -13,14 +13,14 @@ LISTS := $(filter-out $(DEV_LIST),$(basename $(wildcard requirements*.in benchma
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --annotation-style line \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: serve train report drift score new new-variables test lint format image lock
+.PHONY: serve train report drift score new new-variables test lint format image lock evaluate
 
 serve: $(READY)
 	@$(BIN)/python train.py --if-missing
 	@exec $(BIN)/bentoml serve
 
 train: $(READY)
-	@$(BIN)/python train.py
+	@$(BIN)/python train.py $(DATA:%=--data %)
 
 report: $(READY)
 	@$(BIN)/python train.py --if-missing
@@ -33,6 +33,10 @@ score: $(READY)
 	@$(BIN)/python -m training score \
 		$(or $(DATA),$(error Say which file: make score DATA=rows.csv OUT=predictions.csv)) \
 		$(or $(OUT),$(error Say where to: make score DATA=$(DATA) OUT=predictions.csv))
+
+evaluate: $(READY)
+	@$(BIN)/python -m training evaluate $(or $(LOG),$(error Say where the prediction log is: make evaluate LOG=FOLDER OUTCOMES=CSV)) \
+		--outcomes $(or $(OUTCOMES),$(error Say what happened: make evaluate LOG=FOLDER OUTCOMES=CSV)) $(WRITE:%=--write %)
 
 # Write a bundle for another table; DROP=id,date leaves columns out.
 new: new-variables $(READY)

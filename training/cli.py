@@ -1,4 +1,4 @@
-"""The command line: `python -m training train|report|drift|score|new`.
+"""The command line: `python -m training train|report|drift|score|evaluate|new`.
 
 Each command has a function that declares its arguments and, below it, one that runs it. The latter
 imports the module of the command, so that no command loads what only others need.
@@ -25,7 +25,7 @@ def main(project: Project, arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit with a message if it cannot be carried out."""
     parser = ArgumentParser(prog="python -m training")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_train, add_report, add_drift, add_score, add_new):
+    for add in (add_train, add_report, add_drift, add_score, add_evaluate, add_new):
         add(commands, project)
     options = parser.parse_args(arguments)
     try:
@@ -159,6 +159,46 @@ def run_score(project: Project, options: Namespace) -> int:
         return score_file(project, options.tag, Path(data), Path(output))
     except (InvalidDataError, OSError) as error:
         raise SystemExit(f"{options.data}: nothing is written.\n{error}") from None
+
+
+def add_evaluate(commands: Commands, project: Project) -> None:
+    """Declare the command evaluate."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="compare a prediction log with what really happened",
+        epilog="Exit status: 3 if the model errs more than at its training, 1 or 2 on an error, 0 "
+        "otherwise, also if there are too few outcomes to tell.",
+    )
+    add_log(parser)
+    parser.add_argument(
+        "--outcomes",
+        type=Path,
+        required=True,
+        help=f"CSV file with request_id, record_number (for arrays) and {project.target}",
+    )
+    parser.add_argument("--model", help="tag (default: that of the last prediction)")
+    add_data(parser, project)
+    add_output(parser, ROOT / "error.png", "picture")
+    parser.add_argument(
+        "--write", type=Path, help="CSV file for the joined rows, as data to train with"
+    )
+    parser.set_defaults(run=run_evaluate, failure="")
+
+
+def run_evaluate(project: Project, options: Namespace) -> int:
+    """Compare a prediction log with what really happened; return the exit status."""
+    from training.evaluate_log import EXIT_WORSE, evaluate_log
+
+    is_worse = evaluate_log(
+        project,
+        options.data,
+        options.log,
+        options.outcomes,
+        options.model,
+        options.output,
+        options.write,
+    )
+    return EXIT_WORSE if is_worse else 0
 
 
 def add_new(commands: Commands, project: Project) -> None:

@@ -19,3 +19,7 @@ class NotExportableError(TrainingError):
 
 class InvalidLogError(TrainingError):
     """The prediction log cannot be used."""
+
+
+class InvalidOutcomesError(TrainingError):
+    """The file of outcomes cannot be used."""

@@ -10,12 +10,12 @@ from train import PROJECT
 from training import main
 
 
-def run_training(*arguments, check=True):
+def run_training(*arguments, check=True, project=PROJECT):
     """Run `python -m training` with arguments; return it as a finished process with its output."""
     output, errors, status = io.StringIO(), io.StringIO(), 0
     with redirect_stdout(output), redirect_stderr(errors):
         try:
-            main(PROJECT, list(map(str, arguments)))
+            main(project, list(map(str, arguments)))
         except SystemExit as end:
             status = end.code
     if isinstance(status, str):  # Python prints such a status and exits with 1

@@ -1,0 +1,41 @@
+"""Validate many records as the service does: those of a log, or rows for the training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+
+from serving.records import FieldError, RequestBody, Row, field_errors, to_row
+
+CHUNK_RECORDS = 1000
+
+
+class Validator:
+    """Validates records of one type."""
+
+    def __init__(self, validated_type: type[BaseModel]) -> None:
+        class Body(RequestBody):
+            record_type = validated_type
+            max_records = CHUNK_RECORDS
+
+        self.body_type = Body
+
+    def validate(self, records: Sequence[dict[str, Any]]) -> list[Row | list[FieldError]]:
+        """Return the row of each record or, if it is invalid, its errors."""
+        results: list[Row | list[FieldError]] = []
+        for start in range(0, len(records), CHUNK_RECORDS):
+            chunk = records[start : start + CHUNK_RECORDS]
+            try:
+                results += map(to_row, self.body_type.validate(to_json(chunk)))
+            except ValidationError:  # of many errors pydantic is slow to name all
+                results += map(self.validate_one, chunk)
+        return results
+
+    def validate_one(self, record: dict[str, Any]) -> Row | list[FieldError]:
+        """Return the row of a record or, if it is invalid, its errors."""
+        try:
+            return to_row(self.body_type.validate(to_json([record]))[0])
+        except ValidationError as error:
+            errors = field_errors(error, self.body_type.nullable)
+            return [(loc[1:], message) for loc, message in errors]
