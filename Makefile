@@ -13,7 +13,7 @@ LISTS := $(filter-out $(DEV_LIST),$(basename $(wildcard requirements*.in benchma
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --annotation-style line \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: serve train report drift score new new-variables test lint format image lock evaluate
+.PHONY: serve train report drift score new new-variables test lint format image lock evaluate replay
 
 serve: $(READY)
 	@$(BIN)/python train.py --if-missing
@@ -37,6 +37,10 @@ score: $(READY)
 evaluate: $(READY)
 	@$(BIN)/python -m training evaluate $(or $(LOG),$(error Say where the prediction log is: make evaluate LOG=FOLDER OUTCOMES=CSV)) \
 		--outcomes $(or $(OUTCOMES),$(error Say what happened: make evaluate LOG=FOLDER OUTCOMES=CSV)) $(WRITE:%=--write %)
+
+replay: $(READY)
+	@$(BIN)/python -m training replay $(or $(LOG),$(error Say where the prediction log is: make replay LOG=FOLDER MODEL=TAG)) \
+		--model $(or $(MODEL),$(error Say which model: make replay LOG=FOLDER MODEL=TAG)) $(BOUND:%=--bound %)
 
 # Write a bundle for another table; DROP=id,date leaves columns out.
 new: new-variables $(READY)

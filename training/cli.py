@@ -1,4 +1,4 @@
-"""The command line: `python -m training train|report|drift|score|evaluate|new`.
+"""The command line: `python -m training train|report|drift|score|evaluate|replay|new`.
 
 Each command has a function that declares its arguments and, below it, one that runs it. The latter
 imports the module of the command, so that no command loads what only others need.
@@ -25,7 +25,7 @@ def main(project: Project, arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit with a message if it cannot be carried out."""
     parser = ArgumentParser(prog="python -m training")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_train, add_report, add_drift, add_score, add_evaluate, add_new):
+    for add in (add_train, add_report, add_drift, add_score, add_evaluate, add_replay, add_new):
         add(commands, project)
     options = parser.parse_args(arguments)
     try:
@@ -201,6 +201,38 @@ def run_evaluate(project: Project, options: Namespace) -> int:
     return EXIT_WORSE if is_worse else 0
 
 
+def add_replay(commands: Commands, project: Project) -> None:
+    """Declare the command replay."""
+    parser = commands.add_parser(
+        "replay",
+        help="put the records of a prediction log through another model",
+        epilog="Exit status: 3 if a request would be refused or too many predictions move by more "
+        "than the bound, 1 or 2 on an error, 0 otherwise.",
+    )
+    add_log(parser)
+    parser.add_argument("--model", required=True, help="tag in the model store, or NAME:latest")
+    parser.add_argument(
+        "--bound",
+        type=positive_number,
+        help="how far a prediction may move (default: cross-validated RMSE of the last model)",
+    )
+    parser.add_argument(
+        "--max-share",
+        type=positive_number,
+        default=0.05,
+        help="of the predictions that may move further (default: %(default)s)",
+    )
+    parser.set_defaults(run=run_replay, failure="")
+
+
+def run_replay(project: Project, options: Namespace) -> int:
+    """Put a prediction log through another model; return the exit status."""
+    from training.replay_log import EXIT_REFUSED, replay_log
+
+    bounds = options.bound, options.max_share
+    return EXIT_REFUSED if replay_log(project, options.log, options.model, *bounds) else 0
+
+
 def add_new(commands: Commands, project: Project) -> None:
     """Declare the command new."""
     parser = commands.add_parser("new", help="write a bundle for another table into a folder")
@@ -221,6 +253,17 @@ def run_new(project: Project, options: Namespace) -> int:
 
 
 # The types of arguments: each raises ArgumentTypeError if a text has no such value.
+
+
+def positive_number(text: str) -> float:
+    """Return a finite number from 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is no number from 0")
+    return number
 
 
 def names(text: str) -> list[str]:

@@ -1,0 +1,215 @@
+"""The replay command: the records of a log through another model, before a rollout."""
+
+import json
+from typing import Annotated, Literal
+
+import bentoml
+import pytest
+from pydantic import Field
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
+from sklearn.tree import DecisionTreeRegressor
+
+from serving.regressor import Regressor
+from tests.helpers.logs import write_log
+from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
+from tests.helpers.training_cli import run_training
+from training.data import to_rows
+from training.fitting import train
+from training.prediction_log import Chunk
+from training.project import Project
+from training.replay import Candidate, Replay
+
+ORDINAL = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+
+
+def fit_with(regressor):
+    """Return a function that fits a regressor to the table of cars."""
+
+    def fit(X_train, y_train):
+        encode = make_column_transformer((ORDINAL, ["name", "origin"]), remainder="passthrough")
+        return make_pipeline(encode, regressor).fit(X_train, y_train)
+
+    return fit
+
+
+def project_of(record_type=Model, regressor=None):
+    """Return a project of cars."""
+    fit = fit_with(regressor or HistGradientBoostingRegressor(max_iter=20, random_state=0))
+    return Project("mpg", record_type, LabelledModel, PATH, fit)
+
+
+@pytest.fixture(scope="module")
+def served():
+    """A stored model of the consumption of cars."""
+    train(project_of(), PATH, "mpg")
+    return bentoml.models.get("mpg:latest")
+
+
+@pytest.fixture(scope="module")
+def worse(served):
+    """A stored model that tells cars apart by one split."""
+    train(project_of(regressor=DecisionTreeRegressor(max_depth=1)), PATH, "mpg_worse")
+    return bentoml.models.get("mpg_worse:latest")
+
+
+@pytest.fixture
+def log(served, tmp_path):
+    """A folder with a log of the served model: single records, and an array of the last five."""
+    rows = to_rows(read_table().iloc[:, :-1], Model)
+    predictions = Regressor(served).predict(rows)
+    pairs = list(zip(rows, predictions, strict=True))
+    requests = [([row], [prediction]) for row, prediction in pairs[:-5]]
+    requests.append((rows[-5:], predictions[-5:]))
+    write_log(tmp_path, list(read_table())[:-1], requests, tag=str(served.tag))
+    return tmp_path
+
+
+def run_replay(log, model, *options, record_type=Model):
+    """Run `python -m training replay` on a log."""
+    tag = getattr(model, "tag", model)
+    project = project_of(record_type)
+    return run_training("replay", log, "--model", tag, *options, check=False, project=project)
+
+
+def edit_log(log, edit, first=0, last=None):
+    """Change the entries of some lines of a log."""
+    path = log / "predictions-1.jsonl"
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    for entry in entries[first:last]:
+        edit(entry)
+    path.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+
+
+def test_same_model_moves_nothing(served, log):
+    """Each prediction is repeated to the last digit, or nearly so; the status is 0."""
+    done = run_replay(log, served)
+    assert done.returncode == 0, done.stderr
+    assert "204 records of 200 requests" in done.stdout
+    assert "No request would be refused" in done.stdout
+    assert "Within the bounds" in done.stdout
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith(f"{served.tag} ")][:1]
+    assert float(row.split()[6]) < 1e-9
+    assert row.split()[-1] == "0.00%"
+
+
+def test_model_made_worse_is_refused(worse, served, log):
+    """The differences are paired, and the largest are named; both models are timed."""
+    done = run_replay(log, worse)
+    assert done.returncode == 3, done.stderr
+    assert "of the predictions move by more than" in done.stdout.splitlines()[-1]
+    assert "Largest differences" in done.stdout
+    latency = done.stdout.partition("Milliseconds")[2]
+    assert str(worse.tag) in latency
+    assert str(served.tag) in latency
+    assert run_replay(log, worse, "--bound", 100).returncode == 0
+    assert run_replay(log, worse, "--max-share", 1).returncode == 0
+
+
+class NarrowModel(Model):
+    """A model of car, but none from Japan."""
+
+    origin: Literal["USA", "Europe"] | None
+
+
+def test_requests_with_a_lost_category_are_counted_and_named(served, log):
+    """The status is 3, though no prediction moves."""
+    table = read_table()
+    is_japanese = (table["origin"] == "Japan").to_numpy()
+    in_array = is_japanese[-5:].any()
+    n_requests = is_japanese[:-5].sum() + in_array
+    done = run_replay(log, served, record_type=NarrowModel)
+    assert done.returncode == 3, done.stderr
+    assert f"{n_requests} requests with {is_japanese.sum()} invalid records" in done.stdout
+    first = int(is_japanese.argmax())
+    assert f"would be refused: {served.tag}-1-{first}, " in done.stdout
+    assert 'got "Japan": ' in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(f"Refused: {n_requests} requests")
+
+
+def test_features_that_the_log_lacks_are_named(served, log):
+    """So are those that it has in excess."""
+    edit_log(log, lambda entry: entry.pop("weight"))
+    edit_log(log, lambda entry: entry.update(colour="red"), last=3)
+    done = run_replay(log, served)
+    assert done.returncode == 3
+    assert "Features that the log lacks: weight\n" in done.stdout
+    assert "Features that the record type no longer has: colour\n" in done.stdout
+    assert "- No weight provided: 204 records" in done.stdout
+    assert "- There is no feature colour: 3 records" in done.stdout
+    assert "no prediction of" in done.stdout.splitlines()[-1]
+
+
+def test_rows_of_an_earlier_model_do_not_decide(served, log):
+    """Only what the last model predicted is compared with the bound."""
+    edit_log(log, lambda entry: entry.update(model_tag="mpg:old", prediction=99), last=100)
+    done = run_replay(log, served)
+    assert done.returncode == 0, done.stderr
+    (old,) = [line for line in done.stdout.splitlines() if line.startswith("mpg:old ")]
+    assert old.split()[1] == "100"
+
+
+def test_log_of_a_model_that_the_store_has_no_longer_is_replayed(served, log):
+    """It is not timed."""
+    edit_log(log, lambda entry: entry.update(model_tag="mpg:gone"))
+    done = run_replay(log, served)
+    assert done.returncode == 0, done.stderr
+    assert "The model store has no mpg:gone" in done.stdout
+
+
+class FailingModel:
+    """A model that raises an exception for heavy cars, and predicts NaN for light ones."""
+
+    def __init__(self, regressor):
+        self.regressor = regressor
+
+    def predict(self, rows):
+        """Predict, or fail."""
+        if any(row[5] > 4700 for row in rows):
+            raise ValueError("too heavy")
+        predictions = self.regressor.predict(rows)
+        return [
+            float("nan") if row[5] < 1800 else y for row, y in zip(rows, predictions, strict=True)
+        ]
+
+
+def test_record_that_the_candidate_cannot_predict_is_refused(served):
+    """The service would answer it with 422."""
+    candidate = Candidate(served)
+    candidate.regressor = FailingModel(candidate.regressor)
+    table = read_table().iloc[:, :-1]
+    records = [dict(zip(table, row, strict=True)) for row in to_rows(table, Model)]
+    common = {"timestamp": "2025-12-01T00:00:00.000Z", "model_tag": "mpg:1", "prediction": 20.0}
+    entries = [common | {"request_id": f"id-{n}"} | record for n, record in enumerate(records)]
+    replay = Replay(Model, candidate)
+    replay.add(Chunk("log", 1, entries))
+    heavy, light = (table["weight"] > 4700).sum(), (table["weight"] < 1800).sum()
+    assert heavy > 0
+    assert light > 0
+    assert replay.reasons == {
+        "The model can't predict the record: ValueError": heavy,
+        "The model can't predict the record: NonFinitePredictionError": light,
+    }
+    assert len(replay.differences["mpg:1"]) == len(table) - heavy - light
+
+
+class WideModel(Model):
+    """A model of car with one more feature."""
+
+    doors: Annotated[int, Field(ge=0, le=9)]
+
+
+def test_wrong_command_is_reported(served, log):
+    """In one line, without a table."""
+    other_features = "trained on other features than those of WideModel (doors)"
+    for done, message in [
+        (run_replay(log, "mpg:nowhere"), "The model store has no mpg:nowhere"),
+        (run_replay(log / "nowhere", served), "There is no folder"),
+        (run_replay(log, served, record_type=WideModel), other_features),
+    ]:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert run_replay(log, served, "--bound", "-1").returncode == 2
