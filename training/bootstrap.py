@@ -1,4 +1,4 @@
-"""Confidence intervals of the root mean squared error, by the bootstrap."""
+"""Confidence intervals of a mean loss, such as the squared error, by the bootstrap."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,31 +13,30 @@ CONFIDENCE = 0.95
 
 
 class Resampled(NamedTuple):
-    """The mean squared error of some parts of the rows, and that of each part in each resample."""
+    """The mean loss of some parts of the rows, and that of each part in each resample."""
 
-    mse: np.ndarray  # (n_parts,)
+    mean: np.ndarray  # (n_parts,)
     resamples: np.ndarray  # (RESAMPLES, n_parts)
 
-    def rmse_interval(self) -> np.ndarray:
-        """Return the ends (2, n_parts) of the interval of each RMSE."""
+    def interval(self) -> np.ndarray:
+        """Return the ends (2, n_parts) of the interval of each mean."""
         tail = (1 - CONFIDENCE) / 2
-        return np.quantile(self.resamples, [tail, 1 - tail], axis=0) ** 0.5
+        return np.quantile(self.resamples, [tail, 1 - tail], axis=0)
 
 
 def resample(
-    errors: np.ndarray, masks: Sequence[np.ndarray], prior_rows: int = 0, seed: int = 0
+    losses: np.ndarray, masks: Sequence[np.ndarray], prior_rows: int = 0, seed: int = 0
 ) -> Resampled:
-    """Resample the errors (n_samples,) with replacement; a mask chooses the rows of a part.
+    """Resample the losses (n_samples,) with replacement; a mask chooses the rows of a part.
 
-    A part has some dozens of rows or more, so that it has rows in each resample. Its mean squared
-    error is raised, but not lowered, by some prior rows that have that of all rows.
+    A part has some dozens of rows or more, so that it has rows in each resample. Its mean is
+    raised, but not lowered, by some prior rows that have the mean loss of all rows.
     """
     generator = np.random.default_rng(seed)
-    n_groups = min(len(errors), GROUPS)
-    groups = generator.permutation(len(errors)) % n_groups
-    squares = errors**2
-    masks = [np.ones(len(errors), dtype=bool), *masks]
-    sums = np.array([np.bincount(groups[mask], squares[mask], n_groups) for mask in masks])
+    n_groups = min(len(losses), GROUPS)
+    groups = generator.permutation(len(losses)) % n_groups
+    masks = [np.ones(len(losses), dtype=bool), *masks]
+    sums = np.array([np.bincount(groups[mask], losses[mask], n_groups) for mask in masks])
     counts = np.array([np.bincount(groups[mask], minlength=n_groups) for mask in masks])
     drawn = generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), RESAMPLES)
     # The first row is the sample itself. The product of integers would take ten times as long.
@@ -45,18 +44,18 @@ def resample(
     sums, counts = weights @ sums.T, weights @ counts.T
     average = sums[:, :1] / counts[:, :1]
     own = sums / np.maximum(counts, 1)
-    mse = np.maximum(own, (sums + prior_rows * average) / (counts + prior_rows))
-    return Resampled(mse[0, 1:], mse[1:, 1:])
+    means = np.maximum(own, (sums + prior_rows * average) / (counts + prior_rows))
+    return Resampled(means[0, 1:], means[1:, 1:])
 
 
 def ratio_intervals(served: Resampled, trained: Resampled) -> np.ndarray:
-    """Return the ratio of the RMSE in each part, and the ends of its interval: (3, n_parts).
+    """Return the ratio of the means in each part, and the ends of its interval: (3, n_parts).
 
     All intervals hold together: each is as many standard errors wide as the largest deviation of
     any part in a resample. Otherwise the worst of many parts would often be so by chance.
     """
-    ratio = np.log(served.mse / trained.mse) / 2
-    resamples = np.log(served.resamples / trained.resamples) / 2
+    ratio = np.log(served.mean / trained.mean)
+    resamples = np.log(served.resamples / trained.resamples)
     standard_error = np.std(resamples, axis=0)
     deviation = np.max(np.abs(resamples - ratio) / standard_error, axis=1)
     width = np.quantile(deviation, CONFIDENCE) * standard_error

@@ -31,7 +31,7 @@ def draw_periods(axes: Axes, over_time: pd.DataFrame, trained_rmse: float, unit:
 
 
 def draw_segments(axes: Axes, segments: pd.DataFrame) -> None:
-    """Draw the ratio of the RMSE to that of training, with its interval, the worst on top."""
+    """Draw the ratio of the MAE to that of training, with its interval, the worst on top."""
     positions = -np.arange(len(segments))
     colours = np.where(segments["low"] > WORSE, TEST, OTHER)
     axes.hlines(positions, segments["low"], segments["high"], color=colours, lw=2)
@@ -42,7 +42,7 @@ def draw_segments(axes: Axes, segments: pd.DataFrame) -> None:
     axes.set_yticks(positions, [name[:MAX_NAME] for name in segments.index])
     axes.set(
         title=f"Worst segments (orange: surely above {WORSE})",
-        xlabel="RMSE, times that of training in the same segment",
+        xlabel="Mean absolute error, times that of training",
     )
     axes.grid(visible=False, axis="y")
 

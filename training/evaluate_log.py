@@ -105,7 +105,10 @@ def judge(
         return False
     table = compare(served, trained, list_segments(own, project, trained), training.target_std)
     shown = table.head(SHOWN)
-    title = f"{model.tag} by segment, the worst {len(shown)} of {len(table)}"
+    title = (
+        f"{model.tag} by segment, the worst {len(shown)} of {len(table)}; was: at training; ratio: "
+        "of the MAE"
+    )
     print_table(title, describe(shown, served, trained))
     verdict = to_verdict(table)
     figure = draw(
@@ -120,11 +123,11 @@ def to_verdict(table: pd.DataFrame) -> str:
     """Return what a comparison says, in one line; the first row is the worst segment."""
     n_worse = int((table["low"] > WORSE).sum())
     if not n_worse:
-        return f"as expected, no RMSE is surely above {WORSE} times that of training"
+        return f"as expected, no mean absolute error is surely above {WORSE} times that of training"
     worst = table.iloc[0]
     others = f", and {n_worse - 1} more segments" if n_worse > 1 else ""
     return (
-        f"worse in {worst.name}: RMSE {worst['ratio']:.2f} times that of "
+        f"worse in {worst.name}: mean absolute error {worst['ratio']:.2f} times that of "
         f"training ({worst['low']:.2f} to {worst['high']:.2f}){others}"
     )
 

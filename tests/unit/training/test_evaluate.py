@@ -56,7 +56,7 @@ def test_model_that_is_worse_in_a_segment_ends_with_3(model, tmp_path):
     write_case(tmp_path, houses(), PROJECT.record_type, change, tag=str(model.tag))
     done = run_evaluate(tmp_path)
     assert done.returncode == 3, done.stderr
-    assert f"worse in {SEGMENT}: RMSE " in done.stdout
+    assert f"worse in {SEGMENT}: mean absolute error " in done.stdout
     table = done.stdout.partition(" by segment, the worst ")[2].splitlines()
     assert table[2].startswith(SEGMENT)
     pixels = imread(tmp_path / "error.png", format="png")
@@ -70,7 +70,7 @@ def test_model_as_good_as_at_training_ends_with_0(model, tmp_path):
     write_log(tmp_path, FEATURES, [([[1.0] * 13], [99])], tag="house_price:old", worker_index=2)
     done = run_evaluate(tmp_path, "--model", "house_price:latest")
     assert done.returncode == 0, done.stderr
-    assert "as expected, no RMSE is surely above" in done.stdout
+    assert "as expected, no mean absolute error is surely" in done.stdout
     assert f"{N_ROWS:,} (100.0%) have an outcome" in done.stdout
     (old,) = [line for line in done.stdout.splitlines() if line.startswith("house_price:old")]
     assert old.split()[1:4] == ["1", "0", "-"]

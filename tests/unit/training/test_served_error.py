@@ -13,6 +13,7 @@ from training.prediction_log import Predictions
 from training.segments import MAX_PERIODS, feature_segments, periods
 from training.served_error import (
     MIN_OUTCOMES,
+    PRIOR_ROWS,
     WORSE,
     Errors,
     by_model,
@@ -205,22 +206,22 @@ def test_segments_are_described_beside_the_same_rows_of_training(trained):
     assert rows.loc["all records", "outcomes"] == N_LOGGED
 
 
-def test_interval_has_the_error_in_nine_of_ten_samples():
-    """Of 100 rows; the errors are of a normal distribution."""
+def test_interval_has_the_mean_in_nine_of_ten_samples():
+    """Of the squares of 100 numbers of a normal distribution."""
     generator = np.random.default_rng(0)
     hits = 0
     for _ in range(100):
-        errors = generator.normal(size=100)
-        ((low,), (high,)) = resample(errors, [np.ones(100, dtype=bool)]).rmse_interval()
+        squares = generator.normal(size=100) ** 2
+        ((low,), (high,)) = resample(squares, [np.ones(100, dtype=bool)]).interval()
         hits += low <= 1 <= high
     assert 88 <= hits <= 99
 
 
 def test_groups_of_rows_give_the_interval_of_rows():
-    """A long log is resampled in groups: the standard error of the mean square is known."""
-    errors = np.random.default_rng(0).normal(size=200_000)
-    resampled = resample(errors, [np.ones(len(errors), dtype=bool)])
-    expected = np.std(errors**2) / np.sqrt(len(errors))
+    """A long log is resampled in groups: the standard error of the mean is known."""
+    losses = np.random.default_rng(0).normal(size=200_000) ** 2
+    resampled = resample(losses, [np.ones(len(losses), dtype=bool)])
+    expected = np.std(losses) / np.sqrt(len(losses))
     assert np.std(resampled.resamples) == pytest.approx(expected, rel=0.1)
 
 
@@ -237,4 +238,6 @@ def test_rows_of_training_that_were_lucky_are_not_what_to_expect(trained):
     is_six = (trained.X["cylinders"] == 6).to_numpy()
     lucky = np.where(is_six, trained.actual, trained.predicted)
     table, _ = compare_joined(served(trained), trained._replace(predicted=lucky))
-    assert table.loc["cylinders is 6", "ratio"] < 3
+    average = 1 - is_six.mean()  # of the errors elsewhere
+    expected = (is_six.sum() + PRIOR_ROWS) / (PRIOR_ROWS * average)
+    assert table.loc["cylinders is 6", "ratio"] == pytest.approx(expected, rel=0.2)
