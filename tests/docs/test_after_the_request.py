@@ -1,0 +1,37 @@
+"""docs/after-the-request.md agrees with the code."""
+
+import re
+
+from tests.helpers.commands import ROOT
+from train import PROJECT
+from training.cli import build_parser
+from training.outcomes import read_outcomes
+from training.served_error import MIN_OUTCOMES, PRIOR_ROWS, WORSE
+
+PAGE = (ROOT / "docs/after-the-request.md").read_text()
+
+
+def test_example_of_outcomes_is_read(tmp_path):
+    """With each column."""
+    path = tmp_path / "actual.csv"
+    example = re.search(r"```\n(request_id.*?)```", PAGE, re.DOTALL)[1]
+    path.write_text(example.replace("TARGET", PROJECT.target))
+    outcomes = read_outcomes(path, PROJECT.target)
+    assert outcomes["record_number"].tolist() == [0, 1]
+    assert list(outcomes) == ["request_id", "record_number", PROJECT.target, "timestamp"]
+
+
+def test_limits_are_those_of_the_code():
+    """The page tells when the verdict is another."""
+    text = " ".join(PAGE.split())
+    assert f"surely above {WORSE}: if its 95 % interval is" in text
+    assert f"A segment needs {MIN_OUTCOMES} outcomes, and {PRIOR_ROWS} rows in the training" in text
+    share = build_parser(PROJECT).parse_args(["replay", ".", "--model", "m"]).max_share
+    assert f"more than {share:.0%} of the predictions" in text.replace(" %", "%")
+
+
+def test_targets_of_make_exist():
+    """Each command that the page names."""
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`make (\w+)", PAGE)):
+        assert f"\n{target}: " in makefile
