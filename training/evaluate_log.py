@@ -55,8 +55,13 @@ def evaluate_log(
     print_counts(joined)
     if labelled:
         write_csv(joined, project, labelled)
-    trained = training_errors(project, model, data_path)
+    n_outcomes = int(own.actual.notna().sum())
+    is_enough = n_outcomes >= MIN_OUTCOMES
+    trained = training_errors(project, model, data_path) if is_enough else None
     print_table("Each model", by_model(joined, str(model.tag), trained))
+    if not trained:
+        print(f"\nToo few: {n_outcomes} outcomes of {model.tag}; {MIN_OUTCOMES} are needed")
+        return False
     return judge(project, model, own, trained, picture)
 
 
@@ -100,9 +105,6 @@ def judge(
     served = served_errors(own)
     over_time = by_period(own)
     print_table(f"{model.tag} over time", over_time)
-    if len(served.actual) < MIN_OUTCOMES:
-        print(f"\nToo few: {len(served.actual)} outcomes of {model.tag}; {MIN_OUTCOMES} are needed")
-        return False
     table = compare(served, trained, list_segments(own, project, trained), training.target_std)
     shown = table.head(SHOWN)
     title = (

@@ -76,18 +76,25 @@ def training_errors(project: Project, model: bentoml.Model, data_path: Path) -> 
     return Errors(X, y.to_numpy(), np.array(to_predictions(y_pred, len(X))))
 
 
-def by_model(joined: Joined, tag: str, trained: Errors) -> pd.DataFrame:
-    """Return the scores of each model in a log, each followed by those of its training."""
+def by_model(joined: Joined, tag: str, trained: Errors | None) -> pd.DataFrame:
+    """Return the scores of each model in a log, each followed by those of its training.
+
+    These are cross-validated for one model, otherwise those of the test part.
+    """
     tags = joined.predictions.common["model_tag"]
     table = score_parts(joined, {name: tags == name for name in tags.unique()})
     parts = []
     for name in table.index:
-        scores = {SCORES[n]: value for n, value in enumerate(trained.scores())}
-        own = pd.DataFrame({"outcomes": len(trained.actual)} | scores, [f"{name}, cross-validated"])
-        metrics = {score: stored_metrics(name).get(f"test_{score.lower()}") for score in SCORES}
-        others = pd.DataFrame(metrics, [f"{name}, test part"]).dropna(how="all")
-        parts += [table.loc[[name]], own if name == tag else others]
-    return pd.concat(parts)
+        if name == tag and trained:
+            scores = dict(zip(SCORES, trained.scores(), strict=True))
+            row, label = {"outcomes": len(trained.actual)} | scores, "cross-validated"
+        else:
+            metrics = stored_metrics(name)
+            row = {score: metrics.get(f"test_{score.lower()}") for score in SCORES}
+            label = "test part"
+        training = pd.DataFrame(row, [f"{name}, {label}"]).dropna(how="all")
+        parts += [table.loc[[name]], training]
+    return pd.concat([part for part in parts if len(part)])
 
 
 def stored_metrics(tag: str) -> Any:
