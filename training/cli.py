@@ -23,16 +23,21 @@ TABLE_FILE = "CSV, Parquet or JSON Lines file: .csv, .parquet or .jsonl"
 
 def main(project: Project, arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit with a message if it cannot be carried out."""
-    parser = ArgumentParser(prog="python -m training")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_train, add_report, add_drift, add_score, add_evaluate, add_replay, add_new):
-        add(commands, project)
-    options = parser.parse_args(arguments)
+    options = build_parser(project).parse_args(arguments)
     try:
         status = options.run(project, options)
     except (TrainingError, BentoMLException, OSError) as error:
         raise SystemExit(f"{options.failure}{error}") from None
     sys.exit(status)
+
+
+def build_parser(project: Project) -> ArgumentParser:
+    """Return a parser of all commands."""
+    parser = ArgumentParser(prog="python -m training")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (add_train, add_report, add_drift, add_score, add_evaluate, add_replay, add_new):
+        add(commands, project)
+    return parser
 
 
 def data_and_name(project: Project) -> ArgumentParser:
