@@ -125,7 +125,7 @@ def add_drift(commands: Commands, project: Project) -> None:
 
 def run_drift(project: Project, options: Namespace) -> int:
     """Compare a prediction log with the training data; return the exit status."""
-    from training.drift import EXIT_DRIFTED, compare_log
+    from training.monitoring.drift import EXIT_DRIFTED, compare_log
 
     drifted = compare_log(project, options.name, options.data, options.log, options.output)
     return EXIT_DRIFTED if drifted else 0
@@ -192,7 +192,7 @@ def add_evaluate(commands: Commands, project: Project) -> None:
 
 def run_evaluate(project: Project, options: Namespace) -> int:
     """Compare a prediction log with what really happened; return the exit status."""
-    from training.evaluate_log import EXIT_WORSE, evaluate_log
+    from training.monitoring.evaluate import EXIT_WORSE, evaluate_log
 
     is_worse = evaluate_log(
         project,
@@ -232,7 +232,7 @@ def add_replay(commands: Commands, project: Project) -> None:
 
 def run_replay(project: Project, options: Namespace) -> int:
     """Put a prediction log through another model; return the exit status."""
-    from training.replay_log import EXIT_REFUSED, replay_log
+    from training.monitoring.replay_command import EXIT_REFUSED, replay_log
 
     bounds = options.bound, options.max_share
     return EXIT_REFUSED if replay_log(project, options.log, options.model, *bounds) else 0

@@ -5,8 +5,8 @@ import re
 from tests.helpers.commands import ROOT
 from train import PROJECT
 from training.cli import build_parser
-from training.outcomes import read_outcomes
-from training.served_error import MIN_OUTCOMES, PRIOR_ROWS, WORSE
+from training.monitoring.outcomes import read_outcomes
+from training.monitoring.served_error import MIN_OUTCOMES, PRIOR_ROWS, WORSE
 
 PAGE = (ROOT / "docs/after-the-request.md").read_text()
 

@@ -13,12 +13,12 @@ from sklearn.model_selection import cross_val_predict
 from serving.features import feature_schemas
 from serving.model import TrainingMetadata
 from serving.regressor import GOLDEN_TOLERANCE, to_predictions
-from training.bootstrap import ratio_intervals, resample
 from training.data import read_training_csv
 from training.evaluation import FOLDS, to_fitted_type
-from training.joined import Joined
+from training.monitoring.bootstrap import ratio_intervals, resample
+from training.monitoring.join import Joined
+from training.monitoring.segments import Segment, feature_segments, periods
 from training.project import Project
-from training.segments import Segment, feature_segments, periods
 
 WORSE = 1.1  # times the mean absolute error of training; less is seldom worth a retraining
 # Of 60 logs drawn from the errors of the houses, 98 % of those with 50 outcomes and twice the error

@@ -14,7 +14,8 @@ from serving.settings import Settings
 from tests.helpers.training_cli import run_training
 from train import PROJECT
 from training.data import parse_csv, split
-from training.drift import (
+from training.errors import InvalidLogError
+from training.monitoring.drift import (
     BINS,
     MIN_ROWS,
     compare,
@@ -23,7 +24,6 @@ from training.drift import (
     read_log,
     stability_index,
 )
-from training.errors import InvalidLogError
 
 N_ROWS = MIN_ROWS + 100
 STABLE = dict.fromkeys((*FEATURES, "prediction"), "stable")

@@ -15,8 +15,8 @@ from serving.model import read_golden
 from serving.observability import LOG_COLUMNS
 from serving.records import Row
 from serving.regressor import Regressor
-from training.prediction_log import Chunk, Entry
-from training.validation import CHUNK_RECORDS, Validator
+from training.monitoring.prediction_log import Chunk, Entry
+from training.monitoring.validation import CHUNK_RECORDS, Validator
 
 WORST_ROWS = 10
 TIMED_ROWS = 1000  # of the log, predicted one by one

@@ -9,9 +9,9 @@ from serving.features import feature_schemas
 from serving.records import FieldError, Row
 from training.errors import InvalidDataError
 from training.export.rows import to_records
-from training.joined import MAX_EXAMPLES, Joined
+from training.monitoring.join import MAX_EXAMPLES, Joined
+from training.monitoring.validation import Validator
 from training.project import Project
-from training.validation import Validator
 
 CHUNK_ROWS = 20_000
 

@@ -9,7 +9,7 @@ from tests.helpers.logs import write_log
 from tests.helpers.training_cli import run_training
 from train import PROJECT
 from training.data import parse_csv, to_rows
-from training.served_error import MIN_OUTCOMES
+from training.monitoring.served_error import MIN_OUTCOMES
 
 N_ROWS = 2000
 SEGMENT = "PTRATIO up to 17.4"  # its lowest quarter

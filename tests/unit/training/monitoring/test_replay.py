@@ -18,9 +18,9 @@ from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
 from tests.helpers.training_cli import run_training
 from training.data import to_rows
 from training.fitting import train
-from training.prediction_log import Chunk
+from training.monitoring.prediction_log import Chunk
+from training.monitoring.replay import Candidate, Replay
 from training.project import Project
-from training.replay import Candidate, Replay
 
 ORDINAL = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
 

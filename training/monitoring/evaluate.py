@@ -7,14 +7,13 @@ import pandas as pd
 
 from serving.features import feature_schemas
 from serving.model import ModelReference, TrainingMetadata
-from training.error_picture import draw
 from training.errors import InvalidLogError, InvalidOutcomesError
-from training.joined import Joined, join
-from training.labelled import write_csv
-from training.outcomes import read_outcomes
-from training.prediction_log import Predictions, read_predictions
-from training.project import Project
-from training.served_error import (
+from training.monitoring.error_plot import draw
+from training.monitoring.join import Joined, join
+from training.monitoring.outcomes import read_outcomes
+from training.monitoring.prediction_log import Predictions, read_predictions
+from training.monitoring.retraining_data import write_csv
+from training.monitoring.served_error import (
     MIN_OUTCOMES,
     WORSE,
     Errors,
@@ -26,6 +25,7 @@ from training.served_error import (
     served_errors,
     training_errors,
 )
+from training.project import Project
 
 EXIT_WORSE = 3  # as that of drift
 SHOWN = 10  # segments

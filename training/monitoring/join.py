@@ -5,8 +5,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from training.errors import InvalidOutcomesError
-from training.outcomes import KEY
-from training.prediction_log import Predictions
+from training.monitoring.outcomes import KEY
+from training.monitoring.prediction_log import Predictions
 
 MAX_EXAMPLES = 3  # that a remark names
 LATE_DAYS = 30  # an outcome that comes after more than these is counted as late

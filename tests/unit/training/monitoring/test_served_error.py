@@ -7,11 +7,11 @@ from sklearn.metrics import root_mean_squared_error
 
 from serving.features import feature_schemas
 from tests.helpers.mpg import Model, read_table
-from training.bootstrap import resample
-from training.joined import Joined
-from training.prediction_log import Predictions
-from training.segments import MAX_PERIODS, feature_segments, periods
-from training.served_error import (
+from training.monitoring.bootstrap import resample
+from training.monitoring.join import Joined
+from training.monitoring.prediction_log import Predictions
+from training.monitoring.segments import MAX_PERIODS, feature_segments, periods
+from training.monitoring.served_error import (
     MIN_OUTCOMES,
     PRIOR_ROWS,
     WORSE,

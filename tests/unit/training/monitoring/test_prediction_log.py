@@ -10,9 +10,9 @@ from serving.observability.rotating_file import FILES
 from serving.settings import Settings
 from tests.helpers.logs import write_log
 from tests.helpers.mpg import Model
-from training import prediction_log
 from training.errors import InvalidLogError
-from training.prediction_log import open_files, read_chunks, read_predictions
+from training.monitoring import prediction_log
+from training.monitoring.prediction_log import open_files, read_chunks, read_predictions
 
 SCHEMAS = feature_schemas(Model)
 ROW = ("amc", "USA", 8, 304.0, 150, 3433, 12.5, 1970, False)

@@ -15,9 +15,9 @@ from serving.model import ModelReference, TrainingMetadata
 from serving.observability import LOG_COLUMNS
 from serving.regressor import Regressor
 from training.errors import InvalidLogError
-from training.prediction_log import read_chunks
+from training.monitoring.prediction_log import read_chunks
+from training.monitoring.replay import Candidate, Difference, Replay, measure_latency
 from training.project import Project
-from training.replay import Candidate, Difference, Replay, measure_latency
 
 EXIT_REFUSED = 3  # as that of drift
 MAX_NAMED = 10  # reasons, or requests

@@ -18,7 +18,7 @@ from serving.model import ModelReference, TrainingMetadata
 from serving.regressor import Regressor
 from training.data import read_training_csv, to_rows
 from training.errors import InvalidLogError
-from training.prediction_log import read_chunks
+from training.monitoring.prediction_log import read_chunks
 from training.project import Project
 from training.report import STYLE, TEST, TRAIN
 

@@ -6,9 +6,9 @@ from serving.features import feature_schemas
 from tests.helpers.logs import write_log
 from tests.helpers.mpg import Model
 from training.errors import InvalidOutcomesError
-from training.joined import LATE_DAYS, join
-from training.outcomes import read_outcomes
-from training.prediction_log import read_predictions
+from training.monitoring.join import LATE_DAYS, join
+from training.monitoring.outcomes import read_outcomes
+from training.monitoring.prediction_log import read_predictions
 
 SCHEMAS = feature_schemas(Model)
 ROW = ("amc", "USA", 8, 304.0, 150, 3433, 12.5, 1970, False)

@@ -1,0 +1,1 @@
+"""What the prediction log tells: drift, the error once outcomes are known, and a replay."""
