@@ -223,9 +223,9 @@ def add_replay(commands: Commands, project: Project) -> None:
     )
     parser.add_argument(
         "--max-share",
-        type=positive_number,
+        type=share,
         default=0.05,
-        help="of the predictions that may move further (default: %(default)s)",
+        help="of the predictions, from 0 to 1, that may move further (default: %(default)s)",
     )
     parser.set_defaults(run=run_replay, failure="")
 
@@ -268,6 +268,14 @@ def positive_number(text: str) -> float:
         number = -1.0
     if not 0 <= number < float("inf"):
         raise ArgumentTypeError(f"{text!r} is no number from 0")
+    return number
+
+
+def share(text: str) -> float:
+    """Return a number from 0 to 1."""
+    number = positive_number(text)
+    if number > 1:
+        raise ArgumentTypeError(f"{text!r} is above 1, which is all predictions")
     return number
 
 

@@ -2,48 +2,23 @@
 
 from collections import Counter
 from heapq import nlargest
-from math import inf
 from time import perf_counter
 from typing import NamedTuple
 
-import bentoml
 import numpy as np
 from pydantic import BaseModel
 
-from serving.isolation import Batch, Unpredicted
-from serving.model import read_golden
+from serving.isolation import Unpredicted
 from serving.observability import LOG_COLUMNS
 from serving.records import Row
 from serving.regressor import Regressor
 from training.monitoring.prediction_log import Chunk, Entry
-from training.monitoring.validation import CHUNK_RECORDS, Validator
+from training.monitoring.validation import Validator
+from training.stored_model import StoredModel
 
 WORST_ROWS = 10
 TIMED_ROWS = 1000  # of the log, predicted one by one
 WARM_UP_ROWS = 20
-
-
-class Candidate:
-    """A stored model that predicts as the service does."""
-
-    def __init__(self, model: bentoml.Model) -> None:
-        self.regressor = Regressor(model)
-        self.golden_row = tuple(read_golden(model)["rows"][0])
-
-    def predict(self, rows: list[Row]) -> list[float]:
-        """Predict rows; one that the service would answer with 422 is `Unpredicted`."""
-        predictions: list[float] = []
-        for start in range(0, len(rows), CHUNK_RECORDS):
-            batch = Batch(
-                [[row] for row in rows[start : start + CHUNK_RECORDS]],
-                self.regressor.predict,
-                is_unusual=lambda _: False,
-                golden_row=self.golden_row,
-                seconds=inf,
-                suspicious=False,
-            )
-            predictions += [prediction for (prediction,) in batch.run()]
-        return predictions
 
 
 class Difference(NamedTuple):
@@ -69,7 +44,7 @@ class Difference(NamedTuple):
 class Replay:
     """What has come of the records that were replayed so far."""
 
-    def __init__(self, record_type: type[BaseModel], candidate: Candidate) -> None:
+    def __init__(self, record_type: type[BaseModel], candidate: StoredModel) -> None:
         self.validator = Validator(record_type)
         self.candidate = candidate
         self.n_records = 0
@@ -83,7 +58,7 @@ class Replay:
         self.timed_rows: list[Row] = []
 
     def add(self, chunk: Chunk) -> None:
-        """Validate and predict the records of some lines of a log."""
+        """Validate and predict the records of some lines of a log; raise TrainingError."""
         entries = chunk.entries
         self.n_records += len(entries)
         self.n_requests += sum(not entry.get("record_number") for entry in entries)

@@ -14,10 +14,11 @@ from serving.features import feature_schemas
 from serving.model import ModelReference, TrainingMetadata
 from serving.observability import LOG_COLUMNS
 from serving.regressor import Regressor
-from training.errors import InvalidLogError
+from training.errors import InvalidLogError, TrainingError
 from training.monitoring.prediction_log import read_chunks
-from training.monitoring.replay import Candidate, Difference, Replay, measure_latency
+from training.monitoring.replay import Difference, Replay, measure_latency
 from training.project import Project
+from training.stored_model import StoredModel
 
 EXIT_REFUSED = 3  # as that of drift
 MAX_NAMED = 10  # reasons, or requests
@@ -39,17 +40,17 @@ def replay_log(
     Raise TrainingError, BentoMLException or OSError.
     """
     model = ModelReference(tag, project.record_type).resolve()
-    candidate = Candidate(model)
+    candidate = StoredModel(model)
     replay, logged = run(log_folder, project.record_type, candidate)
     served_tag = replay.last[1]
+    served = load_served(served_tag, project.record_type)
+    bounds = Bounds(usual_error(served, served_tag) if bound is None else bound, share)
     print(
         f"{replay.n_records:,} records of {replay.n_requests:,} requests, the last predicted by "
         f"{served_tag}, replayed with {model.tag}"
     )
     print_contract(logged, {*feature_schemas(project.record_type)})
     print_refused(replay)
-    served = load_served(served_tag, project.record_type)
-    bounds = Bounds(usual_error(served or model) if bound is None else bound, share)
     print_differences(replay, bounds, project.target)
     print_worst(replay.worst.get(served_tag, []))
     models = {served_tag: Regressor(served) if served else None}
@@ -60,7 +61,7 @@ def replay_log(
 
 
 def run(
-    log_folder: Path, record_type: type[BaseModel], candidate: Candidate
+    log_folder: Path, record_type: type[BaseModel], candidate: StoredModel
 ) -> tuple[Replay, set[str]]:
     """Replay a log; return the result and the names of all features in it."""
     replay, names = Replay(record_type, candidate), set[str]()
@@ -80,8 +81,13 @@ def load_served(tag: str, record_type: type[BaseModel]) -> bentoml.Model | None:
         return None
 
 
-def usual_error(model: bentoml.Model) -> float:
-    """Return the cross-validated RMSE of a model."""
+def usual_error(model: bentoml.Model | None, tag: str) -> float:
+    """Return the cross-validated RMSE of a model; raise TrainingError if it is not there."""
+    if not model:
+        raise TrainingError(
+            f"The model store has no {tag} for these features, whose cross-validated RMSE is the "
+            "usual bound: say with --bound how far a prediction may move"
+        )
     return TrainingMetadata.model_validate(model.info.metadata).metrics["cv_rmse"]
 
 

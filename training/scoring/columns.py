@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from pydantic_core import from_json, to_json
 
 from serving.features import Schema, kind_of
-from serving.records import Row
 from training.data import parse_cell
 from training.scoring.outputs import JSON_TEXT
+from training.stored_model import Rows
 
 ARROW_TYPES = {
     "number": pa.float64(),
@@ -25,9 +25,6 @@ ARROW_TYPES = {
 NUMBER = b"0123456789+-.eE,"
 ABSENT = "{}"  # in the place of a value: no feature may be an object
 
-
-# The features of rows (n_samples, n_features).
-Rows = list[Row] | np.ndarray
 Schemas = Mapping[str, Schema]  # of the features
 
 

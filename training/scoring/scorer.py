@@ -1,8 +1,7 @@
 """Check the rows of a table with the record type, and predict them, as the service does."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
-from math import inf, isfinite
+from math import isfinite
 from typing import Any, NamedTuple
 
 import bentoml
@@ -13,12 +12,9 @@ from pydantic_core import SchemaValidator, core_schema, to_json
 
 from serving.errors import UNPREDICTABLE
 from serving.features import feature_schemas, kind_of
-from serving.isolation import Batch, ModelFailedError
-from serving.model import read_golden
 from serving.records import Loc, RequestBody, Row, error_message, field_errors, to_row
-from serving.regressor import Regressor
-from training.errors import TrainingError
-from training.scoring.columns import COLUMNS, Rows
+from training.scoring.columns import COLUMNS
+from training.stored_model import Rows, StoredModel
 
 Message = str | dict[str, str]
 
@@ -40,9 +36,7 @@ class Scorer:
         self, model: bentoml.Model, body: type[RequestBody], data_ending: str, output_ending: str
     ) -> None:
         """Load the model; raise BentoMLException as the service does."""
-        self.model_tag = str(model.tag)
-        self.regressor = Regressor(model)
-        self.golden_row = tuple(read_golden(model)["rows"][0])
+        self.model = StoredModel(model)
         self.body = body  # of one record
         self.columns = COLUMNS[data_ending]
         self.output_ending = output_ending
@@ -53,7 +47,7 @@ class Scorer:
     def score(self, table: pa.Table) -> Scored:
         """Predict the rows that are valid records; raise TrainingError if the model fails."""
         places, rows, errors = self.check(table)
-        predictions = self.predict(rows)
+        predictions = self.model.predict(rows)
         if not all(map(isfinite, predictions)):
             unpredicted = [n for n, each in enumerate(predictions) if not isfinite(each)]
             errors |= {places[n]: UNPREDICTABLE for n in unpredicted}
@@ -67,7 +61,7 @@ class Scorer:
     def output(self, table: pa.Table, rows: Rows, predictions: list[float]) -> pa.Table:
         """Return the columns of the output, for rows that are predicted."""
         table = self.columns.output(table, rows, self.schemas, self.output_ending)
-        tags = pa.repeat(self.model_tag, len(rows))
+        tags = pa.repeat(self.model.tag, len(rows))
         arrays = (pa.array(predictions, pa.float64()), tags)
         for name, array in zip(ADDED, arrays, strict=True):
             table = table.append_column(name, array)
@@ -129,30 +123,6 @@ class Scorer:
     def check_record(self, record: dict[str, Any]) -> Row:
         """Return the row of a record; raise ValidationError."""
         return to_row(self.body.validate(to_json(record)))
-
-    def predict(self, rows: Rows) -> list[float]:
-        """Return the predictions; one is not finite if the model can't predict the row."""
-        if not len(rows):
-            return []
-        with suppress(Exception):  # a model may raise any
-            predictions = self.regressor.predict(rows)
-            if all(map(isfinite, predictions)):
-                return predictions
-        batch = Batch(
-            [[row] for row in rows],
-            self.regressor.predict,
-            is_unusual=lambda _: False,
-            golden_row=self.golden_row,
-            seconds=inf,
-            suspicious=False,
-        )
-        try:
-            return [prediction for (prediction,) in batch.run()]
-        except ModelFailedError as error:
-            raise TrainingError(
-                f"The model predicts nothing any more, not even a row of its training: "
-                f"{error.__cause__!r}"
-            ) from error
 
 
 def take(table: pa.Table, places: Sequence[int | None]) -> pa.Table:

@@ -1,6 +1,7 @@
 """The replay command: the records of a log through another model, before a rollout."""
 
 import json
+from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import bentoml
@@ -17,10 +18,13 @@ from tests.helpers.logs import write_log
 from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
 from tests.helpers.training_cli import run_training
 from training.data import to_rows
+from training.errors import TrainingError
 from training.fitting import train
 from training.monitoring.prediction_log import Chunk
-from training.monitoring.replay import Candidate, Replay
+from training.monitoring.replay import Replay
+from training.monitoring.replay_command import run
 from training.project import Project
+from training.stored_model import StoredModel
 
 ORDINAL = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
 
@@ -152,9 +156,12 @@ def test_rows_of_an_earlier_model_do_not_decide(served, log):
 
 
 def test_log_of_a_model_that_the_store_has_no_longer_is_replayed(served, log):
-    """It is not timed."""
+    """It is not timed, and its error can't be the bound."""
     edit_log(log, lambda entry: entry.update(model_tag="mpg:gone"))
     done = run_replay(log, served)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "say with --bound how far a prediction may move" in done.stderr
+    done = run_replay(log, served, "--bound", "0.1")
     assert done.returncode == 0, done.stderr
     assert "The model store has no mpg:gone" in done.stdout
 
@@ -177,7 +184,7 @@ class FailingModel:
 
 def test_record_that_the_candidate_cannot_predict_is_refused(served):
     """The service would answer it with 422."""
-    candidate = Candidate(served)
+    candidate = StoredModel(served)
     candidate.regressor = FailingModel(candidate.regressor)
     table = read_table().iloc[:, :-1]
     records = [dict(zip(table, row, strict=True)) for row in to_rows(table, Model)]
@@ -213,3 +220,12 @@ def test_wrong_command_is_reported(served, log):
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
     assert run_replay(log, served, "--bound", "-1").returncode == 2
+    assert run_replay(log, served, "--max-share", "5").returncode == 2
+
+
+def test_candidate_that_predicts_nothing_is_reported(served, log):
+    """It fails on a row of its training, too."""
+    candidate = StoredModel(served)
+    candidate.regressor = SimpleNamespace(predict=lambda rows: 1 / 0)
+    with pytest.raises(TrainingError, match="not even a row of its training: ZeroDivisionError"):
+        run(log, Model, candidate)

@@ -1,0 +1,53 @@
+"""A model of the model store that predicts many rows, as the service would."""
+
+from contextlib import suppress
+from math import inf, isfinite
+
+import bentoml
+import numpy as np
+
+from serving.isolation import Batch, ModelFailedError
+from serving.model import read_golden
+from serving.records import Row
+from serving.regressor import Regressor
+from training.errors import TrainingError
+
+# The features of rows (n_samples, n_features).
+Rows = list[Row] | np.ndarray
+
+
+class StoredModel:
+    """A model of the model store."""
+
+    def __init__(self, model: bentoml.Model) -> None:
+        """Load the model; raise BentoMLException as the service does."""
+        self.tag = str(model.tag)
+        self.regressor = Regressor(model)
+        self.golden_row = tuple(read_golden(model)["rows"][0])
+
+    def predict(self, rows: Rows) -> list[float]:
+        """Predict rows; a row that the service would answer with 422 is `Unpredicted`.
+
+        Raise TrainingError if the model fails on a row of its training, too.
+        """
+        if not len(rows):
+            return []
+        with suppress(Exception):  # a model may raise any
+            predictions = self.regressor.predict(rows)
+            if all(map(isfinite, predictions)):
+                return predictions
+        batch = Batch(
+            [[row] for row in rows],
+            self.regressor.predict,
+            is_unusual=lambda _: False,
+            golden_row=self.golden_row,
+            seconds=inf,
+            suspicious=False,
+        )
+        try:
+            return [prediction for (prediction,) in batch.run()]
+        except ModelFailedError as error:
+            raise TrainingError(
+                f"{self.tag} predicts nothing any more, not even a row of its training: "
+                f"{error.__cause__!r}"
+            ) from error
