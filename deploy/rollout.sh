@@ -2,14 +2,24 @@
 # Replace the running replicas of compose.yaml one by one with new ones, of the image as it is now.
 # Each starts before its predecessor stops, so that no request is lost and no capacity is missing.
 #
-# REPLAY_LOG  a folder with the prediction log of the replicas: replay it with the model of the new image, and
-#             replace nothing if that model is refused (docs/after-the-request.md); needs MODEL
-# MODEL       the tag of that model
+# IMAGE       the image (default: house_price:latest)
+# REPLAY_LOG  a folder with the prediction log of the replicas: replay it with the model of the image, and replace
+#             nothing if that model is refused (docs/after-the-request.md)
 set -euo pipefail
+
+fail() { echo "$*" >&2; exit 1; }
+
+image_model() { # the tag of the model in the image
+    docker run --rm --network none --entrypoint cat "$1" /home/bentoml/bento/bento.yaml |
+        sed -n '/models:$/,$ s/^ *- tag: //p' | head -n 1
+}
+
 if [ -n "${REPLAY_LOG:-}" ]; then
     REPLAY_LOG=$(realpath "$REPLAY_LOG")
-    (cd "$(dirname "$0")/.." && .venv/bin/python -m training replay "$REPLAY_LOG" \
-        --model "${MODEL:?Say with MODEL which model the image holds}") || exit
+    image=${IMAGE:-house_price:latest}
+    model=$(image_model "$image") || true
+    [ -n "$model" ] || fail "The image $image has no bento.yaml with a model: build it with make image"
+    (cd "$(dirname "$0")/.." && .venv/bin/python -m training replay "$REPLAY_LOG" --model "$model") || exit
 fi
 cd "$(dirname "$0")"
 
@@ -26,8 +36,7 @@ await_health() {
         healthy && return
         sleep 1
     done
-    echo "A replica is not healthy after 60 s (docker ps); the others serve on" >&2
-    exit 1
+    fail "A replica is not healthy after 60 s (docker ps); the others serve on"
 }
 
 await_health

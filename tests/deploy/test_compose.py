@@ -10,6 +10,7 @@ import pytest
 from house import EXAMPLE
 from tests.helpers.client_load import Load, kill_worker
 from tests.helpers.commands import ROOT, free_port, is_ready, run, wait_until
+from tests.helpers.logs import write_log
 from tests.helpers.try_page import TryPage
 from tests.helpers.tutorial import TUTORIAL_PREDICTION, TUTORIAL_RESPONSE
 
@@ -190,6 +191,16 @@ def test_rollout_loses_no_request(proxy):
     after = {replica["Id"] for replica in replicas()}
     assert len(after) == len(before) == 3
     assert not after & before
+
+
+def test_rollout_replays_the_log_with_the_model_of_the_image(proxy, model, tmp_path):
+    """A log whose predictions differ from the model's stops the rollout before it begins."""
+    before = {replica["Id"] for replica in replicas()}
+    write_log(tmp_path, EXAMPLE, [([list(EXAMPLE.values())], [99.0])], tag=str(model.tag))
+    done = run("deploy/rollout.sh", check=False, **SETTINGS, REPLAY_LOG=str(tmp_path))
+    assert done.returncode == 3, done.stderr
+    assert f"replayed with {model.tag}" in done.stdout
+    assert {replica["Id"] for replica in replicas()} == before
 
 
 def test_compose_tls_file_enables_https(proxy, tmp_path):
