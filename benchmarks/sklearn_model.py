@@ -3,8 +3,9 @@
 import sys
 
 from train import PROJECT
-from training import inference, main
+from training import main
 from training.errors import NotExportableError
+from training.fitting import inference
 
 
 def refuse(*_: object) -> bytes:

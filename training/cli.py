@@ -79,7 +79,7 @@ def add_train(commands: Commands, project: Project) -> None:
 
 def run_train(project: Project, options: Namespace) -> int:
     """Train a model, unless there is one and --if-missing is given."""
-    from training.fitting import is_trained, train
+    from training.fitting.train import is_trained, train
 
     if options.if_missing and is_trained(options.name):
         return 0
@@ -103,7 +103,7 @@ def add_report(commands: Commands, project: Project) -> None:
 
 def run_report(project: Project, options: Namespace) -> int:
     """Write the training report and the model card of the newest model."""
-    from training.report import write_report
+    from training.fitting.report import write_report
 
     write_report(project, options.name, options.data, options.output, options.card)
     return 0

@@ -39,7 +39,7 @@ from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT
 from training.data import Split, parse_csv, split, to_frame
 from training.export import export
-from training.store import save
+from training.fitting.store import save
 
 
 @pytest.fixture(scope="module")

@@ -26,9 +26,9 @@ from serving.onnx_model import OnnxModel
 from serving.records import Row
 from serving.sklearn_model import Columns
 from training.errors import NotExportableError
-from training.evaluation import takes_frame
 from training.export.rows import FLOAT32_MAX, data_rows, edge_rows, random_rows, split_rows
 from training.export.trees import TREE_ENSEMBLES, read_ensemble
+from training.fitting.evaluation import takes_frame
 
 TOLERANCE = 1e-12  # times the prediction, or the target's standard deviation if that is greater
 N_RANDOM_ROWS = 10_000

@@ -18,9 +18,9 @@ from serving.model import ModelReference, TrainingMetadata
 from serving.regressor import Regressor
 from training.data import read_training_csv, to_rows
 from training.errors import InvalidLogError
+from training.fitting.report import STYLE, TEST, TRAIN
 from training.monitoring.prediction_log import read_chunks
 from training.project import Project
-from training.report import STYLE, TEST, TRAIN
 
 EXIT_DRIFTED = 3  # Python exits with 1 on an error, argparse with 2
 BINS = 10

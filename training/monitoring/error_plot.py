@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from training.fitting.report import STYLE, TEST, TRAIN
 from training.monitoring.served_error import WORSE, Errors
-from training.report import STYLE, TEST, TRAIN
 
 MAX_TICKS = 8
 BINS = 60

@@ -14,7 +14,7 @@ from serving.features import feature_schemas
 from serving.model import TrainingMetadata
 from serving.regressor import GOLDEN_TOLERANCE, to_predictions
 from training.data import read_training_csv
-from training.evaluation import FOLDS, to_fitted_type
+from training.fitting.evaluation import FOLDS, to_fitted_type
 from training.monitoring.bootstrap import ratio_intervals, resample
 from training.monitoring.join import Joined
 from training.monitoring.segments import Segment, feature_segments, periods

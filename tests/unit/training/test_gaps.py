@@ -27,12 +27,12 @@ from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
 from training.data import parse_csv, split, to_rows
 from training.errors import InvalidDataError, ModelNotServableError
 from training.export.check import Reference
-from training.fitting import fit
-from training.inference import choose_inference
+from training.fitting.inference import choose_inference
+from training.fitting.probes import check_probes
+from training.fitting.store import training_ranges, training_texts
+from training.fitting.train import fit
 from training.monitoring.drift import compare, convert_types, read_log
-from training.probes import check_probes
 from training.project import Project
-from training.store import training_ranges, training_texts
 
 TEXTS = ["name", "origin"]
 TORINO = {

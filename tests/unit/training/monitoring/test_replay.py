@@ -19,7 +19,7 @@ from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
 from tests.helpers.training_cli import run_training
 from training.data import to_rows
 from training.errors import TrainingError
-from training.fitting import train
+from training.fitting.train import train
 from training.monitoring.prediction_log import Chunk
 from training.monitoring.replay import Replay
 from training.monitoring.replay_command import run

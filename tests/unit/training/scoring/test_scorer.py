@@ -24,7 +24,7 @@ from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
 from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT
 from training.data import to_rows
-from training.fitting import train
+from training.fitting.train import train
 from training.project import Project
 from training.scoring.batches import BatchScorer, PortableModel
 from training.scoring.command import score_file

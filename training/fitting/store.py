@@ -21,10 +21,10 @@ from serving.model import GOLDEN_FILE, ONNX_FILE, PICKLE_FILE, TEXTS_FILE, Train
 from serving.regressor import load_model
 from training.data import Split, to_values
 from training.errors import ModelNotServableError
-from training.evaluation import predict
 from training.export.check import Reference
-from training.inference import choose_inference, golden_predictions
-from training.probes import check_probes
+from training.fitting.evaluation import predict
+from training.fitting.inference import choose_inference, golden_predictions
+from training.fitting.probes import check_probes
 
 # Of the predictions for the training data.
 QUANTILES = (0, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 0.99, 1)

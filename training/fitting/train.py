@@ -12,10 +12,10 @@ from serving.features import check_record_type
 from serving.model import OutdatedModelError, check_outdated
 from training.data import Split, read_csv
 from training.errors import ModelNotServableError
-from training.evaluation import evaluate, limit_threads
-from training.probes import CATEGORY_HINT, GAP_HINT, describe
+from training.fitting.evaluation import evaluate, limit_threads
+from training.fitting.probes import CATEGORY_HINT, GAP_HINT, describe
+from training.fitting.store import save
 from training.project import Project
-from training.store import save
 
 
 def is_trained(name: str) -> bool:

@@ -17,9 +17,9 @@ from serving.model import Inference, InputType
 from serving.records import Row
 from training.data import Split, to_rows
 from training.errors import NotExportableError
-from training.evaluation import takes_frame
 from training.export import ExportCheck, export, verify
 from training.export.check import Reference, median_seconds
+from training.fitting.evaluation import takes_frame
 
 MAX_GOLDEN_ROWS = 48  # of the data; rows with each category and boolean come in addition
 

@@ -22,7 +22,7 @@ from sklearn.model_selection import LearningCurveDisplay
 from serving.features import feature_schemas
 from serving.model import ModelReference, TrainingMetadata
 from training.data import Split, read_training_csv
-from training.evaluation import FOLDS, evaluate, limit_threads, predict, to_fitted_type
+from training.fitting.evaluation import FOLDS, evaluate, limit_threads, predict, to_fitted_type
 from training.project import ROOT, Project
 
 REPEATS = 30  # shuffles of each feature
@@ -195,6 +195,7 @@ def write_report(project: Project, name: str, data_path: Path, folder: Path, car
     context = template_context(project, model, data_path)
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "index.html"
-    page.write_text(render("training/templates/report.html.jinja", context), encoding="utf-8")
+    template = "training/fitting/templates/report.html.jinja"
+    page.write_text(render(template, context), encoding="utf-8")
     card.write_text(render("data/model_card.md.jinja", context), encoding="utf-8")
     print(f"Wrote {page} and {card}")

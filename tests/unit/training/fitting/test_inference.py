@@ -16,14 +16,14 @@ from house import EXAMPLE, FEATURES, House, LabelledHouse
 from serving.regressor import load_model
 from train import PROJECT
 from training.data import parse_csv, split
-from training.evaluation import takes_frame
-from training.inference import (
+from training.fitting.evaluation import takes_frame
+from training.fitting.inference import (
     choose_inference,
     exact_requirements,
     golden_predictions,
     without_export,
 )
-from training.store import to_pickle
+from training.fitting.store import to_pickle
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from serving import ModelReference, Regressor
 from serving.features import REQUIRED_CONFIG
 from train import PROJECT
 from training.errors import ModelNotServableError
-from training.fitting import train
-from training.probes import check_probes
+from training.fitting.probes import check_probes
+from training.fitting.train import train
 
 
 class Flat(BaseModel):

@@ -16,8 +16,8 @@ from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT, fit
 from training.data import parse_csv, split
 from training.errors import InvalidDataError
-from training.fitting import train
-from training.store import QUANTILES, cumulative_distribution
+from training.fitting.store import QUANTILES, cumulative_distribution
+from training.fitting.train import train
 
 
 def parse(text):

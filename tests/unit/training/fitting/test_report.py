@@ -13,9 +13,9 @@ from tests.helpers.commands import ROOT
 from tests.helpers.training_cli import run_training
 from train import PROJECT
 from training.data import parse_csv, split
-from training.evaluation import evaluate
-from training.report import format_number
-from training.store import save
+from training.fitting.evaluation import evaluate
+from training.fitting.report import format_number
+from training.fitting.store import save
 
 SVG = "data:image/svg+xml;base64,"
 
