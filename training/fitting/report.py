@@ -9,7 +9,6 @@ import bentoml
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from cycler import cycler
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator
@@ -23,22 +22,11 @@ from serving.features import feature_schemas
 from serving.model import ModelReference, TrainingMetadata
 from training.data import Split, read_training_csv
 from training.fitting.evaluation import FOLDS, evaluate, limit_threads, predict, to_fitted_type
+from training.formatting import format_number
+from training.plotting import BLUE, STYLE, VERMILION
 from training.project import ROOT, Project
 
 REPEATS = 30  # shuffles of each feature
-# Blue and vermilion of Okabe and Ito, which the colour-blind can tell apart, in print too.
-TRAIN, TEST = "#0072B2", "#D55E00"
-STYLE: Any = {
-    "axes.prop_cycle": cycler(color=[TRAIN, TEST]),
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
-    "font.size": 11,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a "$" in a name or a category is no formula
-}
 
 
 def measure_importance(estimator: RegressorMixin, data: Split) -> np.ndarray:
@@ -58,7 +46,7 @@ def draw_predictions(estimator: RegressorMixin, data: Split, kind: str, unit: st
     """Draw one kind of `PredictionErrorDisplay` for the training part and the test part."""
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    parts = zip(panels, ("Train", "Test"), data[:2], data[2:], (TRAIN, TEST), strict=True)
+    parts = zip(panels, ("Train", "Test"), data[:2], data[2:], (BLUE, VERMILION), strict=True)
     for axes, part, X, y, colour in parts:
         points = {"color": colour, "alpha": 0.6, "s": 22, "linewidths": 0}
         PredictionErrorDisplay.from_predictions(
@@ -88,7 +76,7 @@ def draw_importance(importance: np.ndarray, names: list[str], unit: str) -> Figu
     axes = figure.subplots()
     order = importance[:, 0].argsort()
     mean, std = importance[order].T
-    axes.barh(np.array(names)[order], mean, xerr=std, color=TEST, error_kw={"capsize": 3})
+    axes.barh(np.array(names)[order], mean, xerr=std, color=VERMILION, error_kw={"capsize": 3})
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"Rise of the root mean squared error, {unit}")
     return figure
@@ -158,11 +146,6 @@ def template_context(project: Project, model: bentoml.Model, data_path: Path) ->
         "staged": hasattr(estimator, "staged_predict"),
         "pictures": pictures,
     }
-
-
-def format_number(value: float, digits: int = 3) -> str:
-    """Return a number with some significant digits, without an exponent."""
-    return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
 
 
 def format_range(training: TrainingMetadata, name: str) -> str:

@@ -18,8 +18,8 @@ from serving.model import ModelReference, TrainingMetadata
 from serving.regressor import Regressor
 from training.data import read_training_csv, to_rows
 from training.errors import InvalidLogError
-from training.fitting.report import STYLE, TEST, TRAIN
 from training.monitoring.prediction_log import read_chunks
+from training.plotting import BLUE, STYLE, VERMILION
 from training.project import Project
 
 EXIT_DRIFTED = 3  # Python exits with 1 on an error, argparse with 2
@@ -178,8 +178,8 @@ def draw_column(axes: Axes, training: pd.Series, log: pd.Series) -> None:
         counts = [part.value_counts().reindex(names, fill_value=0) for part in (training, log)]
         axes.set_xticks(range(len(names)), names.astype(str), rotation=30, ha="right")
     of_training, of_log = (count / max(count.sum(), 1) for count in counts)
-    axes.stairs(of_training, edges, fill=True, color=TRAIN, alpha=0.5, label="Training")
-    axes.stairs(of_log, edges, color=TEST, linewidth=1.8, label="Log")
+    axes.stairs(of_training, edges, fill=True, color=BLUE, alpha=0.5, label="Training")
+    axes.stairs(of_log, edges, color=VERMILION, linewidth=1.8, label="Log")
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from training.fitting.report import STYLE, TEST, TRAIN
 from training.monitoring.served_error import WORSE, Errors
+from training.plotting import BLUE, STYLE, VERMILION
 
 MAX_TICKS = 8
 BINS = 60
@@ -19,11 +19,12 @@ MAX_NAME = 45  # characters of a segment
 def draw_periods(axes: Axes, over_time: pd.DataFrame, trained_rmse: float, unit: str) -> None:
     """Draw the RMSE over time, with its intervals, and that of training."""
     positions = np.arange(len(over_time))
-    axes.fill_between(positions, over_time["low"], over_time["high"], color=TEST, alpha=0.2, lw=0)
+    ends = over_time["low"], over_time["high"]
+    axes.fill_between(positions, *ends, color=VERMILION, alpha=0.2, lw=0)
     axes.plot(
-        positions, over_time["RMSE"], color=TEST, marker="o", ms=4, label="Log, 95 % interval"
+        positions, over_time["RMSE"], color=VERMILION, marker="o", ms=4, label="Log, 95 % interval"
     )
-    axes.axhline(trained_rmse, color=TRAIN, ls="--", label="Training, cross-validated")
+    axes.axhline(trained_rmse, color=BLUE, ls="--", label="Training, cross-validated")
     step = -(-len(over_time) // MAX_TICKS)
     axes.set_xticks(positions[::step], over_time.index[::step], rotation=30, ha="right")
     axes.set(title="Over time", ylabel=f"RMSE, {unit}", ylim=(0, None))
@@ -33,11 +34,11 @@ def draw_periods(axes: Axes, over_time: pd.DataFrame, trained_rmse: float, unit:
 def draw_segments(axes: Axes, segments: pd.DataFrame) -> None:
     """Draw the ratio of the MAE to that of training, with its interval, the worst on top."""
     positions = -np.arange(len(segments))
-    colours = np.where(segments["low"] > WORSE, TEST, OTHER)
+    colours = np.where(segments["low"] > WORSE, VERMILION, OTHER)
     axes.hlines(positions, segments["low"], segments["high"], color=colours, lw=2)
     axes.scatter(segments["ratio"], positions, color=colours, zorder=3)
-    axes.axvline(1, color=TRAIN, ls="--")
-    axes.axvline(WORSE, color=TEST, ls=":")
+    axes.axvline(1, color=BLUE, ls="--")
+    axes.axvline(WORSE, color=VERMILION, ls=":")
     axes.set_xlim(min(0.9, segments["low"].min() - 0.05), None)
     axes.set_yticks(positions, [name[:MAX_NAME] for name in segments.index])
     axes.set(

@@ -8,6 +8,7 @@ import pandas as pd
 from serving.features import feature_schemas
 from serving.model import ModelReference, TrainingMetadata
 from training.errors import InvalidLogError, InvalidOutcomesError
+from training.formatting import print_table
 from training.monitoring.error_plot import draw
 from training.monitoring.join import Joined, join
 from training.monitoring.outcomes import read_outcomes
@@ -132,10 +133,3 @@ def to_verdict(table: pd.DataFrame) -> str:
         f"worse in {worst.name}: mean absolute error {worst['ratio']:.2f} times that of "
         f"training ({worst['low']:.2f} to {worst['high']:.2f}){others}"
     )
-
-
-def print_table(title: str, table: pd.DataFrame) -> None:
-    """Print a table with a title."""
-    counts = dict.fromkeys(("predictions", "outcomes"), "{:.0f}".format)
-    text = table.to_string(float_format="{:.3f}".format, formatters=counts, na_rep="-")
-    print(f"\n{title}:\n{text}")

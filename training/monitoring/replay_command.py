@@ -15,6 +15,7 @@ from serving.model import ModelReference, TrainingMetadata
 from serving.observability import LOG_COLUMNS
 from serving.regressor import Regressor
 from training.errors import InvalidLogError, TrainingError
+from training.formatting import print_table
 from training.monitoring.prediction_log import read_chunks
 from training.monitoring.replay import Difference, Replay, measure_latency
 from training.project import Project
@@ -134,7 +135,7 @@ def print_differences(replay: Replay, bounds: Bounds, target: str) -> None:
         for tag, differences in replay.differences.items()
     }
     if rows:
-        print_table(f"By how much {target} moves, from each model", rows)
+        print_table(f"By how much {target} moves, from each model", to_table(rows), "{:.4g}")
 
 
 def print_worst(worst: list[Difference]) -> None:
@@ -150,7 +151,7 @@ def print_worst(worst: list[Difference]) -> None:
         }
         for n, each in enumerate(worst, 1)
     }
-    print_table("Largest differences, from the last model", rows)
+    print_table("Largest differences, from the last model", to_table(rows), "{:.4g}")
 
 
 def print_latency(replay: Replay, models: dict[str, Regressor | None]) -> None:
@@ -162,7 +163,7 @@ def print_latency(replay: Replay, models: dict[str, Regressor | None]) -> None:
         for tag, each in times.items()
     }
     if rows:
-        print_table("Milliseconds to predict one record, without HTTP", rows)
+        print_table("Milliseconds to predict one record, without HTTP", to_table(rows), "{:.4g}")
     for tag in models.keys() - loaded.keys():
         print(f"The model store has no {tag} for these features: it was not timed")
 
@@ -181,7 +182,6 @@ def exceeded(replay: Replay, bounds: Bounds) -> Iterator[str]:
         )
 
 
-def print_table(title: str, rows: Mapping[Any, Mapping[str, Any]]) -> None:
-    """Print a table with a title, a row for each item."""
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    print(f"\n{title}:\n{table.to_string(float_format='{:.4g}'.format, na_rep='-')}")
+def to_table(rows: Mapping[Any, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return a table with a row for each item."""
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from serving.features import Schema, kind_of
-from training.fitting.report import format_number
+from training.formatting import format_number
 
 QUANTILES = (0.25, 0.5, 0.75)  # of the training
 MAX_VALUES = 20  # of one feature, each of which is a segment

@@ -14,8 +14,8 @@ from tests.helpers.training_cli import run_training
 from train import PROJECT
 from training.data import parse_csv, split
 from training.fitting.evaluation import evaluate
-from training.fitting.report import format_number
 from training.fitting.store import save
+from training.formatting import format_number
 
 SVG = "data:image/svg+xml;base64,"
 
