@@ -178,7 +178,7 @@ def write_report(project: Project, name: str, data_path: Path, folder: Path, car
     context = template_context(project, model, data_path)
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "index.html"
-    template = "training/fitting/templates/report.html.jinja"
+    template = "training/templates/report.html.jinja"
     page.write_text(render(template, context), encoding="utf-8")
     card.write_text(render("data/model_card.md.jinja", context), encoding="utf-8")
     print(f"Wrote {page} and {card}")
