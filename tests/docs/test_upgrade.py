@@ -34,3 +34,10 @@ def test_earlier_bundle_passes_its_own_tests(earlier_bundle):
     tested = run("make", "test", cwd=earlier_bundle, timeout=600).stdout
     assert " passed" in tested
     assert "failed" not in tested
+
+
+def test_earlier_bundle_writes_its_model_card(earlier_bundle):
+    """Its template extends one of training/."""
+    (earlier_bundle / "docs").mkdir()
+    run("make", "report", cwd=earlier_bundle, timeout=600)
+    assert "car" in (earlier_bundle / "docs/MODEL_CARD.md").read_text()
