@@ -20,7 +20,7 @@ from serving._bentoml.prediction_histogram import prediction_histogram
 from serving.features import feature_schemas
 from serving.http.app import ServiceApp
 from serving.http.docs_page import DocsViews
-from serving.http.json_errors import JSONErrors
+from serving.http.json_errors import JSONErrorMiddleware
 from serving.http.try_page import try_page_routes
 from serving.model import TrainingMetadata, read_golden, read_texts
 from serving.observability.prediction_log import PredictionLog
@@ -174,4 +174,4 @@ def add_outer_middleware(app: ASGIApp, bentoml_app: Any) -> ASGIApp:
     for each in reversed(middleware):
         if each.cls.__name__ not in stays_inside | unneeded:
             app = each.cls(app, *each.args, **each.kwargs)
-    return app if isinstance(app, ServiceApp) else JSONErrors(app)
+    return app if isinstance(app, ServiceApp) else JSONErrorMiddleware(app)

@@ -1,1 +1,1 @@
-"""The HTTP application in front of BentoML's: authentication, limits, errors, API description."""
+"""The HTTP application in front of BentoML's application: `app.py` describes it."""

@@ -1,10 +1,11 @@
-"""The ASGI application in front of BentoML's: limits, prediction routes, metrics and access log."""
+"""The ASGI application in front of BentoML's: API keys, limits, predictions, errors and logs."""
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from time import perf_counter
+from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,17 +33,21 @@ from serving.observability.request_metrics import RequestMetrics
 from serving.settings import Settings
 
 GC_THRESHOLD = 20_000  # objects
+UNKNOWN_ENDPOINT = "unknown"  # the label of all unknown paths in the metrics
 
-# From a request ID, a body and whether its records are what-if records, to the JSON of the
-# predictions and the tag of the model.
-Predict = Callable[[str, bytes, bool], Awaitable[tuple[bytes, bytes]]]
+
+class Predict(Protocol):
+    """What `ServiceApp` calls to predict: a `Predictor`."""
+
+    async def __call__(self, request_id: str, body: bytes, *, what_if: bool) -> tuple[bytes, bytes]:
+        """Return the JSON of the predictions, and the tag of the model; raise APIError."""
 
 
 class ServiceApp:
-    """ASGI application that answers the prediction routes and forwards other paths to BentoML's.
+    """ASGI application that responds to predictions and forwards other paths to `bentoml_app`.
 
-    Every request gets an ID, is counted and, unless its path is excluded, logged. Every error has
-    the one shape of `serving.errors`.
+    Every request gets an ID, is counted and, unless its path is excluded, logged. Every error
+    response has the JSON format of `serving.errors`.
     """
 
     def __init__(
@@ -66,11 +71,13 @@ class ServiceApp:
         self.error_log = ErrorLog(settings.log_exception_text)
         logs = self.access_log, self.error_log, prediction_log
         self.log_writers = [log.writer for log in logs if log]
-        self.in_progress = 0  # predictions
+        # Prediction requests whose body has arrived, for MAX_CONCURRENCY. `RequestMetrics` counts
+        # all requests in progress.
+        self.active_predictions = 0
         self.draining = False  # set by the server
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request or the lifespan; no WebSocket reaches the application."""
+        """Handle a request or the lifespan; the server accepts no WebSocket."""
         if scope["type"] == "http":
             await self.handle(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -90,10 +97,10 @@ class ServiceApp:
         await self.bentoml_app(scope, receive, send_lifespan)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, count it and log it."""
+        """Respond to a request, count it and log it."""
         start = perf_counter()
         path = scope["path"]
-        endpoint = path if path in self.endpoints else "unknown"
+        endpoint = path if path in self.endpoints else UNKNOWN_ENDPOINT
         logged = path not in self.unlogged_paths
         body = BodyReader(scope, receive, self.settings.max_body_bytes)
         response = ResponseSender(scope, send)
@@ -109,7 +116,7 @@ class ServiceApp:
                 )
 
     async def respond(self, scope: Scope, body: BodyReader, response: ResponseSender) -> None:
-        """Send a response, and turn an exception before it has started into an error response."""
+        """Send a response; after an exception before it has started, send an error response."""
         predict = self.predictors.get(scope["path"])
         try:
             if error := body.protocol_error():
@@ -126,7 +133,8 @@ class ServiceApp:
             if isinstance(error, UnpredictableError):
                 self.error_log.add_unpredictable(response.request_id, error.reason)
                 with suppress(asyncio.CancelledError):  # at shutdown, respond at once
-                    await asyncio.sleep(error.delay_seconds)  # without a slot
+                    # The request is no longer one of `active_predictions`.
+                    await asyncio.sleep(error.delay_seconds)
             await send_error(error, body, response)
         except (Exception, asyncio.CancelledError) as error:
             if response.status:
@@ -134,7 +142,7 @@ class ServiceApp:
             await send_error(self.unexpected_error(error, response.request_id), body, response)
 
     async def forward(self, scope: Scope, body: BodyReader, response: ResponseSender) -> None:
-        """Read the body, and have BentoML's application answer."""
+        """Read the body, and have BentoML's application respond."""
         try:
             with Deadline(self.settings.request_timeout):
                 receive = body.replay(await body.read())
@@ -152,27 +160,31 @@ class ServiceApp:
         check_headers(response.request_headers, self.settings.max_body_bytes)
         try:
             with Deadline(self.settings.request_timeout) as deadline:
-                content, model_tag = await self.predict_if_free(predict, body, response)
+                content, model_tag = await self.read_and_predict(predict, body, response)
         except Exception:
-            # BentoML's dispatcher turns the cancellation by the deadline into an error of its own.
+            # BentoML's dispatcher turns the cancellation by the deadline into another exception.
+            # After the deadline any exception counts as a timeout.
             if not deadline.expired:
                 raise
             raise self.timeout_error(body) from None
         await response.send_json(200, content, (b"x-model-tag", model_tag))
 
-    async def predict_if_free(
+    async def read_and_predict(
         self, predict: Predict, body: BodyReader, response: ResponseSender
     ) -> tuple[bytes, bytes]:
-        """Predict; raise TooManyRequests if MAX_CONCURRENCY predictions are in progress."""
+        """Read the body and predict; raise TooManyRequests beyond MAX_CONCURRENCY predictions.
+
+        A request counts only once its body has arrived, so that slow uploads block no predictions.
+        """
         content = await body.read()
         what_if = response.request_headers.get(b"x-what-if") == b"true"
-        if self.in_progress >= self.settings.max_concurrency:
+        if self.active_predictions >= self.settings.max_concurrency:
             raise TooManyRequests
-        self.in_progress += 1
+        self.active_predictions += 1
         try:
-            return await predict(response.request_id, content, what_if)
+            return await predict(response.request_id, content, what_if=what_if)
         finally:
-            self.in_progress -= 1
+            self.active_predictions -= 1
 
     def timeout_error(self, body: BodyReader) -> APIError:
         """Return the error after REQUEST_TIMEOUT: 504 if the body has arrived, otherwise 408."""
@@ -191,9 +203,9 @@ class ServiceApp:
 def tune_garbage_collection() -> None:
     """Exempt all objects that exist now from garbage collection, and collect less often.
 
-    A full collection visits everything that the libraries imported, which takes 40 to 75 ms. No
-    request is served meanwhile. With Python's threshold of 700 objects each batch caused
-    collections, which took a seventh of the CPU time.
+    A full collection visits all objects of the imported libraries, which takes 40 to 75 ms. No
+    request is served meanwhile. With the default threshold of Python 3.11, 700 objects, each batch
+    would cause collections. benchmarks/README.md has the effect of both.
     """
     gc.collect()
     gc.freeze()
@@ -210,13 +222,13 @@ async def send_error(error: APIError, body: BodyReader, response: ResponseSender
 
 
 def check_headers(headers: Mapping[bytes, bytes], max_body_bytes: int) -> None:
-    """Raise APIError unless the headers announce plain JSON (415) of an allowed size (413)."""
+    """Raise APIError unless the body is uncompressed JSON (415) of an allowed length (413)."""
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media_type != b"application/json":
         raise not_json()
     if b"content-encoding" in headers:
         raise content_encoded()
     length = headers.get(b"content-length", b"0")
-    # int() refuses to read thousands of digits.
+    # int() raises ValueError for thousands of digits.
     if len(length) > 18 or int(length) > max_body_bytes:
         raise body_too_large(max_body_bytes)

@@ -7,13 +7,14 @@ from hmac import compare_digest
 
 from serving.errors import APIError
 
-# Probes need no key: an orchestrator has none, and they tell only whether the service is up.
+# Probes need no key: an orchestrator has none, and a probe shows only whether the service is up.
 PUBLIC_PATHS = frozenset({"/healthz", "/livez", "/readyz"})
-# The page asks its user for the key. Its files tell nothing: they are the same for every service.
-PUBLIC_PAGE = "/try"
-MESSAGE = "Send the header Authorization: Bearer KEY, where KEY is a valid API key"
-# A browser that opens a page cannot send Bearer; for Basic it asks its user for a password.
-# Chromium reads one challenge of a line: it does not ask if Bearer is first, or has no realm.
+# The page asks its user for the key. Its files contain no data of the service.
+TRY_PAGE = "/try"
+INVALID_KEY_MESSAGE = "Send the header Authorization: Bearer KEY, where KEY is a valid API key"
+# A browser that opens a page cannot send Bearer; for Basic it shows a password dialog. Chromium
+# parses only the first challenge of a header: if Bearer comes first, or a challenge has no realm,
+# it shows no dialog.
 BEARER_CHALLENGE = 'Bearer realm="API key"'
 BASIC_CHALLENGE = f'Basic realm="API key", {BEARER_CHALLENGE}'
 
@@ -27,22 +28,22 @@ class APIKeyAuth:
 
     def authenticate(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Raise APIError (401) if the path needs a key and the headers carry no valid one."""
-        if not self.digests or path in PUBLIC_PATHS or is_public_file(path):
+        if not self.digests or path in PUBLIC_PATHS or is_try_page(path):
             return
         authorization = headers.get(b"authorization", b"")
         given = sha256(extract_token(authorization)).digest()
-        # Compare with every key, each in constant time: the duration must not tell which one fits.
+        # Compare with every key, each in constant time: the duration must not show which key fits.
         matches = [compare_digest(given, digest) for digest in self.digests]
         if not any(matches):
-            # A page that sent a wrong token itself would not benefit from a password dialog.
+            # A page that sends Bearer itself must not get the browser's password dialog.
             sent_bearer = authorization[:7].lower() == b"bearer "
             challenge = BEARER_CHALLENGE if sent_bearer else BASIC_CHALLENGE
-            raise APIError(401, MESSAGE, {"WWW-Authenticate": challenge})
+            raise APIError(401, INVALID_KEY_MESSAGE, {"WWW-Authenticate": challenge})
 
 
-def is_public_file(path: str) -> bool:
-    """Tell whether a path is that of the page which asks for the key, or of one of its files."""
-    return path == PUBLIC_PAGE or path.startswith(f"{PUBLIC_PAGE}/")
+def is_try_page(path: str) -> bool:
+    """Return whether a path belongs to the page at /try or its files."""
+    return path == TRY_PAGE or path.startswith(f"{TRY_PAGE}/")
 
 
 def extract_token(authorization: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Read the body of a request within limits, and discard what is left of a rejected one."""
+"""Read the body of a request within limits, and discard the rest of a rejected request's body."""
 
 import asyncio
 from contextlib import suppress
@@ -7,10 +7,12 @@ from starlette.types import Message, Receive, Scope
 
 from serving.errors import RETRY_AFTER, APIError, body_too_large
 
-# Incomplete bodies may hold as much memory as this many of the largest size.
+# Limit on the memory of all incomplete bodies, in units of MAX_BODY_BYTES.
 MAX_BUFFERED_BODIES = 64
-# The rest of a rejected body is read so that the connection can stay open, up to these limits.
-DISCARD_BYTES, DISCARD_SECONDS = 1 << 16, 0.1
+# The rest of a rejected request's body is read, up to these limits, so that the connection can stay
+# open.
+DISCARD_BYTES = 1 << 16
+DISCARD_SECONDS = 0.1
 
 
 class BodyReader:
@@ -45,7 +47,7 @@ class BodyReader:
 
     async def read_remaining(self, body: bytes) -> bytes:
         """Append the remaining parts, until the body is complete or over the limit."""
-        counted = 0
+        counted = 0  # the bytes of this body in `buffered_bytes`, while it is incomplete
         try:
             while not self.complete and len(body) <= self.max_bytes:
                 if error := self.protocol_error():
@@ -53,20 +55,22 @@ class BodyReader:
                 BodyReader.buffered_bytes += len(body) - counted
                 counted = len(body)
                 if BodyReader.buffered_bytes > MAX_BUFFERED_BODIES * self.max_bytes:
-                    raise APIError(429, "Too much at once; try again in a second", RETRY_AFTER)
+                    message = "Too many incomplete request bodies; try again in a second"
+                    raise APIError(429, message, RETRY_AFTER)
                 body += await self.read_chunk()
         finally:
             BodyReader.buffered_bytes -= counted
         return body
 
     def protocol_error(self) -> APIError | None:
-        """Return the error that the connection found in this request, if any."""
+        """Return the error that `Connection.reject` has put into the scope of this request."""
         return self.scope.get("state", {}).get("protocol_error")
 
     async def discard(self) -> bool:
-        """Read and drop what is left, within limits; tell whether the body is complete."""
+        """Read and drop the rest of the body, within limits; return whether it is complete."""
         if self.complete:
             return True
+        # Such a client has not sent its body: it waits for "100 Continue".
         expects_continue = any(name == b"expect" for name, _ in self.scope["headers"])
         if not expects_continue and not self.protocol_error():
             remaining = DISCARD_BYTES

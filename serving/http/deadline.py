@@ -5,9 +5,9 @@ from types import TracebackType
 
 
 class Deadline:
-    """Cancels the current task after some seconds, unless the block ends before: TimeoutError.
+    """Context manager that cancels its block after some seconds, and then raises TimeoutError.
 
-    As `asyncio.timeout`, which takes 10 us where this takes 4 us.
+    It does the same as `asyncio.timeout`, in 4 us instead of 10 us per request.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -36,5 +36,6 @@ class Deadline:
     ) -> None:
         """Stop the timer; raise TimeoutError in place of the cancellation by this deadline."""
         self.timer.cancel()
+        # `uncancel` returns 0 unless something else, such as shutdown, has cancelled the task too.
         if self.expired and self.task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise TimeoutError from error

@@ -9,13 +9,13 @@ from bentoml import Service
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-# The server's address is taken from the page's own: a proxy may have changed scheme and path.
-# `fetch` refuses a relative URL if the page was opened with a user and a password in its address.
-# Without the plugin Swagger UI would show the only server again in each operation.
+# The script takes the service's address from that of the page: a proxy may have changed scheme and
+# path. `fetch` rejects a relative URL if the page's address has a user and a password. The plugin
+# hides the list of servers in each operation, which would show the only server again.
 SCRIPT = """
 const here = new URL(".", location).href;
 const plugins = [() => ({components: {OperationServers: () => null}})];
-fetch(here + "docs.json").then(answer => answer.json()).then(spec => {
+fetch(here + "docs.json").then(response => response.json()).then(spec => {
   spec.servers = [{url: here.slice(0, -1)}];
   SwaggerUIBundle({spec, plugins, dom_id: "#swagger-ui", deepLinking: true});
 });
@@ -40,7 +40,9 @@ TRY_LINK = (
     '<p class="swagger-ui wrapper"><a class="link" href="try">Try the model in a form</a></p>\n'
 )
 SCRIPT_HASH = b64encode(sha256(SCRIPT.encode()).digest()).decode()
+# A name or an IPv6 address, and perhaps a port.
 HOST = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?", re.ASCII)
+# A path without the segments "." and "..".
 PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[\w.~%!$&'()*+;=:@-]+)+", re.ASCII)
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self'; "
@@ -50,16 +52,16 @@ CONTENT_SECURITY_POLICY = (
 
 
 class DocsViews:
-    """The views of a Service's API description, in place of BentoML's.
+    """Views that replace BentoML's Swagger UI page and OpenAPI document.
 
-    BentoML's page loads Google Tag Manager; this one contacts nothing but the service.
+    BentoML's page loads Google Tag Manager; this page contacts only the service.
     """
 
     def __init__(self, service: Service) -> None:
         self.service = service
 
     async def swagger_ui(self, request: Request) -> Response:
-        """Return Swagger UI; its scripts and styles are files of BentoML's."""
+        """Return the page of Swagger UI, which loads scripts and styles from BentoML's package."""
         link = TRY_LINK if self.service.inner.settings.try_page else ""
         page = PAGE.format(title=escape(self.service.name), link=link, script=SCRIPT)
         return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
@@ -73,8 +75,8 @@ class DocsViews:
 def service_url(request: Request) -> str:
     """Return the URL at which a client reaches the service, through proxies or not.
 
-    A proxy that terminates TLS or strips a prefix of the path says so in `X-Forwarded-Proto`,
-    `X-Forwarded-Host` and `X-Forwarded-Prefix`; values that are not valid are ignored.
+    A proxy that terminates TLS or strips a prefix of the path sends the original values in
+    `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Prefix`. Invalid values are ignored.
     """
     schemes, hosts = forwarded(request, "Proto"), forwarded(request, "Host")
     scheme = next((each for each in schemes if each in ("http", "https")), request.url.scheme)
@@ -84,6 +86,6 @@ def service_url(request: Request) -> str:
 
 
 def forwarded(request: Request, name: str) -> list[str]:
-    """Return the values of a header X-Forwarded-*; each proxy may add one, the first one first."""
+    """Return the values of a header X-Forwarded-*, one for each proxy, the outermost first."""
     headers = request.headers.getlist(f"X-Forwarded-{name}")
     return [value.strip().rstrip("/") for header in headers for value in header.split(",")]

@@ -1,4 +1,4 @@
-"""Give the errors of middleware in front of `ServiceApp` the one shape."""
+"""Turn the error responses of middleware in front of `ServiceApp` into the JSON error format."""
 
 from http import HTTPStatus
 
@@ -8,11 +8,11 @@ from serving.errors import APIError
 from serving.http.response import ResponseSender
 
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
-MAX_TEXT = 200  # bytes of a plain text that becomes the message
+MAX_MESSAGE_BYTES = 200
 
 
-class JSONErrors:
-    """ASGI application that replaces error responses in plain text, such as a refused preflight."""
+class JSONErrorMiddleware:
+    """Middleware that replaces plain-text errors, such as a rejected CORS preflight, by JSON."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -29,7 +29,7 @@ class JSONErrors:
             elif start is None:
                 await send(message)
             else:
-                text = (text + message.get("body", b""))[:MAX_TEXT]
+                text = (text + message.get("body", b""))[:MAX_MESSAGE_BYTES]
 
         await self.app(scope, receive, send_or_keep)
         if start:
@@ -37,20 +37,22 @@ class JSONErrors:
 
 
 def is_plain_error(start: Message) -> bool:
-    """Tell whether a response is an error without JSON; `ServiceApp` sends JSON only."""
+    """Return whether a response is an error that is not JSON; those of `ServiceApp` are JSON."""
     media_type = dict(start["headers"]).get(b"content-type", b"").partition(b";")[0].lower()
     return start["status"] >= 400 and not media_type.endswith((b"/json", b"+json"))
 
 
-async def send_as_json(scope: Scope, send: Send, start: Message, text: bytes) -> None:
-    """Send a response with the status and headers of another one, and its text as the message."""
-    headers = dict(start["headers"])
+async def send_as_json(
+    scope: Scope, send: Send, original_start: Message, original_body: bytes
+) -> None:
+    """Send an error as JSON, with the status, the headers and the text of the original response."""
+    status, headers = original_start["status"], dict(original_start["headers"])
     is_plain = headers.get(b"content-type", b"").startswith(b"text/plain")
-    if is_plain and text and b"content-encoding" not in headers:
-        message = text.decode(errors="replace")
+    if is_plain and original_body and b"content-encoding" not in headers:
+        message = original_body.decode(errors="replace")
     else:
-        message = PHRASES.get(start["status"], "Error")
+        message = PHRASES.get(status, "Error")
     replaced = {b"content-type", b"content-length", b"content-encoding", b"x-request-id"}
-    kept = [(name, value) for name, value in start["headers"] if name not in replaced]
-    content = APIError(start["status"], message).content
-    await ResponseSender(scope, send).send_json(start["status"], content, *kept)
+    kept = [(name, value) for name, value in original_start["headers"] if name not in replaced]
+    content = APIError(status, message).content
+    await ResponseSender(scope, send).send_json(status, content, *kept)

@@ -1,4 +1,4 @@
-"""`GET /model`: the model card of the served model, as JSON."""
+"""`GET /model`: the metadata of the served model, as JSON. docs/MODEL_CARD.md is for readers."""
 
 from functools import cache
 from typing import Any
@@ -13,14 +13,14 @@ from serving.model import ModelReference, TrainingMetadata
 
 
 class ModelCard(TrainingMetadata):
-    """The served model: its tag, its training, and the features that it expects."""
+    """The metadata of the served model: its tag, its training, and the features that it expects."""
 
     tag: str
     features: dict[str, dict[str, Any]]
 
 
 def model_card_app(reference: ModelReference) -> Starlette:
-    """Return the application of `GET /model`, which the Service mounts."""
+    """Return the application that responds to `GET /model`; service.py mounts it."""
 
     @cache
     def card() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the service: every response as it is sent, errors included."""
+"""The OpenAPI document of the service, with an example of each error of a prediction."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,26 +19,27 @@ from serving.errors import (
     request_timeout,
     shutting_down,
 )
-from serving.http.auth import MESSAGE, PUBLIC_PATHS
+from serving.http.auth import INVALID_KEY_MESSAGE, PUBLIC_PATHS
 from serving.http.model_card import ModelCard
 from serving.settings import Settings
 
 Json = dict[str, Any]
 
 REQUESTS_DESCRIPTION = """
-A prediction request with the header `X-What-If: true` is answered like any other, but its records
-are left out of the prediction log and of the metrics of predictions and features.
+A prediction request with the header `X-What-If: true` gets the same response as any other, but its
+records are left out of the prediction log and of the metrics of predictions and features.
 
-Every error is a JSON object with one `message`: for invalid records the reason for each field at
-fault, for an array with records that the model can't predict the reason for each, by its number,
-otherwise a sentence that says what to do. Another path is answered with 404, another method with
-405. Every answer names its request in the header `X-Request-ID`.
+Every error is a JSON object with one `message`. For invalid records it is an object from each
+invalid field to the reason; for an array with records that the model can't predict, an object from
+the number of each such record to the reason; otherwise a sentence that says what to do. An unknown
+path gets 404, and a wrong method 405. Every response has a request ID in the header `X-Request-ID`.
 """
 HEADER_DESCRIPTIONS = {
-    "X-Request-ID": "The request in the log: the caller's own ID, if it sent one in this header",
-    "X-Model-Tag": "The model that predicted",
-    "Retry-After": "Seconds to wait before the next try",
-    "WWW-Authenticate": "The ways to send an API key",
+    "X-Request-ID": "The ID of the request in the log: the value that the caller sent in this "
+    "header, otherwise a random one",
+    "X-Model-Tag": "The tag of the model that predicted",
+    "Retry-After": "Seconds to wait before the next attempt",
+    "WWW-Authenticate": "The authentication schemes",
 }
 OPERATIONAL_PATHS = {
     "/livez": "Is the service alive?",
@@ -53,8 +54,8 @@ class Error(BaseModel):
     """The body of every error."""
 
     message: str | dict[str, str] = Field(
-        description="What to do; for invalid records, the reason for each field at fault; for an "
-        "array with records that the model can't predict, the reason for each, by its number"
+        description="What to do. For invalid records: the reason for each invalid field. For an "
+        "array with records that the model can't predict: the reason for each, by record number"
     )
 
 
@@ -67,7 +68,7 @@ class UntitledJsonSchema(GenerateJsonSchema):
 
 
 class OpenAPIDocument(Json):
-    """An OpenAPI document as plain data, where BentoML expects a class of its own."""
+    """An OpenAPI document as plain data, in place of an object of BentoML's class."""
 
     def asdict(self) -> Json:
         """Return the document; BentoML's code calls this."""
@@ -89,10 +90,11 @@ def openapi_document(
         api.route: {"post": prediction_operation(api, bodies[name], schemas, settings)}
         for name, api in apis.items()
     }
-    card = operation("model", "Model", "Describe the served model", ModelCard)
-    paths["/model"] = {"get": card}
+    model_summary = "Describe the served model"
+    paths["/model"] = {"get": operation("model", "Model", model_summary, response_model=ModelCard)}
     for path, summary in OPERATIONAL_PATHS.items():
-        paths[path] = {"get": operation(path[1:], "State", summary)}
+        operation_id = path.removeprefix("/")
+        paths[path] = {"get": operation(operation_id, "State", summary)}
     components: Json = {"schemas": schemas}
     if settings.keys:
         components["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
@@ -115,43 +117,44 @@ def json_schemas(apis: Mapping[str, Any]) -> tuple[dict[str, Json], dict[str, Js
     types: list[Any] = [(name, "validation", api.input_spec.adapter) for name, api in apis.items()]
     models = [*(api.output_spec for api in apis.values()), ModelCard, Error]
     types += [(model.__name__, "serialization", TypeAdapter(model)) for model in models]
-    used, rest = TypeAdapter.json_schemas(
+    schemas_by_type, definitions = TypeAdapter.json_schemas(
         types, ref_template=SCHEMA_REF, schema_generator=UntitledJsonSchema
     )
-    schemas = rest["$defs"]
+    schemas = definitions["$defs"]
     add_formats(schemas)
     for schema in schemas.values():
         for field in schema.get("properties", {}).values():  # an Enum has no properties
             if field.get("unit"):  # Swagger UI and Postman do not show it
                 field["description"] += f" ({field['unit']})"
-    return {name: used[name, "validation"] for name in apis}, schemas
+    return {name: schemas_by_type[name, "validation"] for name in apis}, schemas
 
 
 def add_formats(schema: Any) -> None:
     """Add the format of each number to schemas.
 
-    Generated clients in Go take a number without a format for one of 32 bits.
+    Generated clients in Go treat a number without a format as float32.
     """
     if isinstance(schema, list):
         for each in schema:
             add_formats(each)
     elif isinstance(schema, dict):
-        if isinstance(kind := schema.get("type"), str) and kind in NUMBER_FORMATS:
-            schema["format"] = NUMBER_FORMATS[kind]
+        if isinstance(json_type := schema.get("type"), str) and json_type in NUMBER_FORMATS:
+            schema["format"] = NUMBER_FORMATS[json_type]
         for each in schema.values():
             add_formats(each)
 
 
 def record_schema(body: Json, schemas: Mapping[str, Json]) -> Json:
-    """Return the schema of a record, of which the body is one or an array."""
+    """Return the schema of a record; `body` is the schema of a record or of an array of records."""
     return schemas[body.get("items", body)["$ref"].rpartition("/")[2]]
 
 
 def set_default_record(record: Json) -> None:
-    """Make the record of all examples the default; do nothing if a feature has no example.
+    """Set the record's default to the examples of its features, if all of them have one.
 
-    Postman's converter fills in bodies by the schema unless told otherwise, and then reads no
-    example, only `default`. A feature must not get one: generated clients would make it optional.
+    Postman's converter builds bodies from the schema unless configured otherwise, and then reads
+    `default` but no `example`. A feature must not have a default: generated clients would make it
+    optional.
     """
     features = record["properties"]
     if all("example" in feature for feature in features.values()):
@@ -165,66 +168,70 @@ def prediction_operation(
     *_, last = record_schema(body, schemas)["properties"]
     is_array = "items" in body
     missing = {f"3.{last}" if is_array else last: f"No {last} provided"}
-    described = operation(api.name, "Prediction", api.doc.rstrip("."), api.output_spec)
-    described["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
-    responses = described["responses"]
+    operation_object = operation(api.name, "Prediction", api.doc.rstrip("."), api.output_spec)
+    content = {"application/json": {"schema": body}}
+    operation_object["requestBody"] = {"required": True, "content": content}
+    responses = operation_object["responses"]
     responses["200"]["headers"] |= headers("X-Model-Tag")
     invalid = APIError(400, missing)
-    examples = {"No JSON, or an invalid record": invalid, **error_examples(settings, is_array)}
-    for meaning, error in examples.items():
+    examples = {"Invalid JSON or invalid record": invalid, **error_examples(settings, is_array)}
+    for description, error in examples.items():
         names = [name for name in error.headers if name in HEADER_DESCRIPTIONS]
-        responses[str(error.status)] = error_response(meaning, error.message, *names)
-    return described
+        responses[str(error.status)] = error_response(description, error.message, *names)
+    return operation_object
 
 
 def error_examples(settings: Settings, is_array: bool) -> dict[str, APIError]:
-    """Return an example of each error of a prediction request, besides 400, by its meaning."""
+    """Return an example of each error of a prediction request, except 400, by its description."""
     return {
-        "Too slow": request_timeout(settings.request_timeout),
-        "Too large": body_too_large(settings.max_body_bytes),
-        "Not announced as JSON": not_json(),
+        "Request timeout": request_timeout(settings.request_timeout),
+        "Body too large": body_too_large(settings.max_body_bytes),
+        "Content-Type is not JSON, or body is compressed": not_json(),
         "A valid record that the model can't predict": UnpredictableError(
             [3] if is_array else None, are_all=True, reason=ArithmeticError()
         ),
-        "Too busy": TooManyRequests(),
+        "Too many requests": TooManyRequests(),
         "Headers too large": head_too_large(),
-        "Our fault": internal_error("1f0c7c4b"),
+        "Internal error": internal_error("1f0c7c4b"),
         "Shutting down": shutting_down(),
-        "Too late": prediction_timeout(settings.request_timeout),
+        "Prediction timeout": prediction_timeout(settings.request_timeout),
     }
 
 
-def operation(name: str, tag: str, summary: str, model: type[BaseModel] | None = None) -> Json:
-    """Describe an operation whose response is the JSON of a model, or plain text."""
+def operation(
+    operation_id: str, tag: str, summary: str, response_model: type[BaseModel] | None = None
+) -> Json:
+    """Describe an operation; without `response_model` its response is plain text."""
     success = {"description": "Success", "headers": headers("X-Request-ID")}
-    if model:
-        success["content"] = json_content(model)
-    described = {"operationId": name, "tags": [tag], "summary": summary}
-    return {**described, "responses": {"200": success}}
+    if response_model:
+        success["content"] = json_content(response_model)
+    responses = {"200": success}
+    return {"operationId": operation_id, "tags": [tag], "summary": summary, "responses": responses}
 
 
 def require_key(paths: Mapping[str, Mapping[str, Json]]) -> None:
-    """Add the API key, and the error without one, to all operations but the probes."""
+    """Add the API key, and the error without a valid one, to all operations except the probes."""
     for path in paths.keys() - PUBLIC_PATHS:
-        for described in paths[path].values():
-            described["security"] = [{"ApiKey": []}]
-            described["responses"]["401"] = error_response(
-                "No valid API key", MESSAGE, "WWW-Authenticate"
+        for operation_object in paths[path].values():
+            operation_object["security"] = [{"ApiKey": []}]
+            operation_object["responses"]["401"] = error_response(
+                "No valid API key", INVALID_KEY_MESSAGE, "WWW-Authenticate"
             )
 
 
-def error_response(meaning: str, message: str | dict[str, str], *header_names: str) -> Json:
+def error_response(description: str, message: str | dict[str, str], *header_names: str) -> Json:
     """Describe an error response, with an example of its message."""
-    content = json_content(Error, example={"message": message})
-    described = headers("X-Request-ID", *header_names)
-    return {"description": meaning, "headers": described, "content": content}
-
-
-def json_content(model: type[BaseModel], **more: Any) -> Json:
-    """Describe a body that is the JSON of a model."""
     return {
-        "application/json": {"schema": {"$ref": SCHEMA_REF.format(model=model.__name__)}, **more}
+        "description": description,
+        "headers": headers("X-Request-ID", *header_names),
+        "content": json_content(Error, example={"message": message}),
     }
+
+
+def json_content(model: type[BaseModel], **keywords: Any) -> Json:
+    """Describe a body that is the JSON of a pydantic model; `keywords` of OpenAPI are added."""
+    schema = {"$ref": SCHEMA_REF.format(model=model.__name__)}
+    return {"application/json": {"schema": schema, **keywords}}
 
 
 def headers(*names: str) -> Json:

@@ -1,4 +1,4 @@
-"""Send the response to one request, with its request ID and errors in one shape."""
+"""Send the response to one request, with its request ID and in the JSON error format."""
 
 import re
 from http import HTTPStatus
@@ -8,17 +8,18 @@ from starlette.types import Message, Scope, Send
 
 from serving.errors import RETRY_AFTER, APIError
 
-# A caller may choose the ID, but it must not be able to forge lines of the log.
+# A caller may choose the ID; these characters cannot forge a line of the log.
 REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
-# uuid4() would ask the kernel for each ID. Not the module `random`: others may seed it.
+# uuid4() makes a system call for each ID. A generator of its own, because a model may seed the
+# global one of `random`.
 id_generator = Random()  # noqa: S311
 
 
 class ResponseSender:
-    """The ASGI `send` of one request, for BentoML's application and for responses of ours.
+    """The ASGI `send` of one request, for BentoML's application and for `ServiceApp`.
 
-    It adds the request ID, and holds back an error of BentoML's application, so that
-    `raise_for_status` can replace it.
+    It adds the request ID. It holds back an error response of BentoML's application, for which
+    `raise_for_status` then raises an exception.
     """
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -44,7 +45,7 @@ class ResponseSender:
             await self.send(message)
 
     async def send_json(self, status: int, content: bytes, *headers: tuple[bytes, bytes]) -> None:
-        """Send a JSON response of ours; the names of headers are in lower case."""
+        """Send a JSON response; the names of `headers` are in lower case."""
         self.status = status
         start: Message = {
             "type": "http.response.start",
@@ -55,14 +56,14 @@ class ResponseSender:
                 (b"x-request-id", self.request_id.encode()),
                 *headers,
             ],
-            # `_bentoml.connection` sends head and body together; other servers ignore this.
+            # `_bentoml.response_cycle` sends head and body together; other servers ignore this.
             "whole_body_follows": True,
         }
         await self.send(start)
         await self.send({"type": "http.response.body", "body": content})
 
     def raise_for_status(self) -> None:
-        """Raise the error of BentoML's application, if there is one, as an APIError of ours."""
+        """Raise APIError if BentoML's application sent an error; for 500, RuntimeError."""
         if self.error_start is None:
             return
         status = self.error_start["status"]

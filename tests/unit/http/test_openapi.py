@@ -143,7 +143,7 @@ def provoke_error(client, status, path, monkeypatch):
             regressor, "predict", lambda rows: 1 / 0 if 5000.0 in chain(*rows) else predict(rows)
         )
     if status == "429":
-        monkeypatch.setattr(client.app, "in_progress", 1000)
+        monkeypatch.setattr(client.app, "active_predictions", 1000)
     if status == "500":
         headers["X-Request-ID"] = "1f0c7c4b"
         regressor = client.app.predictors[path].service.regressor
