@@ -18,7 +18,7 @@ if ablation == "metrics written five times a second":
     metrics_files.buffered = lambda value_class: value_class
 metrics_files.install()  # before the modules below create metrics
 
-from serving._bentoml import batching, connection, server, service  # noqa: E402
+from serving._bentoml import batching, response_cycle, server, tabular_service  # noqa: E402
 from serving._bentoml.prediction_histogram import PredictionHistogram  # noqa: E402
 from serving.http import app  # noqa: E402
 from serving.observability.request_metrics import RequestMetrics  # noqa: E402
@@ -39,12 +39,12 @@ def use_bentomls_http_layers() -> None:
     RequestBody.__root_input__ = True
     RequestBody.from_http_request = classmethod(from_request)
     Prediction.to_http_response = classmethod(to_response)
-    service.TabularService.to_asgi = bentoml.Service.to_asgi
+    tabular_service.TabularService.to_asgi = bentoml.Service.to_asgi
 
 
 def queue_single_requests() -> None:
     """Send a request that is the only one through BentoML's queue, too."""
-    batching.Predictor.is_only_request = lambda _: False
+    batching.Batcher.is_only_request = lambda _: False
 
 
 def predict_single_rows_in_a_thread() -> None:
@@ -54,7 +54,7 @@ def predict_single_rows_in_a_thread() -> None:
 
 def predict_batches_inline() -> None:
     """Predict batches of any size on the event loop."""
-    batching.Predictor.runs_inline = lambda *_: True
+    batching.Batcher.runs_inline = lambda *_: True
 
 
 def collect_garbage() -> None:
@@ -74,7 +74,7 @@ def use_asyncio_loop() -> None:
 
 def write_head_and_body_apart() -> None:
     """Send responses as uvicorn does."""
-    connection.ResponseCycle.send = RequestResponseCycle.send
+    response_cycle.ResponseCycle.send = RequestResponseCycle.send
 
 
 def use_one_listener() -> None:

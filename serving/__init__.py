@@ -6,7 +6,7 @@ service's `regressor`.
 """
 
 from serving._bentoml.container_image import ENVS, service_image
-from serving._bentoml.service import TabularService
+from serving._bentoml.tabular_service import TabularService
 from serving.http.model_card import model_card_app
 from serving.model import ModelReference
 from serving.records import Prediction, Predictions, RequestBody, Row

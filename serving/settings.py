@@ -11,8 +11,6 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings
 
-# The environment variable by which a worker knows its supervisor.
-SUPERVISOR_PID = "SUPERVISOR_PID"
 KEY = re.compile("[!-~]{16,}")
 # As browsers send it: lower case, no path, and no port if it is the default of the scheme.
 ORIGIN = re.compile(

@@ -1,41 +1,35 @@
-"""Predict through the adaptive batching of BentoML's dispatcher."""
+"""Predict the rows of requests in batches, on the adaptive batching of BentoML's dispatcher."""
 
 import asyncio
 from collections.abc import Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from math import inf, isfinite
-from time import perf_counter, time
+from math import inf
+from time import perf_counter
 from typing import Any
 
 from bentoml import server_context
 from bentoml._internal.marshal.dispatcher import Optimizer
 from prometheus_client import Histogram
 
-from serving.errors import TooManyRequests, UnpredictableError
-from serving.isolation import Batch, FailureHistory, ModelFailedError, Unpredicted
-from serving.observability.prediction_log import PredictedRequest, PredictionLog
-from serving.observability.prediction_metrics import (
-    BATCH_MODEL_SECONDS,
-    BATCH_QUEUE_SECONDS,
-    UNPREDICTABLE_RECORDS,
-    WHAT_IF_RECORDS,
-)
+from serving.errors import TooManyRequests
+from serving.isolation import Batch, FailureHistory, ModelFailedError
+from serving.observability.prediction_metrics import BATCH_MODEL_SECONDS, BATCH_QUEUE_SECONDS
 from serving.records import Row, WhatIfRow
 
-# A single row runs on the event loop if the model took this long at most for the last one: a thread
-# would cost more than the prediction. A slower model runs in a thread, because the event loop
-# serves nobody else meanwhile. So do batches: on the event loop they were no faster, and a model
-# that hangs would block it.
+# A single row runs on the event loop if the model took at most this long for the last single row: a
+# thread would cost more than the prediction. A slower model runs in a thread, because the event
+# loop serves no other request meanwhile. Several rows always run in a thread: on the event loop
+# they were no faster, and a hanging model would block it.
 MAX_INLINE_SECONDS = 0.005
 
-# By Service. BentoML creates one for each application, but the Prometheus client takes one for each
-# process; tests may create several applications.
+# By name of the Service. BentoML creates a histogram for each application, and the Prometheus
+# client allows one in each process; tests create several applications.
 batch_size_histograms: dict[str, Any] = {}
 
 
-class Predictor:
-    """Calls one prediction API of a Service for each request, in batches.
+class Batcher:
+    """Predicts rows with one API method of a Service, together with the rows of other requests.
 
     `factory` is BentoML's `ServiceAppFactory`.
     """
@@ -44,66 +38,47 @@ class Predictor:
         self,
         factory: Any,
         api_name: str,
-        max_queue: int,
+        max_queue: int,  # requests
         timeout: float,  # seconds
-        prediction_log: PredictionLog | None,
-        open_requests: Sized,  # of the server
+        open_requests: Sized,  # all requests that the server is handling
     ) -> None:
         self.factory = factory
         self.api = factory.service.apis[api_name]
         self.max_queue = max_queue
         self.timeout = timeout
-        self.prediction_log = prediction_log
         self.open_requests = open_requests
-        self.pending = 0  # requests
+        self.pending = 0  # requests that wait for their predictions
         self.failures = FailureHistory()
-        self.single_row_seconds = inf  # what the last batch of one row took
-        self.thread = ThreadPoolExecutor(1)
+        self.single_row_seconds = inf  # of the last batch of one row; the first runs in a thread
+        self.executor = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[api_name]
-        self.dispatcher.get_batch_size = len
+        self.dispatcher.get_batch_size = len  # the number of rows
         queue_seconds = BATCH_QUEUE_SECONDS.labels(self.api.route)
         self.dispatcher.optimizer = MeasuringOptimizer(self.dispatcher.max_latency, queue_seconds)
         self.dispatcher.max_latency = inf  # `ServiceApp` enforces the time limit
-        self.enqueue = self.dispatcher(self.predict_batch)
+        self.enqueue = self.dispatcher(self.process_batch)
         self.model_seconds = BATCH_MODEL_SECONDS.labels(self.api.route)
 
-    async def __call__(
-        self, request_id: str, body: bytes, what_if: bool = False
-    ) -> tuple[bytes, bytes]:
-        """Return the JSON of the predictions, and the tag of the model.
+    async def predict(self, rows: list[Row]) -> list[float]:
+        """Predict rows in a batch or, if there is no other request, at once.
 
-        `what_if`: the records are no traffic, so that they are counted by themselves and not
-        logged. Raise APIError, ModelFailedError if the model is broken, or BatchTimeoutError.
+        Raise TooManyRequests, ModelFailedError or BatchTimeoutError.
         """
-        rows = self.api.input_spec.parse(body)
-        if what_if:
-            rows = list(map(WhatIfRow, rows))
         queue = self.dispatcher._queue
         # Requests that timed out are still in the queue: remove them before they are predicted.
         while queue and queue[0].future.done():
             queue.popleft()
-        if len(queue) >= self.max_queue:  # the model hangs
+        # Those behind a request that still waits remain: limit the queue while the model hangs.
+        if len(queue) >= self.max_queue:
             raise TooManyRequests
-        predictions = await self.predict_batched_or_inline(rows)
-        if not all(map(isfinite, predictions)):
-            raise self.unpredictable_error(predictions, what_if)
-        content = self.api.output_spec.to_json(predictions)
-        if what_if:
-            WHAT_IF_RECORDS.inc(len(rows))
-        elif self.prediction_log:
-            request = PredictedRequest(time(), request_id, self.model_tag, rows, predictions)
-            self.prediction_log.add(request)
-        return content, self.model_tag_header
-
-    async def predict_batched_or_inline(self, rows: list[Row]) -> list[float]:
-        """Predict rows in a batch with those of other requests, or at once if there are none."""
         self.pending += 1
         try:
             if self.runs_inline([rows]) and self.is_only_request():
-                if len(self.open_requests) > 1:  # perhaps predictions, not yet begun
+                if len(self.open_requests) > 1:
+                    # Let them run first: they may be predictions that have not got here yet.
                     await asyncio.sleep(0)
                 if self.is_only_request():
-                    (outcome,) = await self.predict_batch([rows])
+                    (outcome,) = await self.process_batch([rows])
                     if isinstance(outcome, Exception):
                         raise outcome
                     return outcome
@@ -112,33 +87,34 @@ class Predictor:
             self.pending -= 1
 
     def is_only_request(self) -> bool:
-        """Tell whether no other request is pending, and no batch is running."""
+        """Return whether no other request is pending, and no batch is running."""
         return self.pending == 1 and not self.dispatcher._sema.is_locked()
 
     def runs_inline(self, requests: Sequence[list[Row]]) -> bool:
-        """Tell whether the event loop may wait while the model predicts requests."""
+        """Return whether to predict requests on the event loop instead of in a thread."""
         is_single_row = len(requests) == 1 and len(requests[0]) == 1
         return is_single_row and self.single_row_seconds <= MAX_INLINE_SECONDS
 
-    async def predict_batch(
+    async def process_batch(
         self, requests: Sequence[list[Row]]
     ) -> Sequence[list[float] | ModelFailedError]:
-        """Predict the rows of several requests together; return the outcome of each."""
-        self.batch_size.observe(len(requests))
+        """Run a batch on the event loop or in a thread; return the outcome of each request."""
+        self.requests_per_batch.observe(len(requests))
         if self.runs_inline(requests):
             return self.run_batch(requests)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.thread, self.run_batch, requests)
+        return await loop.run_in_executor(self.executor, self.run_batch, requests)
 
     def run_batch(self, requests: Sequence[list[Row]]) -> Sequence[list[float] | ModelFailedError]:
-        """Predict and count the rows of requests; return the predictions of each.
+        """Predict and count the rows of requests; return the predictions of each request.
 
-        If the model is broken, return an exception for each, which BentoML's dispatcher raises.
+        If the model fails for every record, return an exception for each request, which BentoML's
+        dispatcher raises.
         """
         metrics = self.service.prediction_metrics
         batch = Batch(
             requests,
-            self.run_model,
+            self.call_api,
             metrics.is_outside,
             self.service.golden_row,
             self.timeout,
@@ -153,28 +129,13 @@ class Predictor:
             self.failures.add(batch.failed_seconds)
             if len(batch.rows) == 1:
                 self.single_row_seconds = perf_counter() - start
-        rows, predictions = select_traffic(*batch.predicted())
+        rows, predictions = drop_what_if(*batch.predicted())
         if rows:
             metrics.observe(rows, predictions)
         return outcomes
 
-    def unpredictable_error(
-        self, predictions: Sequence[float], what_if: bool
-    ) -> UnpredictableError:
-        """Count the records that have no prediction, and return the error of their request."""
-        failures = {n: y for n, y in enumerate(predictions) if isinstance(y, Unpredicted)}
-        numbers = [n for n, each in failures.items() if each.failed_alone]
-        if not what_if:
-            UNPREDICTABLE_RECORDS.inc(len(numbers))
-        return UnpredictableError(
-            numbers if self.api.input_spec.max_records else None,
-            are_all=len(numbers) == len(failures),
-            reason=failures[numbers[0]].error,
-            delay_seconds=self.failures.delay_seconds(),
-        )
-
-    def run_model(self, rows: list[Row]) -> list[float]:
-        """Call the API with rows, and measure the time; raise whatever it raises."""
+    def call_api(self, rows: list[Row]) -> list[float]:
+        """Call the API method with rows, and measure the time; raise whatever it raises."""
         start = perf_counter()
         try:
             predictions = self.api.func(self.service, rows)
@@ -187,22 +148,15 @@ class Predictor:
 
     @cached_property
     def service(self) -> Any:
-        """The instance of the Service's class, which BentoML creates at startup."""
+        """The instance of the user's class, which BentoML creates when the worker starts.
+
+        `worker.prepare_instance` has set its attributes `golden_row` and `prediction_metrics`.
+        """
         return self.factory._service_instance
 
     @cached_property
-    def model_tag(self) -> str:
-        """The tag of the model that predicts."""
-        return str(self.service.model.tag)
-
-    @cached_property
-    def model_tag_header(self) -> bytes:
-        """The tag of the model as the value of a header."""
-        return self.model_tag.encode()
-
-    @cached_property
-    def batch_size(self) -> Any:
-        """BentoML's histogram of the number of requests in a batch."""
+    def requests_per_batch(self) -> Any:
+        """BentoML's histogram `adaptive_batch_size`, which counts requests, not rows."""
         name = self.factory.service.name
         if name not in batch_size_histograms:
             batch_size_histograms[name] = self.factory.adaptive_batch_size_hist
@@ -215,8 +169,8 @@ class Predictor:
         )
 
 
-def select_traffic(rows: list[Row], predictions: list[float]) -> tuple[list[Row], list[float]]:
-    """Return the rows without those of what-if requests, and their predictions."""
+def drop_what_if(rows: list[Row], predictions: list[float]) -> tuple[list[Row], list[float]]:
+    """Return rows and their predictions, both without those of what-if requests."""
     if WhatIfRow not in set(map(type, rows)):
         return rows, predictions
     pairs = zip(rows, predictions, strict=True)
@@ -232,7 +186,10 @@ class MeasuringOptimizer(Optimizer):
         self.queue_seconds = queue_seconds
 
     def log_outbound(self, n: int, wait: float, duration: float) -> None:
-        """Observe how long the first request of a batch has waited, and learn from the batch."""
+        """Observe the wait of a batch's first request, and learn from the batch.
+
+        `n` requests; `wait` and `duration` in seconds.
+        """
         if wait:  # BentoML reports 0 for the first dozen batches
             self.queue_seconds.observe(wait)
         super().log_outbound(n, wait, duration)

@@ -1,7 +1,8 @@
-"""One HTTP connection: uvicorn's, with limits on everything before a complete request.
+"""uvicorn's HTTP connection with header timeout, size and pipelining limits and lingering close.
 
-uvicorn sets no limit on the time and size of a request's head. It answers malformed requests with
-plain text and logs them. It reads all of a body that nobody wants, or resets the connection.
+uvicorn limits neither the time nor the size of a request's head. It answers malformed requests in
+plain text and logs a warning for each. It reads a rejected body to its end, or resets the
+connection.
 """
 
 import asyncio
@@ -9,24 +10,20 @@ from collections import deque
 from typing import Any, Protocol
 
 import httptools
-from uvicorn.protocols.http import httptools_impl
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serving._bentoml.response_cycle import LingeringTransport
 from serving.errors import MAX_HEAD_BYTES, RETRY_AFTER, APIError, head_too_large, request_timeout
 
-# Pipelined requests that wait for earlier responses. One read of uvloop's can hold thousands.
+# Pipelined requests that wait for earlier responses. One read by uvloop can hold thousands.
 MAX_PIPELINE = 16
 # Lingering close: closing a connection with unread bytes resets it, and the client may lose the
-# response. The client gets this much time to read it and to stop sending.
-LINGER_BYTES, LINGER_SECONDS = 1 << 20, 2
+# response. Limits on what the client may still send, and on its time to read the response.
+LINGER_BYTES = 1 << 20
+LINGER_SECONDS = 2
 # During shutdown, the time for a client to send its next request on an open connection.
 DRAIN_SECONDS = 1
-# A synthetic request that carries a protocol error through the application, in pipeline order. Its
-# body never ends.
+# `Connection.reject` feeds it to the parser. Its body never ends, so nothing is parsed after it.
 SYNTHETIC_REQUEST = b"GET / HTTP/1.1\r\nHost:\r\nContent-Length: 1\r\n\r\n"
 NO_TRAILERS: deque[tuple[bytes, bytes]] = deque(maxlen=0)
 
@@ -35,7 +32,7 @@ class ConnectionOwner(Protocol):
     """What a connection needs of its server."""
 
     request_timeout: float  # seconds
-    # Connections that wait for a request, since when, the longest waiting first.
+    # The connections without a complete request head, longest wait first; value: start of the wait.
     waiting: "dict[Connection, float]"
 
     @property
@@ -47,22 +44,37 @@ class ConnectionOwner(Protocol):
 
 
 class Connection(HttpToolsProtocol):
-    """A connection whose protocol errors are answered by the application, in pipeline order."""
+    """A connection whose protocol errors are answered by the application, in pipeline order.
+
+    It closes for these reasons:
+
+    | event | handled by | time limit |
+    |---|---|---|
+    | no request begins, or the connection is idle | `close_at` | REQUEST_TIMEOUT, then KEEP_ALIVE |
+    | the head of a request stays incomplete | `header_timeout_handler` (408) | REQUEST_TIMEOUT |
+    | a request can't be parsed | `reject`, `close_after_response` | LINGER_SECONDS |
+    | a response has "Connection: close" | `close_after_response` | LINGER_SECONDS |
+    | the client does not read its responses | `start_write_timer` | REQUEST_TIMEOUT |
+    | shutdown | `drain` | DRAIN_SECONDS if idle |
+
+    The application limits the time of a body and of a prediction.
+    """
 
     def __init__(self, owner: ConnectionOwner, **uvicorn_arguments: Any) -> None:
         super().__init__(**uvicorn_arguments)
         self.owner = owner
-        self.access_log = False  # the application writes one; uvicorn would format lines in vain
+        self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
         self.unparsed_bytes = 0  # bytes since the last complete head or part of a body
-        self.discard_budget: int | None = None  # bytes, once incoming data are discarded
-        self.lingering = False
+        # Bytes that may still arrive; None while requests are parsed instead of discarded.
+        self.discard_budget: int | None = None
+        self.lingering = False  # the last response has been written
         self.header_timer: asyncio.TimerHandle | None = None
         self.write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Wait for a first request."""
         super().connection_made(transport)
-        self.lingering_transport = LingeringTransport(self)
+        self.lingering_transport = LingeringTransport(self.transport, self.close_after_response)
         self.owner.register(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -74,7 +86,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse requests; answer malformed ones and too large heads with an error."""
+        """Parse requests; answer a malformed request or a too large head with an error."""
         if self.discard_budget is not None:
             self.discard_budget -= len(data)
             if self.discard_budget < 0:
@@ -87,12 +99,13 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self.ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
+            # The parser replaces an exception of a callback such as `on_headers_complete`.
             cause = error.__context__
             self.reject(cause if isinstance(cause, APIError) else malformed(error))
         else:
             if self.unparsed_bytes > MAX_HEAD_BYTES:
                 self.reject(head_too_large())
-            elif self in self.owner.waiting and not self.header_timer:
+            elif self in self.owner.waiting and not self.header_timer:  # a head has begun
                 self.header_timer = self.loop.call_later(
                     self.owner.request_timeout, self.header_timeout_handler
                 )
@@ -100,20 +113,21 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_headers_complete(self) -> None:
-        """Start a request, unless its head breaks a rule."""
+        """Start a request; raise APIError if its head is invalid, for `data_received`."""
         if self.unparsed_bytes > MAX_HEAD_BYTES and (
             head_size(self.url, self.headers) > MAX_HEAD_BYTES
         ):
             raise head_too_large()
         hosts = [name for name, _ in self.headers].count(b"host")
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
-            raise APIError(400, "Send HTTP/1.1, with one header Host")
+            raise APIError(400, "Send HTTP/1.1, with exactly one Host header")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise APIError(405, "This is no proxy", {"Allow": "GET, HEAD, POST"})
+                raise APIError(405, "CONNECT is not supported", {"Allow": "GET, HEAD, POST"})
             return
         if len(self.pipeline) >= MAX_PIPELINE and self.discard_budget is None:
-            raise APIError(429, "Wait for answers before you send more requests", RETRY_AFTER)
+            message = "Too many pipelined requests; wait for responses before you send more"
+            raise APIError(429, message, RETRY_AFTER)
         self.unparsed_bytes = 0
         self.owner.waiting.pop(self, None)
         if self.header_timer:
@@ -121,7 +135,7 @@ class Connection(HttpToolsProtocol):
             self.header_timer = None
         super().on_headers_complete()
         self.cycle.transport = self.lingering_transport
-        # The scope holds the list of headers now: trailers must not be appended to it.
+        # The scope now holds the list of headers, to which uvicorn would append trailers.
         self.headers = NO_TRAILERS
 
     def on_body(self, body: bytes) -> None:
@@ -138,7 +152,7 @@ class Connection(HttpToolsProtocol):
             self.owner.waiting[self] = self.loop.time()
 
     def eof_received(self) -> bool:
-        """Answer a client that has closed its side after a complete request; otherwise close."""
+        """Keep a half-closed connection open for the response to a complete request."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or cycle.more_body:
             return False
@@ -146,7 +160,7 @@ class Connection(HttpToolsProtocol):
         return True
 
     def close_after_response(self) -> None:
-        """Close now if the request was read; otherwise linger, so that the response arrives."""
+        """Close now if the whole request was read; otherwise linger until the client has read."""
         self.lingering = True
         if not self.cycle.more_body:
             self.close()
@@ -180,28 +194,32 @@ class Connection(HttpToolsProtocol):
     def drain(self) -> None:
         """Close after the current response or, if idle, after DRAIN_SECONDS.
 
-        A busy client may send its next request at the very moment when an idle connection is
-        closed, and would lose it.
+        A client may be sending its next request on an idle connection, and would lose it if the
+        connection closed now.
         """
         waiting_since = self.owner.waiting.get(self)
-        if waiting_since and not self.header_timer:
+        head_has_begun = self.header_timer is not None
+        if waiting_since and not head_has_begun:
             self.close_at(waiting_since + DRAIN_SECONDS)
         elif self.cycle:
             self.cycle.keep_alive = False
 
     def wait_for_request(self, seconds: float) -> None:
         """Close unless a request begins in time."""
-        self.owner.waiting.pop(self, None)  # to keep the longest waiting first
+        self.owner.waiting.pop(self, None)  # insert at the end: the longest wait stays first
         self.owner.waiting[self] = now = self.loop.time()
         self.close_at(now + seconds)
 
     def close_at(self, when: float) -> None:
-        """Close at a time of the event loop's clock, unless data arrive before."""
+        """Close at a time of the event loop's clock, unless data arrive before.
+
+        This is uvicorn's keep-alive timer, which `data_received` cancels.
+        """
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_at(when, self.timeout_keep_alive_handler)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection on which nothing has arrived in time."""
+        """Close a connection on which nothing has arrived in time; uvicorn's timer calls this."""
         self.close()
 
     def header_timeout_handler(self) -> None:
@@ -209,13 +227,16 @@ class Connection(HttpToolsProtocol):
         self.reject(request_timeout(self.owner.request_timeout))
 
     def reject(self, error: APIError) -> None:
-        """Have the application send an error for what cannot be parsed, and close."""
+        """Have the application send an error for a request that can't be parsed, and close.
+
+        `BodyReader.protocol_error` reads the error from the scope. If no request is being received,
+        a synthetic one carries the error, so that it is logged and sent in pipeline order.
+        """
         self.discard_budget = LINGER_BYTES
         cancel(self.header_timer)
         self.header_timer = None
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not cycle.more_body:
-            # No request is being received that the error could belong to.
             self.new_parser().feed_data(SYNTHETIC_REQUEST)
             self.scope.update(method="-", path="-")
         self.scope["state"]["protocol_error"] = error
@@ -226,9 +247,10 @@ class Connection(HttpToolsProtocol):
         return True
 
     def ignore_upgrade(self, remaining: bytes) -> None:
-        """Parse the request again without its header Upgrade; HTTP lets a server ignore it.
+        """Parse the request again without its header Upgrade, which HTTP lets a server ignore.
 
-        The parser takes everything after the head for the new protocol, even the body.
+        `remaining`: what the parser has not read. It takes everything after the head, even the
+        body, for the new protocol.
         """
         version = self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
@@ -242,62 +264,8 @@ class Connection(HttpToolsProtocol):
         return self.parser
 
 
-class ResponseCycle(RequestResponseCycle):
-    """uvicorn's request and response, which sends the responses of `ServiceApp` in one piece.
-
-    uvicorn would check each header with two regular expressions, and send head and body apart.
-    """
-
-    start: Any = None  # the message that `send` has got, but not sent
-
-    async def send(self, message: Any) -> None:
-        """Send a message; keep the start of a response whose whole body follows."""
-        start, self.start = self.start, None
-        if message.get("whole_body_follows"):
-            self.start = message
-        elif start and not message.get("more_body"):
-            await self.send_whole(start, message["body"])
-        else:
-            if start:  # middleware sends the body in parts
-                await super().send(start)
-            await super().send(message)
-
-    async def send_whole(self, start: Any, body: bytes) -> None:
-        """Send head and body."""
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
-        headers = self.default_headers + start["headers"]
-        if (b"connection", b"close") in headers:
-            self.keep_alive = False
-        elif not self.keep_alive:
-            headers.append((b"connection", b"close"))
-        head = b"".join([b"%b: %b\r\n" % header for header in headers])
-        content = b"" if self.scope["method"] == "HEAD" else body
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[start["status"]], head, content))
-        self.response_started = self.response_complete = True
-        self.waiting_for_100_continue = False
-        self.message_event.set()
-        if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
-
-
-class LingeringTransport:
-    """The transport to which uvicorn writes responses; `close` lets the last one arrive."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.write = connection.transport.write
-        self.is_closing = connection.transport.is_closing
-        self.close = connection.close_after_response
-
-
-httptools_impl.RequestResponseCycle = ResponseCycle
-
-
 def malformed(error: httptools.HttpParserError) -> APIError:
-    """Return the error of a request that the parser refuses; its reasons are fixed texts."""
+    """Return the error of a request that httptools rejects; its reasons are fixed texts."""
     return APIError(400, f"The request is not valid HTTP/1.1: {error}")
 
 

@@ -16,11 +16,12 @@ from serving.imports import find_imports
 from serving.model import UNUSABLE_MODEL, Inference, ModelReference, TrainingMetadata
 
 PYTHON = ".".join(python_version_tuple()[:2])
+# An environment variable of the build, such as for a mirror; the service does not read it.
 BASE_IMAGE = os.environ.get("BASE_IMAGE") or f"python:{PYTHON}-slim"
 
 ENVS = [
-    # The package index, if it is not PyPI. BentoML passes it to the build as a secret, which leaves
-    # no trace in the image.
+    # A package index other than PyPI. BentoML passes it to the build as a secret, which leaves no
+    # trace in the image.
     {"name": "UV_DEFAULT_INDEX", "stage": "build"},
     # Otherwise BentoML reports each start over the internet.
     {"name": "BENTOML_DO_NOT_TRACK", "value": "true"},
@@ -29,7 +30,7 @@ ENVS = [
 
 @attrs.define
 class ServiceImage(Image):
-    """The image of a Bento with all files that service.py, the model and the page /try need."""
+    """An image whose Bento must have the files that service.py, the model and /try need."""
 
     model_files: list[str] = attrs.field(factory=list)
 
@@ -62,8 +63,8 @@ def static_files() -> list[str]:
 def service_image(reference: ModelReference) -> Image:
     """Return the image for a service with a pinned model."""
     inference = stored_inference(reference)
-    # On a distribution that BentoML knows it first installs compilers, git and gnupg2, which take
-    # 583 MB. No package of requirements-serve.txt needs compiling.
+    # For a distribution that it knows, BentoML installs compilers, git and gnupg2: 583 MB. The
+    # packages of requirements-serve.txt come as wheels and need none of them.
     image = ServiceImage(base_image=BASE_IMAGE, distro="none")  # type: ignore[call-arg]
     if inference:
         image.model_files = inference.project_files
@@ -73,9 +74,9 @@ def service_image(reference: ModelReference) -> Image:
 
 
 def stored_inference(reference: ModelReference) -> Inference | None:
-    """Return what training has recorded of the model's runtime and its needs.
+    """Return the runtime of the stored model, and the packages and files that it needs.
 
-    Without a usable model return None: starting or building the service says why.
+    Return None if the model is missing or damaged: the start or the build then reports it.
     """
     with suppress(*UNUSABLE_MODEL):
         if model := reference.stored:

@@ -13,10 +13,14 @@ from click.core import ParameterSource
 
 logger = logging.getLogger("bentoml.serve")
 
-# The settings to use instead.
-COMMAND_LINE = {"api_workers": "WORKERS", "timeout": "REQUEST_TIMEOUT"}
-TRAFFIC, ACCESS_LOG = "REQUEST_TIMEOUT or MAX_CONCURRENCY", "ACCESS_LOG"
-USED = {"skip_paths", "format"}  # of the configuration of the access log
+# The settings to use instead of options of the command line, and of sections of the configuration.
+OPTION_REPLACEMENTS = {"api_workers": "WORKERS", "timeout": "REQUEST_TIMEOUT"}
+SECTION_REPLACEMENTS = {
+    "traffic": "REQUEST_TIMEOUT or MAX_CONCURRENCY",
+    "logging.access": "ACCESS_LOG",
+}
+# Keys that do have an effect: the paths without access log, and the format of IDs in BentoML's log.
+USED_KEYS = {"skip_paths", "format"}
 
 
 def warn_of_ignored_options() -> None:
@@ -26,31 +30,29 @@ def warn_of_ignored_options() -> None:
 
 
 def ignored_options() -> Iterator[tuple[str, str]]:
-    """Yield each option of the command line that was given in vain, and the setting to use."""
+    """Yield each given option of the command line that has no effect, and the setting to use."""
     context = click.get_current_context(silent=True)
     if not context:  # BentoML was started from Python
         return
-    for name, setting in COMMAND_LINE.items():
+    for name, setting in OPTION_REPLACEMENTS.items():
         if context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT):
             yield f"--{name.replace('_', '-')}", setting
 
 
 def ignored_configuration() -> Iterator[tuple[str, str]]:
-    """Yield each key of BentoML's configuration that was set in vain, and the setting to use."""
+    """Yield each changed key of BentoML's configuration without effect, and the setting to use."""
     folder = Path(configuration.__file__).parent
     defaults = yaml.safe_load((folder / "v2/default_configuration.yaml").read_text())["services"]
-    traffic, access_log = configured("traffic"), configured("logging")["access"]
-    for name in changed(traffic, defaults["traffic"]):
-        yield f"BentoML's configuration traffic.{name}", TRAFFIC
-    for name in changed(access_log, defaults["logging"]["access"]):
-        yield f"BentoML's configuration logging.access.{name}", ACCESS_LOG
+    configured = BentoMLContainer.api_server_config.get()
+    for section, setting in SECTION_REPLACEMENTS.items():
+        values, default_values = find_section(configured, section), find_section(defaults, section)
+        for key, value in values.items():
+            if key not in USED_KEYS and value != default_values.get(key):
+                yield f"BentoML's configuration {section}.{key}", setting
 
 
-def configured(section: str) -> dict[str, Any]:
-    """Return a section of the configuration of BentoML's server."""
-    return BentoMLContainer.api_server_config.get()[section]
-
-
-def changed(values: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
-    """Return the keys whose value is not the default, except those in use."""
-    return [key for key in values if key not in USED and values[key] != defaults.get(key)]
+def find_section(values: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return a section of a configuration, such as "logging.access"."""
+    for name in path.split("."):
+        values = values[name]
+    return values

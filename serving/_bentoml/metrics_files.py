@@ -1,8 +1,9 @@
 """The memory-mapped files that hold the metrics of a worker.
 
-The Prometheus client writes a file whenever it counts something, which took a tenth of the event
-loop's time. It maps sparse files: on a full disk the first write to a page of such a file kills the
-process with SIGBUS, and each successor likewise, without a log line.
+The Prometheus client writes to a file for each increment of a metric; here the values are written
+five times a second. It maps sparse files: on a full disk the first write to a page of such a file
+kills the process with SIGBUS, and each replacement worker likewise, without a log line. Here the
+disk space is allocated first.
 """
 
 import atexit
@@ -24,17 +25,18 @@ logger = logging.getLogger(__name__)
 
 View = Callable[[Request], Awaitable[Response]]
 
-KEY_OVERHEAD = 32  # bytes of a value in the file: two doubles, the length of its key, padding
+KEY_OVERHEAD = 32  # bytes of an entry besides its key: two doubles, the key's length, padding
 FLUSH_SECONDS = 0.2
 
-changed: set[Any] = set()  # values that are not written yet
-counting, writing = Lock(), Lock()  # event loop and threads count; the timer and a scrape write
+dirty_values: set[Any] = set()  # changed since they were last written
+value_lock = Lock()  # the event loop and threads increment values
+file_lock = Lock()  # the timer and a scrape write values
 
 
-@cache  # two kinds of values in the same files would overwrite each other
+@cache  # run once: values of a second `BufferedValue` class would overwrite those of the first
 def install() -> None:
-    """Make the Prometheus client use preallocated files, and write them five times a second."""
-    if hasattr(os, "posix_fallocate"):  # macOS has none
+    """Make the Prometheus client use preallocated files, and write to them five times a second."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
         values.MmapedDict = PreallocatedFile  # type: ignore[attr-defined]
     if values.ValueClass is not values.MutexValue:
         values.ValueClass = buffered(values.MultiProcessValue())
@@ -50,35 +52,35 @@ def buffered(value_class: Any) -> Any:
 
         def inc(self, amount: float) -> None:
             """Add to the number."""
-            with counting:
+            with value_lock:
                 self._value += amount
-            changed.add(self)
+            dirty_values.add(self)
 
         def set(self, value: float, timestamp: float | None = None) -> None:
             """Set the number."""
             self._value = value
             self._timestamp = timestamp or 0.0
-            changed.add(self)
+            dirty_values.add(self)
 
     return BufferedValue
 
 
 def flush() -> None:
-    """Write the values that have changed."""
-    with writing:
-        while changed:
-            value = changed.pop()
+    """Write the dirty values to their files."""
+    with file_lock:
+        while dirty_values:
+            value = dirty_values.pop()
             value._file.write_value(value._key, value._value, value._timestamp)
 
 
 def flush_in_process(process_id: int) -> None:
-    """Write the values that have changed, but not those of a forked child."""
+    """Write the dirty values, unless this is a forked child of the process."""
     if os.getpid() == process_id:
         flush()
 
 
 def flush_before(scrape: View) -> View:
-    """Wrap the /metrics view, so that this worker's part of it is up to date."""
+    """Wrap the /metrics view, so that each scrape has the latest values of this worker."""
 
     async def flush_and_scrape(request: Request) -> Response:
         flush()
@@ -88,30 +90,35 @@ def flush_before(scrape: View) -> View:
 
 
 def flush_forever() -> None:
-    """Write what has changed, until the process ends."""
+    """Write the dirty values every FLUSH_SECONDS, until the process ends."""
     while True:
         time.sleep(FLUSH_SECONDS)
         flush()
 
 
 class PreallocatedFile(MmapedDict):
-    """A file whose disk space is allocated before it is written; without space, memory instead."""
+    """A metrics file whose disk space is allocated before it is used; on a full disk, in memory."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
-        super().__init__(filename if read_mode or allocate(filename) else in_memory(filename))
+        if not read_mode and not allocate(filename):
+            filename = create_memory_file(filename)
+        super().__init__(filename)
 
     def _init_value(self, key: str) -> None:
-        """Add a value; allocate more space first if the file has to grow."""
+        """Add a value; allocate more space first if the file has to grow.
+
+        The base class then truncates the file `_f` to twice `_capacity`, and maps it to `_m` anew.
+        """
         if self._used + len(key.encode()) + KEY_OVERHEAD > self._capacity:
             self.grow()
         super()._init_value(key)
 
     def grow(self) -> None:
-        """Allocate twice the space, or continue in memory."""
+        """Allocate twice the disk space or, if there is too little, copy the file to memory."""
         try:
             os.posix_fallocate(self._f.fileno(), 0, 2 * self._capacity)
         except OSError:
-            file = open(in_memory(self._fname), "a+b")  # noqa: PTH123, SIM115
+            file = open(create_memory_file(self._fname), "a+b")  # noqa: PTH123, SIM115
             file.write(self._m[:])
             file.flush()
             self._f.close()
@@ -119,7 +126,7 @@ class PreallocatedFile(MmapedDict):
 
 
 def allocate(filename: str) -> bool:
-    """Allocate the disk space of a new file; tell whether there was enough."""
+    """Allocate the disk space of a new file; return whether there was enough."""
     try:
         with open(filename, "ab") as file:  # noqa: PTH123
             os.posix_fallocate(file.fileno(), 0, _INITIAL_MMAP_SIZE)
@@ -129,7 +136,10 @@ def allocate(filename: str) -> bool:
     return True
 
 
-def in_memory(filename: str) -> str:
-    """Return the path of a file in memory; /metrics does not read it."""
-    logger.warning("%s: no space left, so that metrics of this worker are missing", filename)
+def create_memory_file(filename: str) -> str:
+    """Create a file in memory in place of another one; log a warning, and return its path.
+
+    /metrics does not read it.
+    """
+    logger.warning("%s: no disk space left; /metrics lacks metrics of this worker", filename)
     return f"/proc/self/fd/{os.memfd_create('metrics')}"

@@ -1,4 +1,4 @@
-"""A Prometheus histogram that observes many values in one call."""
+"""A Prometheus histogram of predictions that observes many values in one call."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -9,13 +9,10 @@ from prometheus_client import Histogram
 
 
 class PredictionHistogram(Histogram):
-    """A histogram of predictions that counts a batch at once.
-
-    1000 values take 0.2 ms that way, and 4 ms with `observe`.
-    """
+    """A histogram that counts 1000 values in 0.2 ms instead of 4 ms."""
 
     def observe_all(self, values: Sequence[float]) -> None:
-        """Count each value; all are finite, or the sum would never be so again."""
+        """Count finite values; a single NaN or infinity would spoil the sum for good."""
         self._sum.inc(sum(values))
         buckets = Counter([bisect_left(self._upper_bounds, value) for value in values])
         for bucket, count in buckets.items():
@@ -24,8 +21,7 @@ class PredictionHistogram(Histogram):
 
 @cache
 def prediction_histogram(bounds: tuple[float, ...]) -> PredictionHistogram:
-    """Return the histogram with these upper bounds, which depend on the served model."""
-    # Not registered: a registry takes one metric of a name, and /metrics reads the workers' files.
-    return PredictionHistogram(
-        "prediction_value", "What was predicted", buckets=bounds, registry=None
-    )
+    """Return the histogram with these upper bounds of its buckets, which the model determines."""
+    # Not registered, because models with other bounds may be served in one process, as in tests,
+    # and a registry allows one metric of each name. /metrics reads the files of the workers.
+    return PredictionHistogram("prediction_value", "Predictions", buckets=bounds, registry=None)

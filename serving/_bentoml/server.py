@@ -1,8 +1,8 @@
-"""The uvicorn server of a worker, with connection limits and a graceful drain.
+"""The uvicorn server of a worker, with a limit on connections and a graceful drain.
 
-BentoML takes uvicorn's time limits from its command line only, which is fixed in an image. uvicorn
-lets new clients wait behind connected ones. On SIGTERM it closes idle connections at once, and
-loses the requests that clients are about to send.
+BentoML takes uvicorn's time limits only from its command line, which is fixed in an image. uvicorn
+closes no idle connection to make room for a new one. On SIGTERM it closes idle connections at once,
+and loses the requests that clients are about to send.
 """
 
 import asyncio
@@ -10,38 +10,42 @@ import logging
 import os
 import resource
 import socket
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import uvicorn
 
+from serving._bentoml import response_cycle
 from serving._bentoml.connection import DRAIN_SECONDS, Connection
+from serving._bentoml.supervisor import SUPERVISOR_PID, stop_listening
 from serving.http.app import ServiceApp
-from serving.settings import SUPERVISOR_PID
 
 logger = logging.getLogger("bentoml.serve")
 
-# What BentoML passes to uvicorn without options on its command line.
-BENTOML_KEEP_ALIVE, BENTOML_SHUTDOWN_TIMEOUT = 5, None
-# Per worker. Each connection takes a file descriptor, beside those for other files.
-MAX_CONNECTIONS, OTHER_FILES = 4096, 256
+# Seconds that BentoML passes to uvicorn if its command line has no option for them. An option with
+# the same value looks like no option.
+BENTOML_KEEP_ALIVE = 5
+BENTOML_SHUTDOWN_TIMEOUT = None
+# Per worker. Each connection needs a file descriptor; OTHER_FILES are left for everything else.
+MAX_CONNECTIONS = 4096
+OTHER_FILES = 256
 # libuv accepts one connection per listener in a turn of the event loop (libuv pull request 3696),
-# and a turn takes 10 ms at full load: clients with a new connection for each request got half as
-# many responses. Polling this many listeners costs a new connection 0.05 ms.
+# and a turn takes 10 ms at full load. Polling this many listeners costs a new connection 0.05 ms.
 LISTENERS = 32
 
 
 def install(app: ServiceApp, open_requests: "set[asyncio.Task[None]]") -> None:
-    """Make the worker of BentoML run our server; it creates one after its application.
+    """Make BentoML's worker create a `Server` for `app`, and a `ResponseCycle` for each request.
 
-    The server keeps the tasks of its open requests in `open_requests`.
+    The worker creates its server after its application. The server keeps the tasks of its open
+    requests in `open_requests`.
     """
+    response_cycle.install()
     uvicorn.Server = partial(Server, app, open_requests)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with our settings, unless BentoML's command line overrides them."""
+    """uvicorn's server with `Settings`, some of which BentoML's command line overrides."""
 
     def __init__(
         self, app: ServiceApp, open_requests: "set[asyncio.Task[None]]", config: uvicorn.Config
@@ -59,7 +63,7 @@ class Server(uvicorn.Server):
         self.server_state.tasks = open_requests
         self.request_timeout = settings.request_timeout
         self.max_connections = raise_file_limit(MAX_CONNECTIONS)
-        # Connections that wait for a request, since when, the longest waiting first.
+        # The connections without a complete request head, longest wait first, with its start.
         self.waiting: dict[Connection, float] = {}
 
     @property
@@ -70,15 +74,15 @@ class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket]) -> None:
         """Serve, with several listeners per socket if this is the only worker.
 
-        With several workers one of them would take most clients that connect at the same time: two
-        answered 8,000 to 10,000 requests a second, and with one listener each 10,600 to 12,200.
+        One of several workers would accept most clients that connect at the same time, and the
+        others would be idle.
         """
         if self.app.settings.workers == 1:
             sockets = [copy for s in sockets for copy in (s, *duplicate_listener(s))]
         await super().serve(sockets)
 
     def register(self, connection: Connection) -> None:
-        """Accept a connection; above the limit, close the one that has waited longest."""
+        """Register a connection; above the limit, close the one that has waited longest."""
         connection.wait_for_request(DRAIN_SECONDS if self.draining else self.request_timeout)
         if len(self.server_state.connections) > self.max_connections:
             longest_waiting = next(iter(self.waiting))
@@ -86,10 +90,10 @@ class Server(uvicorn.Server):
             longest_waiting.close()
 
     async def on_tick(self, counter: int) -> bool:
-        """Do uvicorn's work of each 0.1 s, and tell whether to end.
+        """Run uvicorn's tick, which it does every 0.1 s; return whether to shut down.
 
-        A worker whose supervisor was killed ends: it would hold the port, and nobody would restart
-        or stop it.
+        A worker whose supervisor was killed shuts down: it would hold the port, and no process
+        would replace or stop it.
         """
         return is_orphan() or await super().on_tick(counter)
 
@@ -99,7 +103,7 @@ class Server(uvicorn.Server):
         start = loop.time()
         self.app.draining = True
         if is_orphan():
-            logger.error("The supervisor was killed: this worker ends")
+            logger.error("The supervisor was killed; shutting down this worker")
             stop_listening(sockets)
         connections: set[Any] = self.server_state.connections
         for connection in connections:
@@ -115,33 +119,26 @@ class Server(uvicorn.Server):
 
 def duplicate_listener(listener: socket.socket) -> list[socket.socket]:
     """Return duplicates of a listening socket, so that there are LISTENERS in all."""
-    # Not with its method `dup`, which makes all of them block, in other workers too.
+    # `listener.dup()` would make the shared file description blocking, also in other workers.
     return [socket.socket(fileno=os.dup(listener.fileno())) for _ in range(LISTENERS - 1)]
 
 
 def is_orphan() -> bool:
-    """Tell whether the supervisor of this worker has ended."""
+    """Return whether the supervisor of this worker has ended."""
     return os.environ.get(SUPERVISOR_PID, str(os.getppid())) != str(os.getppid())
 
 
-def stop_listening(sockets: list[socket.socket]) -> None:
-    """Stop listening, for all processes that share the sockets."""
-    for listener in sockets:
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-
-
 def is_listening(listener: socket.socket) -> bool:
-    """Tell whether no process has shut a listening socket down."""
+    """Return whether no process has shut down a listening socket."""
     return bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def raise_file_limit(connections: int) -> int:
-    """Raise the limit of open files for so many connections; return how many fit under it."""
+    """Raise the limit of open files to hold `connections`; return the number that fits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = connections + OTHER_FILES
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     if soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    return max(limit - OTHER_FILES, limit // 2)
+    return max(limit - OTHER_FILES, limit // 2)  # half of a low hard limit

@@ -1,24 +1,19 @@
-"""The supervisor process, which BentoML builds on circus: replace dead workers, shut down in order.
+"""The supervisor process: replaces dead workers, and shuts the service down.
 
-A supervisor starts the workers and holds the listening socket; the workers accept and serve.
+BentoML builds it on circus. The supervisor starts the workers and holds the listening socket; the
+workers accept connections and serve requests.
 """
 
-import atexit
 import errno
 import logging
 import os
 import select
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLException
 from circus import controller
 from circus.exc import ConflictError
@@ -27,31 +22,24 @@ from circus.sockets import CircusSocket
 from tornado import gen
 
 from serving._bentoml.ignored_options import warn_of_ignored_options
-from serving.settings import SUPERVISOR_PID, find_misspelled
+from serving.settings import find_misspelled
 
 logger = logging.getLogger("bentoml.serve")
 
+# The environment variable by which a worker knows its supervisor.
+SUPERVISOR_PID = "SUPERVISOR_PID"
 RETRY_SECONDS = 0.1
 ACCEPT_SECONDS = 1  # for the workers to empty the accept queue
 
 
-def use_private_metrics_folder() -> None:
-    """Set a metrics folder for this server alone, and remove it at exit.
-
-    BentoML uses one folder for all servers of a BENTOML_HOME, and each empties it when it starts.
-    """
-    folder = Path(tempfile.gettempdir(), f"bentoml-metrics-{uuid4().hex}")
-    BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-
-
-def install_supervisor() -> None:
-    """Replace circus' signal handling and socket binding, just before BentoML starts circus."""
+def install() -> None:
+    """Replace circus' signal handling and socket binding; BentoML starts circus next."""
     for name, setting in find_misspelled(os.environ):
-        logger.warning("%s is no setting: is %s meant?", name, setting)
+        logger.warning("%s is not a setting; did you mean %s?", name, setting)
     warn_of_ignored_options()
     os.environ[SUPERVISOR_PID] = str(os.getpid())  # for the workers
-    os.environ.pop("BENTOML_CONTAINERIZED", None)  # BentoML replaces no dead worker if it is set
+    # In a container, which BentoML recognizes by this variable, it replaces no dead worker.
+    os.environ.pop("BENTOML_CONTAINERIZED", None)
     controller.SysHandler = SignalHandler
     CircusSocket.bind = bind
 
@@ -63,29 +51,23 @@ def bind(listener: CircusSocket, address: tuple[str, int]) -> None:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        message = f"Port {address[1]} is in use: end what listens there, or set PORT to another"
+        message = f"Port {address[1]} is in use: stop the process that listens there, or set PORT"
         raise BentoMLException(message) from None
 
 
 class SignalHandler(SysHandler):
-    """Handles the signals of the supervisor, in place of circus' handler.
+    """Replaces circus' handler of the supervisor's signals.
 
-    SIGCHLD: replace a dead worker at once. BentoML looks for dead workers every 10 s, and never in
-    a container. A worker that exited by itself with an error could not start, and its successor
-    could not either: it is not replaced, and the service ends if no worker is left.
-
-    SIGTERM, SIGINT, SIGHUP (the terminal was closed): stop the workers, and close the listening
-    socket as soon as its accept queue is empty. circus closes it last, which resets clients that
-    have connected since the workers stopped accepting. At a second signal, kill the workers; circus
-    would continue to wait.
+    SIGCHLD calls `on_child_exit`; SIGTERM, SIGINT and SIGHUP (the terminal was closed) call `quit`.
     """
 
-    stopping = False
+    stopping = False  # after the first call of `quit`
 
     def __init__(self, controller: Any) -> None:
         super().__init__(controller)
         signal.signal(signal.SIGCHLD, self.on_child_exit)
-        if self._old[signal.SIGHUP] is signal.SIG_IGN:  # set by nohup
+        # circus keeps the previous handlers in `_old`. nohup makes the service ignore SIGHUP.
+        if self._old[signal.SIGHUP] is signal.SIG_IGN:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def on_child_exit(self, *_: Any) -> None:
@@ -93,7 +75,12 @@ class SignalHandler(SysHandler):
         self.controller.loop.add_callback_from_signal(self.replace_dead_workers)
 
     async def replace_dead_workers(self) -> None:
-        """Replace the workers that have died, unless the service is stopping."""
+        """Replace dead workers at once, unless the service is stopping.
+
+        circus does this only every 10 s. A worker that exited with an error status most likely
+        failed to start: its replacement is left to circus, so that workers which cannot start do
+        not fail in a loop.
+        """
         arbiter = self.controller.arbiter
         if self.stopping or arbiter._stopping:
             return
@@ -110,29 +97,34 @@ class SignalHandler(SysHandler):
             self.controller.loop.call_later(RETRY_SECONDS, self.on_child_exit)
             return
         if child and child.si_pid in worker_pids:
-            how = "signal" if child.si_code != os.CLD_EXITED else "exit status"
-            logger.error("Worker ended by %s %d; it is replaced", how, child.si_status)
+            how = "exited with status" if child.si_code == os.CLD_EXITED else "was killed by signal"
+            logger.error("Worker %s %d; starting a replacement", how, child.si_status)
 
     def worker_pids(self) -> set[int]:
         """Return the process IDs of the workers."""
         return {pid for watcher in self.controller.arbiter.watchers for pid in watcher.processes}
 
     def handle_failed_start(self, status: int) -> None:
-        """Leave a worker that could not start to BentoML's next look; end if it was the last."""
+        """Log that a worker failed to start; stop the service if no worker is left."""
         arbiter = self.controller.arbiter
         arbiter.reap_processes()
-        logger.error("Worker ended by exit status %d", status)
+        logger.error("Worker exited with status %d", status)
         if not self.worker_pids():
-            arbiter._exception = BentoMLException("No worker can start: the log says why")
+            arbiter._exception = BentoMLException("No worker could start; see the log above")
             self.quit()
 
     def handle_hup(self) -> None:
-        """Stop the service; circus would replace its workers."""
+        """Stop the service, where circus would replace its workers."""
         if not self.stopping:  # a shell sends SIGHUP twice
             self.quit()
 
     def quit(self) -> None:
-        """Stop the service; at the second call, kill its workers."""
+        """Stop the workers, and listen until the accept queue is empty.
+
+        circus closes the listening socket last, which resets clients that have connected since the
+        workers stopped accepting. At the second signal, kill the workers; circus would go on
+        waiting.
+        """
         arbiter = self.controller.arbiter
         if self.stopping:
             for watcher in arbiter.watchers:
@@ -146,25 +138,33 @@ class SignalHandler(SysHandler):
 
 
 def find_exited_child() -> Any:
-    """Return how a child that is not yet reaped has exited, or None; raise ChildProcessError."""
-    if hasattr(os, "waitid"):  # macOS has none
+    """Return the wait status of an exited child that is not reaped yet, or None.
+
+    Raise ChildProcessError if there is no child.
+    """
+    if hasattr(os, "waitid"):  # not on macOS
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     return None
 
 
 def exited_with_error(child: Any) -> bool:
-    """Tell whether a process has exited by itself, with a status other than 0."""
+    """Return whether a process exited, not by a signal, with a status other than 0."""
     return child.si_code == os.CLD_EXITED and child.si_status != 0
 
 
 async def drain_accept_queue(sockets: list[socket.socket]) -> None:
-    """Stop listening once the workers have accepted the connections that wait in the queue.
+    """Stop listening once the workers have accepted the connections in the accept queue.
 
-    Closing a socket resets those.
+    Closing the sockets would reset these connections.
     """
     end = time.monotonic() + ACCEPT_SECONDS
     while select.select(sockets, [], [], 0)[0] and time.monotonic() < end:
         await gen.sleep(0.01)
+    stop_listening(sockets)
+
+
+def stop_listening(sockets: list[socket.socket]) -> None:
+    """Stop listening, for all processes that share the sockets."""
     for listener in sockets:
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Build the application of a worker: `ServiceApp`, BentoML's application behind it, and metrics."""
+"""Build the application of a worker: metrics, `ServiceApp`, and BentoML's application behind it."""
 
 import asyncio
 import json
@@ -15,8 +15,9 @@ from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from serving._bentoml import metrics_files, server
-from serving._bentoml.batching import Predictor
+from serving._bentoml.batching import Batcher
 from serving._bentoml.prediction_histogram import prediction_histogram
+from serving._bentoml.predictor import Predictor
 from serving.features import feature_schemas
 from serving.http.app import ServiceApp
 from serving.http.docs_page import DocsViews
@@ -33,51 +34,42 @@ from serving.observability.request_metrics import RequestMetrics
 from serving.observability.worker_metrics import measure_memory_before, register_worker
 from serving.records import ERROR_KINDS
 
-# BentoML's middleware that `ServiceApp` replaces.
+# BentoML's middleware, by the names of its classes. `ServiceApp` replaces the first set; the second
+# stays between `ServiceApp` and BentoML's application.
 REPLACED_MIDDLEWARE = {
     "RunnerTrafficMetricsMiddleware",
     "AccessLogMiddleware",
     "TimeoutMiddleware",
     "MaxConcurrencyMiddleware",
 }
+INNER_MIDDLEWARE = {"ContextMiddleware"}
 
 
 def build_app(service: bentoml.Service, is_main: bool) -> ASGIApp:
-    """Return the application of a worker, and make BentoML run it on our server."""
+    """Return the application of a worker, and make BentoML's worker run it on `Server`."""
     register_worker()
     create_error_series(ERROR_KINDS)
     factory = ServiceAppFactory(service, is_main=is_main)
     bentoml_app = build_bentoml_app(service, factory)
-    settings = service.inner.settings
     prediction_log = open_prediction_log(service)
     open_requests: set[asyncio.Task[None]] = set()
-    predictors = {
-        api.route: Predictor(
-            factory,
-            name,
-            settings.max_concurrency,
-            settings.request_timeout,
-            prediction_log,
-            open_requests,
-        )
-        for name, api in service.apis.items()
-    }
+    predictors = build_predictors(service, factory, prediction_log, open_requests)
     mounted = [route for mount, *_ in service.mount_apps for route in mount.routes]
     app = ServiceApp(
         read_proxy_headers(bentoml_app),
         predictors,
         endpoints={*predictors, *(route.path for route in [*bentoml_app.routes, *mounted])},
         unlogged_paths=BentoMLContainer.api_server_config.logging.access.skip_paths.get(),
-        settings=settings,
-        request_metrics=request_metrics(predictors),
+        settings=service.inner.settings,
+        request_metrics=create_request_metrics(predictors),
         prediction_log=prediction_log,
     )
-    server.install(app, open_requests)  # BentoML's worker makes its uvicorn server next
+    server.install(app, open_requests)  # before BentoML's worker creates its uvicorn server
     return add_outer_middleware(app, bentoml_app)
 
 
 def build_bentoml_app(service: bentoml.Service, factory: ServiceAppFactory) -> Any:
-    """Return BentoML's application with our views and without the prediction routes."""
+    """Return BentoML's application with `DocsViews` and without the prediction routes."""
     views = DocsViews(service)
     factory.metrics = measure_memory_before(metrics_files.flush_before(factory.metrics))
     factory.index_page, factory.openapi_spec_view = views.swagger_ui, views.openapi
@@ -89,12 +81,29 @@ def build_bentoml_app(service: bentoml.Service, factory: ServiceAppFactory) -> A
     return app
 
 
+def build_predictors(
+    service: bentoml.Service,
+    factory: ServiceAppFactory,
+    prediction_log: PredictionLog | None,
+    open_requests: "set[asyncio.Task[None]]",
+) -> dict[str, Predictor]:
+    """Return a predictor for each prediction API, by path."""
+    settings = service.inner.settings
+    max_queue, timeout = settings.max_concurrency, settings.request_timeout
+    return {
+        api.route: Predictor(
+            api, Batcher(factory, name, max_queue, timeout, open_requests), prediction_log
+        )
+        for name, api in service.apis.items()
+    }
+
+
 def read_proxy_headers(app: Any) -> Any:
     """Wrap an application in uvicorn's middleware that applies the headers of a trusted proxy.
 
-    In front of all requests, as uvicorn has it, it would cost each prediction 3 us.
+    uvicorn has it in front of all requests, where it would cost each prediction 3 us.
     """
-    trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # as in uvicorn
+    trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")  # uvicorn's default
     return ProxyHeadersMiddleware(app, trusted)
 
 
@@ -106,7 +115,7 @@ def open_prediction_log(service: bentoml.Service) -> PredictionLog | None:
     return PredictionLog(settings, feature_schemas(record_type), server_context.worker_index or 1)
 
 
-def request_metrics(endpoints: Iterable[str]) -> RequestMetrics:
+def create_request_metrics(endpoints: Iterable[str]) -> RequestMetrics:
     """Return the metrics of HTTP requests with BentoML's names, labels and buckets."""
     labels = {
         "service_name": server_context.bento_name,
@@ -122,35 +131,37 @@ def request_metrics(endpoints: Iterable[str]) -> RequestMetrics:
 
 
 def prepare_instance(instance: Any, apis: Mapping[str, Any]) -> None:
-    """Give an instance of the user's class what `Predictor` needs, and answer a first request.
+    """Set the attributes of the user's instance that `Batcher` reads, and check each API.
 
-    Raise an exception, which ends the worker, if that request fails.
+    Raise an exception, which ends the worker, if an API fails.
     """
     golden_row, *_ = read_golden(instance.model)["rows"]
+    training = TrainingMetadata.model_validate(instance.model.info.metadata)
+    set_served_model(str(instance.model.tag), training.prediction_distribution)
     instance.golden_row = tuple(golden_row)
-    instance.prediction_metrics = prediction_metrics(instance.model)
-    record = dict(zip(instance.prediction_metrics.feature_names, golden_row, strict=True))
+    instance.prediction_metrics = create_prediction_metrics(instance.model, training)
+    record = dict(zip(training.feature_names, golden_row, strict=True))
     for api in apis.values():
-        answer(api, instance, record)
+        check_api(api, instance, record)
 
 
-def answer(api: Any, instance: Any, record: dict[str, Any]) -> bytes:
-    """Answer a request with a record, from JSON to JSON, without counting it.
+def check_api(api: Any, instance: Any, record: dict[str, Any]) -> None:
+    """Run an API method on a record, from JSON to JSON, without counting it.
 
-    Raise an exception if the API method does not return a number.
+    Raise an exception unless it returns one finite number.
     """
     body = [record] if api.input_spec.max_records else record
     rows = api.input_spec.parse(json.dumps(body).encode())
     (prediction,) = api.func(instance, rows)
     if not isfinite(prediction):
-        raise ValueError(f"The API method returned {prediction} for a record of the training")
-    return api.output_spec.to_json([prediction])
+        raise ValueError(f"The API method returned {prediction} for a record of the training data")
+    api.output_spec.to_json([prediction])
 
 
-def prediction_metrics(model: bentoml.Model) -> PredictionMetrics:
-    """Publish the model that is served, and return the metrics of its predictions."""
-    training = TrainingMetadata.model_validate(model.info.metadata)
-    set_served_model(str(model.tag), training.prediction_distribution)
+def create_prediction_metrics(
+    model: bentoml.Model, training: TrainingMetadata
+) -> PredictionMetrics:
+    """Return the metrics of the predictions of a model."""
     return PredictionMetrics(
         training.feature_names,
         training.training_range,
@@ -161,17 +172,18 @@ def prediction_metrics(model: bentoml.Model) -> PredictionMetrics:
 
 
 def add_outer_middleware(app: ASGIApp, bentoml_app: Any) -> ASGIApp:
-    """Move middleware of BentoML's application in front of `ServiceApp`, if it is still needed.
+    """Move middleware from BentoML's application to the front of `ServiceApp`.
 
-    That is middleware that a user has added, CORS, and tracing if an exporter is configured.
+    This moves CORS, middleware that a user has added and, if an exporter is configured, tracing.
     """
-    stays_inside = {"ContextMiddleware"}
-    unneeded = set(REPLACED_MIDDLEWARE)
+    not_moved = REPLACED_MIDDLEWARE | INNER_MIDDLEWARE
     if not BentoMLContainer.tracing.exporter_type.get():
-        unneeded.add("OpenTelemetryMiddleware")
+        not_moved = not_moved | {"OpenTelemetryMiddleware"}
     middleware = bentoml_app.user_middleware
-    bentoml_app.user_middleware = [each for each in middleware if each.cls.__name__ in stays_inside]
+    bentoml_app.user_middleware = [
+        each for each in middleware if each.cls.__name__ in INNER_MIDDLEWARE
+    ]
     for each in reversed(middleware):
-        if each.cls.__name__ not in stays_inside | unneeded:
+        if each.cls.__name__ not in not_moved:
             app = each.cls(app, *each.args, **each.kwargs)
     return app if isinstance(app, ServiceApp) else JSONErrorMiddleware(app)

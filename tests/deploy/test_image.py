@@ -137,7 +137,7 @@ def test_killed_worker_in_container_is_replaced(hardened_command):
             wait_until(lambda: is_ready(client), client.log)
             load.await_answers(500, client.log)
         assert load.failed <= 16
-        assert "Worker ended by signal 9; it is replaced" in client.log.read_text()
+        assert "Worker was killed by signal 9; starting a replacement" in client.log.read_text()
 
 
 def test_docker_stop_shuts_down_gracefully(hardened_command):

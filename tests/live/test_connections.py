@@ -73,7 +73,7 @@ INVALID_REQUESTS = {
         "Content-Length can't be present with Transfer-Encoding",
     ),
     "invalid chunk size": (CHUNKED_HEAD + b"x\r\n", 400, "chunk size"),
-    "CONNECT": (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 405, "This is no proxy"),
+    "CONNECT": (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 405, "CONNECT is not supported"),
     "long path": (request("/" + "x" * MAX_HEAD_BYTES), 431, "over 16384 bytes"),
     "long header": (request("/predict", "X: " + "x" * MAX_HEAD_BYTES), 431, "over 16384 bytes"),
     "many headers": (request("/predict", *["X: x"] * 5000), 431, "over 16384 bytes"),

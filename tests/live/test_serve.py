@@ -236,12 +236,12 @@ def test_each_line_on_standard_output_is_json_if_configured(model, tmp_path):
         wait_until(lambda: "/predict" in log.read_text(), log)
         (worker,) = psutil.Process(client.server.pid).children()
         worker.kill()
-        wait_until(lambda: "it is replaced" in log.read_text() and is_ready(client), log)
+        wait_until(lambda: "starting a replacement" in log.read_text() and is_ready(client), log)
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert any(entry.get("path") == "/predict" for entry in entries)
     messages = [entry["message"] for entry in entries if "message" in entry]
-    assert "ACESS_LOG is no setting: is ACCESS_LOG meant?" in messages
-    assert any("Worker ended by signal 9" in message for message in messages)
+    assert "ACESS_LOG is not a setting; did you mean ACCESS_LOG?" in messages
+    assert any("Worker was killed by signal 9" in message for message in messages)
 
 
 def test_options_of_bentoml_without_effect_are_warned_of(model, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,7 +28,7 @@ from tests.helpers.tutorial import TUTORIAL_PREDICTION, TUTORIAL_RESPONSE
 
 pytestmark = pytest.mark.slow  # a server for each test, whose workers are killed
 
-REPLACED = "Worker ended by signal 9; it is replaced"
+REPLACED = "Worker was killed by signal 9; starting a replacement"
 
 
 def workers(server):
@@ -87,10 +88,10 @@ def test_service_exits_if_no_worker_can_start(n_workers, style, model, tmp_path)
     failed = run("bentoml", "serve", check=False, cwd=tmp_path, **env)
     assert failed.returncode == 1
     assert "ZeroDivisionError" in failed.stdout
-    assert "Worker ended by exit status 3" in failed.stdout
+    assert "Worker exited with status 3" in failed.stdout
     if style == "json":
         assert all(json.loads(line)["message"] for line in failed.stdout.splitlines())
-    assert failed.stderr.endswith("No worker can start: the log says why\n")
+    assert failed.stderr.endswith("No worker could start; see the log above\n")
 
 
 def test_worker_that_cannot_start_does_not_stop_the_others(model, tmp_path):
@@ -106,7 +107,7 @@ def test_worker_that_cannot_start_does_not_stop_the_others(model, tmp_path):
         dead, other = workers(client.server)
         shutil.rmtree(store / "models" / "house_price")
         dead.kill()
-        wait_until(lambda: "Worker ended by exit status 3\n" in log.read_text(), log)
+        wait_until(lambda: "Worker exited with status 3\n" in log.read_text(), log)
         assert client.post("/predict", json=EXAMPLE).json() == TUTORIAL_RESPONSE
         assert client.get("/model").json()["tag"] == str(model.tag)
         assert other.is_running()
@@ -200,7 +201,7 @@ def test_graceful_shutdown_replaces_no_worker(model, tmp_path):
     """The log mentions no dead worker, and the exit status is 0."""
     with running_server("bentoml", "serve", log=tmp_path / "log", WORKERS="2") as client:
         pass
-    assert "Worker ended" not in client.log.read_text()
+    assert not re.search("Worker (was killed|exited)", client.log.read_text())
     assert client.server.returncode == 0
 
 
@@ -210,5 +211,7 @@ def test_port_in_use_aborts_the_start_with_instructions(model):
         port = other.getsockname()[1]
         failed = run("bentoml", "serve", check=False, PORT=str(port))
     assert failed.returncode == 1
-    assert f"Port {port} is in use: end what listens there, or set PORT" in failed.stderr
+    assert (
+        f"Port {port} is in use: stop the process that listens there, or set PORT" in failed.stderr
+    )
     assert "Traceback" not in failed.stderr

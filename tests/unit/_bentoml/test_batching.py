@@ -1,4 +1,4 @@
-"""Batching, inline prediction and failures of the predictor, on BentoML's own dispatcher."""
+"""Batching, inline prediction and failures of the model, on BentoML's own dispatcher."""
 
 import asyncio
 import json
@@ -11,7 +11,8 @@ import pytest
 from bentoml._internal.marshal.dispatcher import CorkDispatcher
 from prometheus_client import REGISTRY
 
-from serving._bentoml.batching import Predictor
+from serving._bentoml.batching import Batcher
+from serving._bentoml.predictor import Predictor
 from serving.errors import UNPREDICTABLE, TooManyRequests, UnpredictableError
 from serving.isolation import BatchTimeoutError, ModelFailedError
 from serving.records import WhatIfRow
@@ -46,7 +47,7 @@ def make_predictor(predict, max_queue=10):
         func=predict, input_spec=PlainJSON, output_spec=PlainJSON, name="predict", route="/p"
     )
     histogram = SimpleNamespace(labels=lambda **_: SimpleNamespace(observe=lambda _: None))
-    return Predictor(
+    batcher = Batcher(
         SimpleNamespace(
             service=SimpleNamespace(apis={"predict": api}, name="service"),
             dispatchers={"predict": CorkDispatcher(60_000, 100, fallback=lambda: None)},
@@ -62,9 +63,9 @@ def make_predictor(predict, max_queue=10):
         "predict",
         max_queue,
         timeout=60,
-        prediction_log=None,
         open_requests=range(2),
     )
+    return Predictor(api, batcher, prediction_log=None)
 
 
 async def submit(predictor, *bodies):
@@ -96,10 +97,10 @@ def test_single_request_bypasses_the_queue(predict):
     async def scenario():
         predictor = make_predictor(predict)
         predict.release()
-        predictor.single_row_seconds = 0  # the model is fast enough for the event loop
-        enqueue, predictor.enqueue = predictor.enqueue, None  # using the queue would fail
+        predictor.batcher.single_row_seconds = 0  # the model is fast enough for the event loop
+        enqueue, predictor.batcher.enqueue = predictor.batcher.enqueue, None  # the queue would fail
         single = await predictor("id", "[1]")
-        predictor.enqueue = enqueue
+        predictor.batcher.enqueue = enqueue
         for _ in range(20):  # BentoML's dispatcher forms no batches until it has timed some
             await predictor("id", "[2, 2]")
         predict.batches.clear()
@@ -139,8 +140,8 @@ def test_slow_model_does_not_block_the_event_loop(predict):
 def test_single_row_of_a_fast_model_runs_on_the_event_loop(predict, seconds, requests, inline):
     """Up to 5 ms, by what the last one took."""
     predictor = make_predictor(predict)
-    predictor.single_row_seconds = seconds
-    assert predictor.runs_inline(requests) == inline
+    predictor.batcher.single_row_seconds = seconds
+    assert predictor.batcher.runs_inline(requests) == inline
 
 
 def test_cancelled_request_is_not_predicted(predict):
@@ -173,7 +174,7 @@ def test_queue_time_and_model_time_are_measured_separately(predict):
 
     async def scenario():
         predictor = make_predictor(predict)
-        predictor.runs_inline = lambda requests: False
+        predictor.batcher.runs_inline = lambda requests: False
         predict.release()
         for _ in range(20):
             await predictor("id", "[1, 2]")
@@ -274,12 +275,12 @@ def test_single_record_is_rejected_with_422_if_the_model_works(divide):
 def test_broken_model_raises_one_exception_for_each_request(divide, inline):
     """An exception that several requests raise would collect the frames of all of them."""
     predictor = make_predictor(divide)
-    predictor.service.golden_row = 0
+    predictor.batcher.service.golden_row = 0
 
     async def scenario():
         if inline:
             divide.release()
-            predictor.single_row_seconds = 0
+            predictor.batcher.single_row_seconds = 0
             return await asyncio.gather(predictor("id", "[0]"), return_exceptions=True)
         return await predict_queued(predictor, divide.release, "[0, 0]", "[0, 0]", "[0, 0]")
 
@@ -322,7 +323,7 @@ def test_what_if_rows_are_predicted_with_the_others_but_not_observed():
     async def scenario():
         predictor = make_predictor(double)
         predictor.api.input_spec = TupleRows
-        metrics = predictor.service.prediction_metrics
+        metrics = predictor.batcher.service.prediction_metrics
         metrics.observe = lambda rows, predictions: observed.extend(
             zip(rows, predictions, strict=True)
         )
@@ -343,7 +344,7 @@ def test_unpredictable_what_if_record_is_rejected_but_not_counted(divide):
     divide.release()
     predictor = make_predictor(lambda service, rows: [1 / number for (number,) in rows])
     predictor.api.input_spec = TupleRows
-    predictor.service.golden_row = (1,)
+    predictor.batcher.service.golden_row = (1,)
     counted = REGISTRY.get_sample_value("unpredictable_records_total")
     with pytest.raises(UnpredictableError):
         asyncio.run(predictor("id", "[2, 0]", what_if=True))
@@ -368,7 +369,7 @@ def test_hanging_model_holds_up_no_batch_beyond_the_timeout():
 
     async def scenario():
         predictor = make_predictor(hang)
-        predictor.timeout = 0.3
+        predictor.batcher.timeout = 0.3
         tasks = await submit(predictor, json.dumps([0] * 40))
         start = time.monotonic()
         after = await predictor("id", "[2, 2]")

@@ -1,4 +1,4 @@
-"""The Service class: BentoML's Service with `ServiceApp` in front of its application."""
+"""`TabularService`: BentoML's Service with `ServiceApp` in front of its application."""
 
 import inspect
 from collections.abc import Callable
@@ -8,20 +8,21 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 from starlette.types import ASGIApp
 
-from serving._bentoml.supervisor import install_supervisor, use_private_metrics_folder
+from serving._bentoml import supervisor
+from serving._bentoml.metrics_folder import use_private_metrics_folder
 from serving.http.openapi import OpenAPIDocument, openapi_document
 from serving.observability.json_logs import use_json_logs
 
 
 class TabularService(bentoml.Service):
-    """A BentoML Service that predicts records with a model of the store.
+    """A BentoML Service that predicts records with a model from the model store.
 
     The user's class, which BentoML calls `inner`, has the attributes `settings` (a `Settings`,
     instead of BentoML's `traffic` configuration) and `model` (a `ModelReference`).
     """
 
     def __attrs_post_init__(self) -> None:
-        """Prepare the metrics folder, the supervisor, and each worker once it has an instance."""
+        """Set the metrics folder, and register the hooks of the supervisor and of the workers."""
         super().__attrs_post_init__()
         if self.path_prefix:
             raise BentoMLException(
@@ -30,15 +31,19 @@ class TabularService(bentoml.Service):
             )
         if self.inner.settings.access_log == "json":
             use_json_logs()
-        use_private_metrics_folder()  # of the supervisor, which passes it to the workers
+        use_private_metrics_folder()  # for the supervisor, which passes it to the workers
         # BentoML finds its hooks among the attributes of the user's class.
-        self.inner.install_supervisor = bentoml.on_deployment(install_supervisor)
+        self.inner.install_supervisor = bentoml.on_deployment(supervisor.install)
         self.inner.prepare_worker = bentoml.on_startup(self.prepare_worker_hook())
 
     def prepare_worker_hook(self) -> Callable[[Any], None]:
-        """Return the function that BentoML calls with a worker's instance of the user's class."""
+        """Return the function that BentoML calls with a worker's instance of the user's class.
+
+        A closure, because BentoML passes the instance alone, and the APIs are needed too.
+        """
 
         def prepare_worker(instance: Any) -> None:
+            # Only workers import this module: the supervisor has to start fast and stay small.
             from serving._bentoml.worker import prepare_instance
 
             prepare_instance(instance, self.apis)
@@ -46,14 +51,8 @@ class TabularService(bentoml.Service):
         return prepare_worker
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        """Return the application of a worker: `ServiceApp` in front of BentoML's application.
-
-        Between a request and its dispatcher BentoML opens a span for each message, even without an
-        exporter, starts a task and a timer, looks up four metrics, formats a log record and
-        inspects the signature of the API. With all that, the service answered a seventh as many
-        requests (benchmarks/README.md, "ServiceApp in place of BentoML's HTTP layers").
-        """
-        # Only workers import these modules: the supervisor has to start fast and stay small.
+        """Return the application of a worker: `ServiceApp` in front of BentoML's application."""
+        # Only workers import these modules, as above.
         from serving._bentoml import metrics_files
 
         metrics_files.install()  # before the next module creates metrics
@@ -63,10 +62,10 @@ class TabularService(bentoml.Service):
         return build_app(self, is_main)
 
     def on_load_bento(self, bento: bentoml.Bento) -> None:
-        """Set the models to those that the Bento was built with.
+        """Pin the models to those that the Bento was built with.
 
-        BentoML does this only for models from a hub. It looks up others by the tag in the code, so
-        that a Bento would serve `latest`: whatever was trained last.
+        BentoML does this only for models from a hub. It would look up any other model by the tag in
+        the code, which may be `latest`.
         """
         super().on_load_bento(bento)
         for model, info in zip(self.models, bento.info.all_models, strict=True):
@@ -74,7 +73,7 @@ class TabularService(bentoml.Service):
 
     @property
     def openapi_spec(self) -> OpenAPIDocument:
-        """The OpenAPI document; BentoML's own describes errors of another shape."""
+        """The OpenAPI document, which BentoML writes into a Bento and `DocsViews` serves."""
         version = self.bento.tag.version if self.bento else "development"
         description = inspect.cleandoc(self.inner.__doc__)
         return openapi_document(self.name, version, description, self.apis, self.inner.settings)

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 from uvicorn.protocols.http import httptools_impl
 
-from serving._bentoml.connection import ResponseCycle
+from serving._bentoml import response_cycle
+from serving._bentoml.response_cycle import ResponseCycle
 
 HEADERS = [(b"content-length", b"4"), (b"x-request-id", b"a")]
 START = {"type": "http.response.start", "status": 200, "headers": HEADERS}
@@ -47,9 +48,12 @@ def body(content, more_body=False):
     return {"type": "http.response.body", "body": content, "more_body": more_body}
 
 
-def test_uvicorn_makes_our_cycles():
-    """`connection` replaces a name of uvicorn's module."""
+def test_uvicorn_creates_the_installed_cycle():
+    """Its protocol looks up the global name that `install` replaces."""
+    response_cycle.install()
     assert httptools_impl.RequestResponseCycle is ResponseCycle
+    create_cycle = httptools_impl.HttpToolsProtocol.on_headers_complete
+    assert "RequestResponseCycle" in create_cycle.__code__.co_names
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_tracing_is_on_only_if_an_exporter_is_configured(model, options, outermo
     """BentoML opens spans even without an exporter, which slows each request."""
     code = "import service; app = service.HousePrice.to_asgi(); print(type(app).__name__)"
     if outermost != "ServiceApp":
-        code = code.replace("type(app)", "type(app.app)")  # in `JSONErrors`
+        code = code.replace("type(app)", "type(app.app)")  # in `JSONErrorMiddleware`
     done = run("python", "-c", code, BENTOML_CONFIG_OPTIONS=options)
     assert done.stdout.split()[-1] == outermost
 
