@@ -1,53 +1,113 @@
-"""Everything that depends on unpublished parts of BentoML, uvicorn, circus or prometheus_client.
+"""All imports of unpublished modules of BentoML, uvicorn, circus and prometheus_client.
 
-No other package may import those (`make lint`), so an upgrade can break only this one. Each
-override below says what it replaces, why, and when it can go. tests/unit/_bentoml/test_service.py
-fails if an upgrade takes away what an override relies on, or makes it superfluous.
+No other package may import them (`make lint`), so that an upgrade can break only this package.
+tests/unit/_bentoml/test_tabular_service.py fails if an upgrade removes what an override relies on,
+or makes an override superfluous.
 
-service.py, worker.py
-  HTTP layers. Replaces BentoML's metrics, access-log, timeout and concurrency middleware and its
-    API handler by `serving.http.app`. With them the service answered 0.15 of the requests at 64
-    connections (benchmarks/README.md); errors had several shapes, and each unknown path added
-    twenty time series. Goes when BentoML skips spans without an exporter and inspects an API's
-    signature once.
-  `on_load_bento`. A Bento serves the model that it was built with; BentoML looks up `latest` again
-    (only models from a hub are pinned). Goes when `BentoModel` is pinned, too.
-  `openapi_spec`, index page. BentoML's document describes errors of another shape; its page loads
-    Google Tag Manager.
-container_image.py
-  `ServiceImage.freeze`. Fails the build if the Bento lacks a Python file that service.py or the
-    model imports: the image could not start. Of what BentoML calls while it builds, only `freeze`
-    gets the folder with the files that `include` names. Goes when BentoML checks them.
-batching.py
-  `MeasuringOptimizer`. Observes the wait in the queue. Goes when BentoML publishes it.
-  Inline prediction. A single request bypasses the queue: without it a lone client's requests took
-    1.3 times, and in a thread 1.65 times, as much CPU time (benchmarks/README.md).
-connection.py
-  Limits on the time and the size of a request's head, on pipelining and on slow readers; one shape
-    of errors; lingering close; `Upgrade: h2c` (Java's HttpClient sends it) is ignored. uvicorn has
-    no such limits for httptools (uvicorn issue 157, pull request 1684). Goes when it has.
-  `ResponseCycle`. Sends a JSON response in one system call instead of two, and without uvicorn's
-    regular expressions on each header.
-server.py
-  Settings for keep-alive and shutdown, which BentoML has on its command line only.
-  Drain. uvicorn closes idle connections at SIGTERM and loses the requests that clients are about to
-    send (uvicorn issue 2757). Goes when uvicorn drains them.
-  `on_tick`. A worker whose supervisor was killed ends; it would hold the port. Goes when BentoML's
-    worker ends by itself.
-  Several listeners. uvloop accepts one connection per listener and turn (libuv pull request 3696):
-    clients with a connection for each request got half as many responses.
-supervisor.py
-  `SignalHandler`. Replaces circus' handler: a dead worker is replaced at once and in a container,
-    too; shutdown resets no connection; a service whose workers cannot start ends.
-  `bind`. A port in use is reported in a sentence.
-ignored_options.py
-  Reads BentoML's default configuration and command line: what has no effect is warned of.
-  Metrics folder. BentoML has one for all servers of a BENTOML_HOME, and each empties it at its
-    start (BentoML pull request 2526). Goes when it has one per server.
-metrics_files.py
-  `PreallocatedFile`. On a full disk the Prometheus client's sparse files end the process with
-    SIGBUS.
-  `buffered`. Values are written five times a second instead of at each count.
-prediction_histogram.py
-  `observe_all`. 1000 values in 0.2 ms instead of 4 ms.
+Each override below replaces what its first line says. "CPU" is the CPU time of a worker per request
+without the override, as a multiple of the time with it, at 64 and at 1 connection
+(benchmarks/README.md).
+
+In a worker
+
+BentoML's middleware for metrics, access log, timeout and concurrency, and its API handler
+    by: worker.py, `serving.http.app.ServiceApp`
+    why: CPU 9.51, 7.36; errors had several formats; each unknown path added 20 time series
+    until: BentoML creates no spans without an exporter, and inspects an API's signature once
+BentoML's page at `/`
+    by: worker.py, `serving.http.docs_page.DocsViews`
+    why: it loads Google Tag Manager
+    until: it does not
+BentoML's OpenAPI document
+    by: tabular_service.py, `TabularService.openapi_spec`
+    why: it describes errors that are never sent
+    until: a Service can describe its own errors
+BentoML's look-up of a Bento's model
+    by: tabular_service.py, `TabularService.on_load_bento`
+    why: it pins only models from a hub, and looks up others by their tag, such as `latest`
+    until: it pins each `BentoModel`
+The queue, for a request that is the only one
+    by: batching.py, `Batcher.predict`
+    why: CPU 1.08, 1.31 with the queue; 1.10, 1.65 if a single row runs in a thread
+    until: BentoML's dispatcher runs such a request at once
+The statistics of BentoML's dispatcher
+    by: batching.py, `MeasuringOptimizer`
+    why: the time in the queue is not published
+    until: BentoML has a metric of it
+uvicorn's HTTP protocol
+    by: connection.py, `Connection`
+    why: it has no limits on the time and size of a head, on pipelining and on slow readers; its
+        errors are plain text; it has no lingering close; it discards the body of a request with
+        `Upgrade: h2c`, which Java's HttpClient sends
+    upstream: uvicorn issue 157, pull request 1684
+    until: uvicorn has these limits for httptools
+uvicorn's writing of responses
+    by: response_cycle.py, `ResponseCycle`
+    why: CPU 1.14, 1.29; it sends head and body separately, and checks headers by regular
+        expressions
+    until: uvicorn sends them together
+uvicorn's time limits, which BentoML takes only from its command line
+    by: server.py, `Server.__init__`
+    why: the command line of an image is fixed
+    until: BentoML's configuration has them
+uvicorn's acceptance of any number of connections
+    by: server.py, `Server.register`
+    why: a worker without free file descriptors accepts no client, however idle the others are
+    until: uvicorn closes idle connections at a limit
+uvicorn's shutdown
+    by: server.py, `Server.shutdown`
+    why: it closes idle connections at SIGTERM, and loses requests that clients are about to send
+    upstream: uvicorn issue 2757
+    until: uvicorn drains them
+uvicorn's tick
+    by: server.py, `Server.on_tick`
+    why: a worker whose supervisor was killed would hold the port
+    until: BentoML's worker ends by itself
+uvicorn's single listener
+    by: server.py, `Server.serve`
+    why: uvloop accepts one connection per listener and turn of the event loop: clients with a new
+        connection for each request got a fourth of the rate
+    upstream: libuv pull request 3696
+    until: libuv accepts several
+The Prometheus client's sparse files
+    by: metrics_files.py, `PreallocatedFile`
+    why: on a full disk they end the process with SIGBUS
+    until: the client allocates disk space
+The Prometheus client's write at each increment
+    by: metrics_files.py, `buffered`
+    why: CPU 1.33, 1.19
+    until: the client buffers increments
+The Prometheus client's observation of one value at a time
+    by: prediction_histogram.py, `PredictionHistogram.observe_all`
+    why: an array of 1000 records would take 1000 calls
+    until: the client can observe several values
+
+In the supervisor
+
+circus' handling of signals
+    by: supervisor.py, `SignalHandler`
+    why: a dead worker is replaced only after up to 10 s, and never in a container; shutdown resets
+        connections that no worker has accepted; workers that cannot start are started forever
+    until: BentoML does this
+circus' binding of the port
+    by: supervisor.py, `bind`
+    why: a traceback, without the port, if the port is in use
+    until: BentoML reports it
+BentoML's metrics folder
+    by: metrics_folder.py
+    why: all servers of a BENTOML_HOME share it, and each empties it when it starts
+    upstream: BentoML pull request 2526
+    until: each server has its own
+BentoML's missing warning about options that have no effect on `ServiceApp`
+    by: ignored_options.py
+    why: `--timeout` and `services.traffic` have no effect on this service
+    until: BentoML's middleware is used again
+
+In `bentoml build`
+
+BentoML's description of the image
+    by: container_image.py, `ServiceImage.freeze`
+    why: it does not check that the Bento has each Python file that service.py or the model imports;
+        of what BentoML calls, only `freeze` gets the folder with the files that `include` names
+    until: BentoML checks them
 """
