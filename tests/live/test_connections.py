@@ -65,8 +65,8 @@ INVALID_REQUESTS = {
     "folded header": (request("/predict", "X: a\r\n b"), 400, "whitespace after header value"),
     "space before colon": (request("/predict", "X : a"), 400, "Invalid header token"),
     "invalid version": (request().replace(b"/1.1", b"/1.2"), 400, "Invalid HTTP version"),
-    "repeated Host": (request("/predict", "Host: y"), 400, "one header Host"),
-    "missing Host": (request().replace(b"Host: x\r\n", b""), 400, "one header Host"),
+    "repeated Host": (request("/predict", "Host: y"), 400, "one Host header"),
+    "missing Host": (request().replace(b"Host: x\r\n", b""), 400, "one Host header"),
     "Content-Length and chunked": (
         request("/predict", "Transfer-Encoding: chunked"),
         400,
@@ -109,7 +109,7 @@ INVALID_REQUESTS = {
 def test_invalid_request_is_rejected_and_connection_closed(
     limited, connection, sent, expected_status, message
 ):
-    """The error has the common shape and a request ID, and does not wait for more data."""
+    """The error has the JSON format and a request ID, and does not wait for more data."""
     connection.sendall(sent)
     ((status, headers, body),) = read_responses(connection)
     assert status == expected_status

@@ -134,8 +134,8 @@ def count_traffic(client):
     [({}, [3, 1, 0]), ({"X-What-If": "true"}, [0, 0, 3])],
     ids=["traffic", "what-if"],
 )
-def test_what_if_records_are_counted_by_themselves(live, headers, increase):
-    """They get the predictions of others, but are in no other metric of records."""
+def test_what_if_records_are_counted_separately(live, headers, increase):
+    """They are predicted like other records, but no other metric of records counts them."""
     before = count_traffic(live)
     assert live.post("/predict", json=EXAMPLE, headers=headers).json() == TUTORIAL_RESPONSE
     outside = [EXAMPLE, EXAMPLE | {"RM": 50}]
@@ -179,8 +179,8 @@ def test_get_requires_a_key_except_for_probes(protected, path):
     ("path", "status"),
     [("/try", 200), ("/try/main.js", 200), ("/try/%2e%2e/model", 404), ("/try/..%2fmodel", 404)],
 )
-def test_page_that_asks_for_the_key_needs_none(protected, path, status):
-    """Its files tell nothing of the service, and lead to no other path."""
+def test_try_page_needs_no_key(protected, path, status):
+    """Its files contain no data of the service, and its path leads to no other path."""
     url = httpx2.URL(protected.base_url, raw_path=path.encode())
     assert protected.send(protected.build_request("GET", url)).status_code == status
 
@@ -228,7 +228,7 @@ def test_keys_are_in_neither_log_nor_bento(protected):
 
 
 def test_each_line_on_standard_output_is_json_if_configured(model, tmp_path):
-    """Lines about the start, a warning and the end of a worker, too."""
+    """This includes lines about the start, a warning and a dead worker."""
     log = tmp_path / "log"
     env = {"ACCESS_LOG": "json", "ACESS_LOG": "text"}
     with running_server("bentoml", "serve", "--api-workers", "2", log=log, **env) as client:
@@ -244,8 +244,8 @@ def test_each_line_on_standard_output_is_json_if_configured(model, tmp_path):
     assert any("Worker was killed by signal 9" in message for message in messages)
 
 
-def test_options_of_bentoml_without_effect_are_warned_of(model, tmp_path):
-    """On the command line, in the environment and in BentoML's configuration."""
+def test_options_of_bentoml_without_effect_are_logged(model, tmp_path):
+    """They may be on the command line, in the environment and in BentoML's configuration."""
     log = tmp_path / "log"
     options = "services.traffic.timeout=30 services.logging.access.enabled=false"
     env = {"BENTOML_CONFIG_OPTIONS": options, "BENTOML_API_WORKERS": "2"}

@@ -37,13 +37,13 @@ def workers(server):
 
 
 def has_ended(process):
-    """Tell whether a process has ended, even if nobody has asked for its exit status."""
+    """Return whether a process has ended, reaped or not."""
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize("env", [{}, {"BENTOML_CONTAINERIZED": "true"}], ids=["host", "container"])
 def test_worker_killed_by_signal_is_replaced_and_logged(env, model, tmp_path):
-    """So is a second one. BentoML alone would replace no worker in a container."""
+    """So is the second one. BentoML alone replaces no worker in a container."""
     log = tmp_path / "log"
     with running_server("bentoml", "serve", log=log, WORKERS="2", **env) as client:
         for deaths in (1, 2):
@@ -57,8 +57,8 @@ def test_worker_killed_by_signal_is_replaced_and_logged(env, model, tmp_path):
 
 
 @pytest.mark.parametrize("n_workers", ["1", "2"])
-def test_workers_whose_supervisor_was_killed_end(n_workers, model, tmp_path):
-    """Within 2 s, and with an answer to the request in progress; the port is free then."""
+def test_workers_whose_supervisor_was_killed_shut_down(n_workers, model, tmp_path):
+    """They do so within 2 s, respond to the request in progress, and free the port."""
     log = tmp_path / "log"
     with running_server("bentoml", "serve", log=log, WORKERS=n_workers) as client:
         wait_until(lambda: log.read_text().count("Completed startup hook") == int(n_workers), log)

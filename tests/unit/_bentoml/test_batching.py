@@ -138,14 +138,14 @@ def test_slow_model_does_not_block_the_event_loop(predict):
     ],
 )
 def test_single_row_of_a_fast_model_runs_on_the_event_loop(predict, seconds, requests, inline):
-    """Up to 5 ms, by what the last one took."""
+    """The model is fast if the last single row took at most 5 ms."""
     predictor = make_predictor(predict)
     predictor.batcher.single_row_seconds = seconds
     assert predictor.batcher.runs_inline(requests) == inline
 
 
 def test_cancelled_request_is_not_predicted(predict):
-    """Under overload, requests that timed out would delay those whose clients still wait."""
+    """Under overload it would delay the requests whose clients still wait."""
 
     async def scenario():
         predictor = make_predictor(predict)
@@ -241,7 +241,7 @@ def test_record_that_the_model_fails_on_is_rejected_with_422(divide):
 
 
 @pytest.mark.parametrize("zeros", [[0], [59], [3, 41]], ids=str)
-def test_numbers_of_a_request_split_over_two_batches_are_its_own(divide, zeros):
+def test_record_numbers_are_those_of_a_request_that_two_batches_share(divide, zeros):
     """A batch of 100 rows has the first 40 of the second request, the next batch the other 20."""
     split = [0 if n in zeros else 2 for n in range(60)]
     bodies = [json.dumps(rows) for rows in ([4] * 60, split, [8] * 30)]
@@ -262,7 +262,7 @@ def test_record_with_a_non_finite_prediction_is_rejected_with_422(divide):
 
 
 def test_single_record_is_rejected_with_422_if_the_model_works(divide):
-    """The golden row, here 1, shows it. The message is a sentence."""
+    """The prediction of the golden row, here 1, shows that it works. The message is a sentence."""
     divide.release()
     predictor = make_predictor(divide)
     predictor.api.input_spec = type("OneRecord", (PlainJSON,), {"max_records": None})
@@ -273,7 +273,7 @@ def test_single_record_is_rejected_with_422_if_the_model_works(divide):
 
 @pytest.mark.parametrize("inline", [True, False], ids=["inline", "in a batch"])
 def test_broken_model_raises_one_exception_for_each_request(divide, inline):
-    """An exception that several requests raise would collect the frames of all of them."""
+    """An exception raised for several requests would accumulate all their tracebacks."""
     predictor = make_predictor(divide)
     predictor.batcher.service.golden_row = 0
 
@@ -293,7 +293,7 @@ def test_broken_model_raises_one_exception_for_each_request(divide, inline):
 
 
 def test_array_with_many_unpredictable_records_names_some(divide):
-    """To find them all would take two calls of the model for each."""
+    """Finding all of them would take two calls of the model for each record."""
     (error,) = asyncio.run(
         predict_queued(make_predictor(divide), divide.release, json.dumps([0] * 100))
     )
@@ -340,7 +340,7 @@ def test_what_if_rows_are_predicted_with_the_others_but_not_observed():
 
 
 def test_unpredictable_what_if_record_is_rejected_but_not_counted(divide):
-    """The alert on unpredictable records is for those of callers."""
+    """An alert watches the counter, and what-if records must not trigger it."""
     divide.release()
     predictor = make_predictor(lambda service, rows: [1 / number for (number,) in rows])
     predictor.api.input_spec = TupleRows
@@ -351,7 +351,7 @@ def test_unpredictable_what_if_record_is_rejected_but_not_counted(divide):
     assert REGISTRY.get_sample_value("unpredictable_records_total") == counted
 
 
-def test_api_method_with_too_few_predictions_is_no_success(predict):
+def test_api_method_that_returns_too_few_predictions_fails(predict):
     """Otherwise requests would get the predictions of others."""
     predict.release()
     predictor = make_predictor(lambda service, rows: rows[1:])
@@ -360,7 +360,7 @@ def test_api_method_with_too_few_predictions_is_no_success(predict):
     assert "0 predictions for" in str(caught.value.__cause__)
 
 
-def test_hanging_model_holds_up_no_batch_beyond_the_timeout():
+def test_hanging_model_delays_the_next_batch_by_the_timeout_at_most():
     """While a batch is divided, its requests get 504; then the next batch is predicted."""
 
     def hang(service, rows):

@@ -1,4 +1,4 @@
-"""The image of a Bento: what it installs besides requirements-serve.txt, and the files it needs."""
+"""The image of a Bento: packages besides requirements-serve.txt, and the files that it needs."""
 
 import shutil
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_exported_model_needs_no_more_packages(model):
 
 
 def test_unexported_model_gets_the_packages_of_its_training(store_copy):
-    """In exact versions, and the model that is packed is the one whose packages they are."""
+    """The versions are exact, and a newer model does not replace the pinned one."""
     store_copy(runtime="scikit-learn", packages=["scikit-learn==1.2.3", "scipy==4.5.6"])
     reference = ModelReference("image_copy:latest", House).pinned()
     image = service_image(reference)
@@ -75,7 +75,7 @@ def freeze(bento_folder):
 def test_bento_without_a_file_that_service_py_imports_is_rejected(
     store_copy, bento_folder, missing
 ):
-    """Directly, or through another file."""
+    """It may import the file directly or through another file."""
     store_copy()
     (bento_folder / "src" / missing).unlink()
     message = f"service.py needs {missing}, .* add /{missing} to `include` in bentofile.yaml"
@@ -84,7 +84,7 @@ def test_bento_without_a_file_that_service_py_imports_is_rejected(
 
 
 def test_bento_without_a_file_that_the_model_needs_is_rejected(store_copy, bento_folder):
-    """Until `include` names all of them."""
+    """The error names all missing files, and a build without missing files succeeds."""
     files = ["features/dates.py", "steps.py"]
     store_copy(runtime="scikit-learn", project_files=files)
     for missing in ("features/dates.py, /steps.py", "steps.py"):
@@ -98,7 +98,7 @@ def test_bento_without_a_file_that_the_model_needs_is_rejected(store_copy, bento
 
 
 def test_bento_without_a_file_of_the_page_is_rejected(store_copy, bento_folder):
-    """`include` has a line for them, which a bentofile.yaml of one's own may lack."""
+    """A customized bentofile.yaml may lack the line that includes them."""
     store_copy()
     missing = "serving/http/static/try/main.js"
     (bento_folder / "src" / missing).unlink()
@@ -106,7 +106,7 @@ def test_bento_without_a_file_of_the_page_is_rejected(store_copy, bento_folder):
         freeze(bento_folder)
 
 
-def test_exported_model_needs_no_files_beside_those_of_service_py(store_copy, bento_folder):
+def test_exported_model_needs_only_the_files_of_service_py(store_copy, bento_folder):
     """ONNX Runtime imports no module of the project."""
     store_copy()
     freeze(bento_folder)

@@ -85,7 +85,7 @@ def test_metrics_move_to_memory_if_the_file_cannot_grow(full_disk):
 
 
 def test_counts_of_a_process_are_in_its_file_at_its_end(tmp_path):
-    """None of two threads is lost. A forked child, which no worker has, writes nothing."""
+    """No increment by two threads is lost, and a forked child writes nothing."""
     run(sys.executable, "-c", COUNT_IN_TWO_PROCESSES, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     (path,) = tmp_path.glob("counter_*.db")
     file = PreallocatedFile(str(path))

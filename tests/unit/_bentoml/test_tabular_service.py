@@ -68,7 +68,7 @@ def test_dispatcher_still_has_the_attributes_that_the_predictor_uses(factory):
         assert vars(dispatcher).keys() >= {"get_batch_size", "max_latency", "_queue"}
 
 
-def test_optimizer_observes_the_wait_and_learns_as_bentomls(factory):
+def test_optimizer_observes_the_wait_and_learns_like_bentomls(factory):
     """BentoML reports a wait of 0 for the first batches."""
     registry = CollectorRegistry()
     optimizers = Optimizer(60), MeasuringOptimizer(60, Histogram("wait", "", registry=registry))
@@ -142,7 +142,7 @@ def client_with(middleware, **options):
     ],
     ids=["origin", "method"],
 )
-def test_refused_preflight_has_the_common_shape(model, headers, message):
+def test_rejected_preflight_has_the_json_error_format(model, headers, message):
     """CORSMiddleware answers in plain text, in front of `ServiceApp`."""
     with client_with(
         CORSMiddleware, allow_origins=["https://example.com"], allow_methods=["POST"]
@@ -157,7 +157,7 @@ def test_refused_preflight_has_the_common_shape(model, headers, message):
     assert accepted.headers["access-control-allow-origin"] == "https://example.com"
 
 
-def test_plain_text_error_of_middleware_has_the_common_shape(model):
+def test_plain_text_error_of_middleware_has_the_json_error_format(model):
     """The service's own errors pass unchanged."""
     with client_with(TrustedHostMiddleware, allowed_hosts=["testserver"]) as client:
         refused = client.post("/predict", json=EXAMPLE, headers={"Host": "other.example"})
@@ -167,8 +167,8 @@ def test_plain_text_error_of_middleware_has_the_common_shape(model):
     assert invalid.json()["message"]["LSTAT"] == "No LSTAT provided"
 
 
-class Refusing:
-    """Middleware that answers each request with the same error."""
+class RejectingMiddleware:
+    """Middleware that sends the same error for each request."""
 
     def __init__(self, app, status, body, **headers):
         self.app = app
@@ -186,7 +186,7 @@ class Refusing:
         await send({"type": "http.response.body", "body": self.body})
 
 
-REFUSALS = {
+ERROR_RESPONSES = {
     "unknown status": (529, b"<html>", {"content-type": "text/html"}, {"message": "Error"}),
     "compressed": (
         503,
@@ -204,12 +204,14 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("status", "body", "headers", "expected"), REFUSALS.values(), ids=REFUSALS)
-def test_any_error_of_middleware_has_the_common_shape_unless_it_is_json(
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "expected"), ERROR_RESPONSES.values(), ids=ERROR_RESPONSES
+)
+def test_any_error_of_middleware_gets_the_json_error_format_unless_it_is_json(
     model, status, body, headers, expected
 ):
-    """A text is cut to 200 bytes; JSON may be a shape of its own."""
-    with client_with(Refusing, status=status, body=body, **headers) as client:
+    """A text is cut to 200 bytes; an error that is JSON already is sent unchanged."""
+    with client_with(RejectingMiddleware, status=status, body=body, **headers) as client:
         response = client.post("/predict", json=EXAMPLE)
     assert response.status_code == status
     if expected is None:
@@ -227,8 +229,8 @@ def test_two_applications_in_one_process_both_predict(model):
             assert client.get("/metrics").status_code == 200
 
 
-def test_path_prefix_of_bentoml_is_refused():
-    """It would move all routes but the predictions."""
+def test_path_prefix_of_bentoml_is_rejected():
+    """It would move all routes except the predictions."""
     with pytest.raises(BentoMLException, match="X-Forwarded-Prefix"):
         bentoml.service(service_class=TabularService, path_prefix="/v1")(HousePrice.inner)
 

@@ -17,8 +17,8 @@ def make_apis(func):
     }
 
 
-def test_worker_answers_a_record_of_the_training_before_it_is_ready(model):
-    """With each API, from JSON to JSON."""
+def test_worker_runs_each_api_on_a_golden_record_before_it_is_ready(model):
+    """It does so from JSON to JSON."""
     calls = []
 
     def predict(instance, rows):
@@ -36,7 +36,7 @@ def test_worker_answers_a_record_of_the_training_before_it_is_ready(model):
     [[math.nan], [], [1.0, 1.0], ["1"], None],
     ids=["NaN", "none", "two", "text", "no list"],
 )
-def test_worker_that_cannot_answer_does_not_become_ready(model, predictions):
+def test_worker_with_an_api_that_fails_does_not_become_ready(model, predictions):
     """The exception ends the worker."""
     with pytest.raises((ValueError, TypeError)):
         prepare_instance(SimpleNamespace(model=model), make_apis(lambda *_: predictions))

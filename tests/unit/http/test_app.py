@@ -1,4 +1,4 @@
-"""`ServiceApp` with stub predictors: limits, request IDs, and errors of one shape."""
+"""`ServiceApp` with stub predictors: limits, request IDs, and the JSON error format."""
 
 import asyncio
 import json
@@ -168,8 +168,8 @@ def test_api_error_of_a_predictor_is_sent(client):
         (503, "Not ready to answer; try again in a second"),
     ],
 )
-def test_error_of_bentomls_application_gets_our_message(client, status, message):
-    """It keeps its status, and loses its text and its headers."""
+def test_error_of_bentomls_application_gets_another_message(client, status, message):
+    """The status is kept; the text and the headers are dropped."""
     response = client.get("/page", params={"status": status}, headers={"X-Request-ID": "abc"})
     assert response.status_code == status
     assert response.json() == {"message": message}
@@ -194,7 +194,7 @@ def test_body_is_forwarded_to_bentomls_application(client):
 
 @pytest.mark.parametrize("path", ["/nowhere", "/measure/", "/measure%0a", "//measure"])
 def test_path_similar_to_a_prediction_route_is_rejected_with_404(client, path):
-    """Otherwise it would evade the limits on predictions."""
+    """Otherwise it would bypass the limits on predictions."""
     assert client.post(path, headers=JSON).status_code == 404
 
 
@@ -306,7 +306,7 @@ def test_header_marks_the_records_of_a_request_as_what_if(headers, expected):
 
 
 def test_prediction_beyond_max_concurrency_is_rejected_with_429():
-    """At once; when the first prediction is done, another one may start."""
+    """It is rejected at once; after the first prediction another one may start."""
 
     async def wait(request_id, body, what_if):
         await release.wait()
@@ -326,8 +326,8 @@ def test_prediction_beyond_max_concurrency_is_rejected_with_429():
     assert second[1][b"retry-after"] == b"1"
 
 
-def test_unpredictable_record_is_answered_after_its_delay_without_a_slot(caplog):
-    """Another prediction may start meanwhile; the log has the reason, and the response has not."""
+def test_delayed_response_to_an_unpredictable_record_blocks_no_prediction(caplog):
+    """It does not count for MAX_CONCURRENCY. The log has the reason, the response has not."""
 
     async def refuse(request_id, body, what_if):
         raise UnpredictableError(None, True, ValueError("s3cr3t"), delay_seconds=0.2)

@@ -11,7 +11,7 @@ from serving.http.docs_page import SCRIPT
 PREFIX = {"X-Forwarded-Prefix": "/prices/v1"}
 
 
-def test_page_is_not_that_of_bentoml(client):
+def test_page_replaces_that_of_bentoml(client):
     """BentoML's page has another title, and loads Google Tag Manager."""
     page = client.get("/").text
     assert "<title>house_price</title>" in page
@@ -70,12 +70,12 @@ def test_content_security_policy_allows_only_the_service(client):
     ],
 )
 def test_openapi_document_has_the_address_that_the_client_uses(client, headers, address):
-    """Also behind proxies that terminate TLS or strip a prefix; what is invalid is ignored."""
+    """Proxies may terminate TLS or strip a prefix; invalid values are ignored."""
     response = client.get("/docs.json", headers=headers)
     assert response.status_code == 200
     assert response.json()["servers"] == [{"url": address}]
 
 
 def test_openapi_document_is_not_cached(client):
-    """A cache would hand the address of one client to another."""
+    """A cache would send the address that one client uses to another."""
     assert client.get("/docs.json").headers["cache-control"] == "no-store"

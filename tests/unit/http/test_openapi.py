@@ -23,12 +23,12 @@ def document(client):
 
 
 def test_document_is_valid_openapi(document):
-    """Client generators need a valid one."""
+    """Client generators reject an invalid document."""
     OpenAPIV31SpecValidator(document).validate()
 
 
 def test_document_describes_the_service(document):
-    """With the unit of the prediction, and the address of the request."""
+    """It has the unit of the prediction, and the address that the client used."""
     assert document["info"]["title"] == "house_price"
     assert document["info"]["version"] == "development"
     assert document["info"]["description"].startswith(HousePrice.inner.__doc__)
@@ -53,7 +53,7 @@ def test_document_has_exactly_the_public_operations(document):
     }
 
 
-def test_document_has_nothing_of_bentomls(document):
+def test_document_contains_nothing_from_bentoml(document):
     """Neither schemas of errors that are never sent, nor keywords for BentoML's client."""
     assert document["components"]["schemas"].keys() == {
         "Error",
@@ -79,7 +79,7 @@ def test_every_number_has_a_format(document):
 
 
 def test_record_schema_is_that_of_the_record_type(document):
-    """With bounds and examples. The unit is in the description: Swagger UI shows no `unit`."""
+    """It has bounds and examples. The unit is in the description: Swagger UI shows no `unit`."""
     house = document["components"]["schemas"]["House"]
     expected = House.model_json_schema()
     for field in expected["properties"].values():
@@ -158,7 +158,7 @@ def provoke_error(client, status, path, monkeypatch):
 @pytest.mark.parametrize("path", PREDICTION_PATHS)
 @pytest.mark.parametrize("status", ["400", "413", "415", "422", "429", "500", "504"])
 def test_error_examples_equal_the_responses(client, monkeypatch, path, status):
-    """With the documented headers. tests/live/test_connections.py compares 408 and 431."""
+    """The documented headers are sent. tests/live/test_connections.py compares 408 and 431."""
     response = provoke_error(client, status, path, monkeypatch)
     assert str(response.status_code) == status
     documented = client.get("/docs.json").json()["paths"][path]["post"]["responses"][status]

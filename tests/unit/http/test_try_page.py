@@ -23,7 +23,7 @@ def test_page_loads_only_relative_links_which_exist(client):
 
 @pytest.mark.parametrize("name", FILES)
 def test_file_is_sent_with_its_type_and_a_strict_policy(client, name):
-    """A browser runs no module of another type, and nothing from elsewhere."""
+    """A browser runs a module only as JavaScript; the policy allows only the service's files."""
     response = client.get(f"/try/{name}")
     types = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
     assert response.headers["content-type"].startswith(types[name.rpartition(".")[2]])
@@ -37,7 +37,7 @@ def test_file_is_sent_with_its_type_and_a_strict_policy(client, name):
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".js")])
 def test_module_imports_only_modules_of_the_page(name):
-    """There is no build step, and no code of others."""
+    """The page has no build step and no third-party code."""
     imports = re.findall(r'^import .* from "(.*)";', (STATIC / "try" / name).read_text(), re.M)
     assert {path.removeprefix("./") for path in imports} <= set(FILES)
 
@@ -53,9 +53,9 @@ def test_page_has_no_inline_script_or_style(client):
 
 
 def test_setting_switches_the_page_off(model, monkeypatch):
-    """TRY_PAGE=false: neither the page nor the link to it is there."""
+    """With TRY_PAGE=false neither the page nor the link to it exists."""
     monkeypatch.setattr(HousePrice.inner.settings, "try_page", False)
-    # Without the events of a start: they would replace the service of the other tests.
+    # Not as a context manager: startup would replace the service of the other tests.
     client = TestClient(HousePrice.to_asgi(is_main=True), raise_server_exceptions=False)
     assert client.get("/try").status_code == 404
     assert client.get("/try/main.js").status_code == 404
