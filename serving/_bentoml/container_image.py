@@ -32,7 +32,7 @@ ENVS = [
 class ServiceImage(Image):
     """An image whose Bento must have the files that service.py, the model and /try need."""
 
-    model_files: list[str] = attrs.field(factory=list)
+    project_files: list[str] = attrs.field(factory=list)
 
     def freeze(self, bento_fs: Path, envs: list[Any], platform_: str | None = None) -> Any:
         """Describe the image in a Bento; raise BentoMLException if the Bento lacks a file."""
@@ -40,7 +40,7 @@ class ServiceImage(Image):
         if src.is_dir():  # a "bare" Bento, for development in BentoCloud, has no files
             service_files, _ = find_imports(["service"])
             check_included(src, "service.py", service_files)
-            check_included(src, "The model", self.model_files)
+            check_included(src, "The model", self.project_files)
             check_included(src, "The page at /try", static_files())
         return super().freeze(bento_fs, envs, platform_)
 
@@ -67,7 +67,7 @@ def service_image(reference: ModelReference) -> Image:
     # packages of requirements-serve.txt come as wheels and need none of them.
     image = ServiceImage(base_image=BASE_IMAGE, distro="none")  # type: ignore[call-arg]
     if inference:
-        image.model_files = inference.project_files
+        image.project_files = inference.project_files
         if inference.packages:
             image.python_packages(*inference.packages)
     return image
