@@ -1,4 +1,4 @@
-"""The model in the store: what training records with it, and the checks before it is served."""
+"""A stored model: its files and metadata, and the checks before it is served."""
 
 import json
 from contextlib import suppress
@@ -22,109 +22,131 @@ ONNX_FILE = "model.onnx"
 GOLDEN_FILE = "golden_predictions.json"
 TEXTS_FILE = "training_texts.json"
 
-# A damaged model.yaml raises as YAML, as an object of BentoML's or as one of ours.
-UNUSABLE_MODEL = (BentoMLException, ExceptionGroup, LookupError, ValueError, YAMLError)
+# What reading the metadata of a missing or damaged model raises. YAMLError: model.yaml is not valid
+# YAML. ValueError: pydantic rejects the metadata. The others: BentoML rejects them.
+MODEL_READ_ERRORS = (BentoMLException, ExceptionGroup, LookupError, ValueError, YAMLError)
 
 InputType = Literal["array", "frame"]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Inference(BaseModel):
-    """What predicts in the service, and how the export was compared with scikit-learn."""
+    """Which runtime predicts in the service, and how the ONNX export compared with scikit-learn."""
 
     runtime: Literal["onnxruntime", "scikit-learn"]
-    reason: str  # why scikit-learn predicts in the service, if so
+    reason: str  # for scikit-learn as the runtime; otherwise empty
     n_rows_compared: int
     # Relative to max(|prediction|, standard deviation of the target).
     largest_difference: float | None = None
-    # By runtime and number of rows, as measured at training.
+    # Duration of a prediction during training, by runtime and number of rows.
     milliseconds: dict[str, dict[int, float]]
-    # What the pickle needs, if scikit-learn predicts: packages in exact versions, which the image
-    # gets besides requirements-serve.txt, and Python files of the project, such as "steps.py".
+    # Requirements of the pickle, if scikit-learn predicts: packages with exact versions, which the
+    # image gets in addition to requirements-serve.txt, and Python files of the project, such as
+    # "steps.py".
     packages: list[str] = []
     project_files: list[str] = []
-    input: InputType  # what scikit-learn's estimator takes
+    input: InputType  # of scikit-learn's estimator
 
 
 class TrainingMetadata(BaseModel):
-    """What training records with a model, as its metadata in the model store."""
+    """The metadata that training saves with a model in the model store."""
 
     trained_at: datetime
     target: dict[str, str]
     feature_names: list[str]
-    training_range: dict[str, Range]  # least and greatest value of each number
-    training_deciles: dict[str, list[float]] = {}  # of each number, from the least to the greatest
-    training_values: dict[str, list[str | bool]] = {}  # of each category and boolean
-    training_shares: dict[str, list[float]] = {}  # of the rows, for each of those values
-    training_gaps: dict[str, float] = {}  # share of the rows, of each feature that may be null
-    column_dtypes: dict[str, str]  # of the DataFrame of the training
-    # For some values, the share of the predictions for the training data that do not exceed them.
+    # Training range of each number: its minimum and maximum.
+    training_range: dict[str, Range]
+    # Eleven deciles of each number, from its minimum to its maximum.
+    training_deciles: dict[str, list[float]] = {}
+    # Distinct training values of each category and boolean.
+    training_values: dict[str, list[str | bool]] = {}
+    # Share of the training rows with each of the `training_values`, in the same order.
+    training_shares: dict[str, list[float]] = {}
+    # Share of the training rows in which the value is missing, for each nullable feature.
+    training_gaps: dict[str, float] = {}
+    # Column types of the training DataFrame, by feature.
+    column_dtypes: dict[str, str]
+    # Cumulative distribution of the predictions for the training data: for each bound, the share
+    # of predictions at or below it.
     prediction_distribution: dict[float, float]
     metrics: dict[str, float]
     target_std: float
     inference: Inference
     data_sha256: str
-    file_sha256: dict[str, str]  # of each file of the model
-    versions: dict[str, str]
+    file_sha256: dict[str, str]  # by name of the model's file
+    versions: dict[str, str]  # of Python and the packages
 
     @property
     def inference_file(self) -> str:
-        """The name of the file that the service loads."""
+        """The name of the model file that the service loads."""
         return ONNX_FILE if self.inference.runtime == "onnxruntime" else PICKLE_FILE
 
 
+def training_metadata(model: bentoml.Model) -> TrainingMetadata:
+    """Return the metadata of a model; raise one of MODEL_READ_ERRORS if they are damaged."""
+    return TrainingMetadata.model_validate(model.info.metadata)
+
+
 def to_tag(tag: str | bentoml.Tag) -> bentoml.Tag:
-    """Return a tag, given as text or as a tag."""
+    """Convert a text such as "name:version" to a tag."""
     return bentoml.Tag.from_taglike(tag)
 
 
 @attrs.frozen
 class ModelReference(BentoModel):
-    """A reference to a stored model that was trained on the features of a record type."""
+    """A reference to a stored model that was trained on the features of a record type.
 
-    tag: bentoml.Tag = attrs.field(converter=to_tag)  # as BentoModel has it, for mypy
+    `stored` (of BentoML) finds the model without checking it, `resolve()` finds and checks it, and
+    `resolved` calls `resolve()` once. In an instance of the Service, `self.model` is `resolved`.
+    """
+
+    tag: bentoml.Tag = attrs.field(converter=to_tag)  # declared again for mypy
     record_type: type[BaseModel] = attrs.field()
 
     def resolve(self, base_path: Any = None) -> bentoml.Model:
-        """Return the stored model; raise BentoMLException, saying what to do, if it can't serve."""
+        """Return the model; raise BentoMLException, saying what to do, if it can't be served.
+
+        Its metadata must be readable and fit the record type, and its files must be unchanged.
+        """
         try:
             model = super().resolve(base_path)
             check_outdated(model)
-            training = TrainingMetadata.model_validate(model.info.metadata)
-        except OutdatedModelError:
+            training = training_metadata(model)
+        except OutdatedModelError:  # its own message says more
             raise
-        except UNUSABLE_MODEL as error:
+        except MODEL_READ_ERRORS as error:
             raise NotFound(
                 f"The model store has no {self.tag} saved by train.py: "
                 "run `make train`, or correct MODEL"
             ) from error
-        self.check_features(model.tag, training.feature_names)
+        self.check_feature_names(model.tag, training.feature_names)
         check_record_type(self.record_type)
-        self.check_types(model.tag, training)
+        self.check_column_types(model.tag, training)
         for name in (training.inference_file, GOLDEN_FILE):
             read_verified(model, training, name)
         return model
 
     def pinned(self) -> Self:
-        """Return a reference to the version that is newest now; without a model, to the same tag.
+        """Return a reference to the newest version instead of to `latest`.
 
-        The image of a Bento depends on the model, and BentoML asks for the model only after it.
+        BentoML builds the image before it resolves the model. A pinned version is the same for
+        both. If no model can be read, return `self`: `resolve` will say why.
         """
-        with suppress(*UNUSABLE_MODEL):
+        with suppress(*MODEL_READ_ERRORS):
             if stored := self.stored:
                 return attrs.evolve(self, tag=stored.tag)
         return self
 
     @property
     def resolved(self) -> bentoml.Model:
-        """The model, resolved at the first use and then kept: the store may have lost it since.
+        """The model that the first call of `resolve` returned, even if the store has lost it since.
 
-        BentoML's descriptor keeps it; it is what `self.model` gives in a Service.
+        `Model.__get__` of BentoML keeps it, for any instance that is not None.
         """
         return self.__get__(self, type(self))
 
-    def check_features(self, tag: bentoml.Tag, trained_on: list[str]) -> None:
-        """Raise BentoMLException unless the model's features are those of the record type."""
+    def check_feature_names(self, tag: bentoml.Tag, trained_on: list[str]) -> None:
+        """Raise BentoMLException unless the model has the features of the record type, in order."""
         features = list(feature_schemas(self.record_type))
         if trained_on != features:
             difference = sorted({*trained_on} ^ {*features}) or ["their order"]
@@ -133,8 +155,8 @@ class ModelReference(BentoModel):
                 f"{self.record_type.__name__} ({', '.join(difference)}): run `make train`"
             )
 
-    def check_types(self, tag: bentoml.Tag, training: TrainingMetadata) -> None:
-        """Raise BentoMLException unless the features have the types of the training."""
+    def check_column_types(self, tag: bentoml.Tag, training: TrainingMetadata) -> None:
+        """Raise BentoMLException if the type of a feature has changed since training."""
         for name, schema in feature_schemas(self.record_type).items():
             trained = training.column_dtypes[name], name in training.training_gaps
             if trained != (dtype_of(schema), is_nullable(schema)):
@@ -150,36 +172,35 @@ class ModelReference(BentoModel):
 
 
 class OutdatedModelError(BentoMLException):
-    """A model was saved by an earlier version of this bundle."""
+    """An earlier version of this project saved the model."""
 
 
 def check_outdated(model: bentoml.Model) -> None:
-    """Raise OutdatedModelError if an earlier version, without `column_dtypes`, saved a model."""
+    """Raise OutdatedModelError if the metadata lack `column_dtypes`, as in earlier versions."""
     metadata = model.info.metadata
     if "feature_names" in metadata and "column_dtypes" not in metadata:
         raise OutdatedModelError(
-            f"Model {model.tag} was saved by an earlier version of this bundle: run `make train`"
+            f"Model {model.tag} was saved by an earlier version of this project: run `make train`"
         )
 
 
 def read_texts(model: bentoml.Model) -> dict[str, list[str]]:
-    """Return the values of the training, of each feature that is a text."""
-    training = TrainingMetadata.model_validate(model.info.metadata)
+    """Return the distinct training values of each text feature."""
+    training = training_metadata(model)
     if TEXTS_FILE not in training.file_sha256:
         return {}
     return json.loads(read_verified(model, training, TEXTS_FILE))
 
 
 def read_golden(model: bentoml.Model) -> dict[str, Any]:
-    """Return the "rows" and the "predictions" of a model's golden predictions."""
-    training = TrainingMetadata.model_validate(model.info.metadata)
-    return json.loads(read_verified(model, training, GOLDEN_FILE))
+    """Return some training "rows" and their "predictions", which the model made during training."""
+    return json.loads(read_verified(model, training_metadata(model), GOLDEN_FILE))
 
 
 def read_verified(model: bentoml.Model, training: TrainingMetadata, name: str) -> bytes:
-    """Return a file of a model; raise BentoMLException unless training wrote these bytes.
+    """Return the content of a model file; raise BentoMLException if its SHA-256 is not as saved.
 
-    Unpickling executes what the file says, so verify its SHA-256 first.
+    A pickle is a program, so its SHA-256 must be verified before unpickling.
     """
     path = Path(model.path_of(name))
     try:

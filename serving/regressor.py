@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import bentoml
 from bentoml.exceptions import BentoMLException
 
-from serving.model import Inference, TrainingMetadata, read_golden, read_verified
+from serving.model import Inference, read_golden, read_verified, training_metadata
 from serving.records import Row
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Regressor:
     """A stored model, loaded and compared with the golden predictions of its training."""
 
     def __init__(self, model: bentoml.Model) -> None:
-        training = TrainingMetadata.model_validate(model.info.metadata)
+        training = training_metadata(model)
         # Load the bytes that were verified, not a file that may have changed since.
         content = read_verified(model, training, training.inference_file)
         self.loaded_model = load_model(content, training.inference, training.column_dtypes)

@@ -13,7 +13,7 @@ from bentoml.images import Image
 
 from serving.http.try_page import STATIC
 from serving.imports import find_imports
-from serving.model import UNUSABLE_MODEL, Inference, ModelReference, TrainingMetadata
+from serving.model import MODEL_READ_ERRORS, Inference, ModelReference, training_metadata
 
 PYTHON = ".".join(python_version_tuple()[:2])
 # An environment variable of the build, such as for a mirror; the service does not read it.
@@ -78,7 +78,7 @@ def stored_inference(reference: ModelReference) -> Inference | None:
 
     Return None if the model is missing or damaged: the start or the build then reports it.
     """
-    with suppress(*UNUSABLE_MODEL):
+    with suppress(*MODEL_READ_ERRORS):
         if model := reference.stored:
-            return TrainingMetadata.model_validate(model.info.metadata).inference
+            return training_metadata(model).inference
     return None

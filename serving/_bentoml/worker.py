@@ -23,7 +23,7 @@ from serving.http.app import ServiceApp
 from serving.http.docs_page import DocsViews
 from serving.http.json_errors import JSONErrorMiddleware
 from serving.http.try_page import try_page_routes
-from serving.model import TrainingMetadata, read_golden, read_texts
+from serving.model import TrainingMetadata, read_golden, read_texts, training_metadata
 from serving.observability.prediction_log import PredictionLog
 from serving.observability.prediction_metrics import (
     PredictionMetrics,
@@ -136,7 +136,7 @@ def prepare_instance(instance: Any, apis: Mapping[str, Any]) -> None:
     Raise an exception, which ends the worker, if an API fails.
     """
     golden_row, *_ = read_golden(instance.model)["rows"]
-    training = TrainingMetadata.model_validate(instance.model.info.metadata)
+    training = training_metadata(instance.model)
     set_served_model(str(instance.model.tag), training.prediction_distribution)
     instance.golden_row = tuple(golden_row)
     instance.prediction_metrics = create_prediction_metrics(instance.model, training)

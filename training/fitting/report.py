@@ -19,7 +19,7 @@ from sklearn.metrics import PredictionErrorDisplay, mean_squared_error
 from sklearn.model_selection import LearningCurveDisplay
 
 from serving.features import feature_schemas
-from serving.model import ModelReference, TrainingMetadata
+from serving.model import ModelReference, TrainingMetadata, training_metadata
 from training.data import Split, read_training_csv
 from training.fitting.evaluation import FOLDS, evaluate, limit_threads, predict, to_fitted_type
 from training.formatting import format_number
@@ -128,7 +128,7 @@ def draw(
 
 def template_context(project: Project, model: bentoml.Model, data_path: Path) -> dict[str, Any]:
     """Return the variables of the templates; raise InvalidDataError on other data."""
-    training = TrainingMetadata.model_validate(model.info.metadata)
+    training = training_metadata(model)
     data = read_training_csv(data_path, project.labelled_type, training)
     estimator = bentoml.sklearn.load_model(model)
     with limit_threads(data):

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scipy.stats import entropy, fisher_exact, ks_2samp
 
-from serving.model import ModelReference, TrainingMetadata
+from serving.model import ModelReference, training_metadata
 from serving.regressor import Regressor
 from training.data import read_training_csv, to_rows
 from training.errors import InvalidLogError
@@ -65,7 +65,7 @@ def format_counts(tags: Counter[str]) -> str:
 
 def read_training(project: Project, model: bentoml.Model, data_path: Path) -> pd.DataFrame:
     """Return the rows that fitted a model, with its predictions; raise InvalidDataError."""
-    training = TrainingMetadata.model_validate(model.info.metadata)
+    training = training_metadata(model)
     X_train = read_training_csv(data_path, project.labelled_type, training).X_train
     rows = to_rows(X_train, project.record_type)
     return X_train.assign(prediction=Regressor(model).predict(rows))

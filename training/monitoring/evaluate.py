@@ -6,7 +6,7 @@ import bentoml
 import pandas as pd
 
 from serving.features import feature_schemas
-from serving.model import ModelReference, TrainingMetadata
+from serving.model import ModelReference, training_metadata
 from training.errors import InvalidLogError, InvalidOutcomesError
 from training.formatting import print_table
 from training.monitoring.error_plot import draw
@@ -102,7 +102,7 @@ def judge(
     project: Project, model: bentoml.Model, own: Joined, trained: Errors, picture: Path
 ) -> bool:
     """Compare the segments of one model, print and draw them, and tell whether one is worse."""
-    training = TrainingMetadata.model_validate(model.info.metadata)
+    training = training_metadata(model)
     served = served_errors(own)
     over_time = by_period(own)
     print_table(f"{model.tag} over time", over_time)

@@ -11,7 +11,7 @@ from bentoml.exceptions import BentoMLException
 from pydantic import BaseModel
 
 from serving.features import feature_schemas
-from serving.model import ModelReference, TrainingMetadata
+from serving.model import ModelReference, training_metadata
 from serving.observability import LOG_COLUMNS
 from serving.regressor import Regressor
 from training.errors import InvalidLogError, TrainingError
@@ -89,7 +89,7 @@ def usual_error(model: bentoml.Model | None, tag: str) -> float:
             f"The model store has no {tag} for these features, whose cross-validated RMSE is the "
             "usual bound: say with --bound how far a prediction may move"
         )
-    return TrainingMetadata.model_validate(model.info.metadata).metrics["cv_rmse"]
+    return training_metadata(model).metrics["cv_rmse"]
 
 
 def print_contract(logged: set[str], present: set[str]) -> None:

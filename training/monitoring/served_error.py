@@ -11,7 +11,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from sklearn.model_selection import cross_val_predict
 
 from serving.features import feature_schemas
-from serving.model import TrainingMetadata
+from serving.model import training_metadata
 from serving.regressor import GOLDEN_TOLERANCE, to_predictions
 from training.data import read_training_csv
 from training.fitting.evaluation import FOLDS, to_fitted_type
@@ -68,7 +68,7 @@ def training_errors(project: Project, model: bentoml.Model, data_path: Path) -> 
 
     Raise InvalidDataError.
     """
-    training = TrainingMetadata.model_validate(model.info.metadata)
+    training = training_metadata(model)
     data = read_training_csv(data_path, project.labelled_type, training)
     X, y = pd.concat(data[:2]), pd.concat(data[2:])
     estimator = bentoml.sklearn.load_model(model)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel
 
-from serving.model import ModelReference, TrainingMetadata, read_verified
+from serving.model import ModelReference, read_verified, training_metadata
 from training.scoring.inputs import body_of, check_columns
 from training.scoring.scorer import Scorer, take
 
@@ -31,7 +31,7 @@ class PortableModel(NamedTuple):
     def from_store(cls, reference: ModelReference) -> "PortableModel":
         """Return a stored model; raise BentoMLException as the service does."""
         model = reference.resolve()
-        training = TrainingMetadata.model_validate(model.info.metadata)
+        training = training_metadata(model)
         names = training.file_sha256
         files = {name: read_verified(model, training, name) for name in names}
         return cls(str(model.tag), model.info.metadata, files)
