@@ -20,14 +20,14 @@ class APIError(Exception):
         status: int,
         message: str | dict[str, str],
         headers: dict[str, str] | None = None,
-        kinds: Collection[str] = (),
+        error_kinds: Collection[str] = (),  # some of `record_errors.ERROR_KINDS`, for the metrics
     ) -> None:
         super().__init__(status, message)
         self.status = status
         self.message = message
         self.content = json.dumps({"message": message}).encode()
         self.headers = headers or {}
-        self.kinds = kinds  # some of `serving.records.ERROR_KINDS`, for the metrics
+        self.error_kinds = error_kinds
 
 
 class TooManyRequests(APIError):

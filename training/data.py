@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from serving.features import Schema, dtype_of, feature_schemas, is_nullable, kind_of
 from serving.model import TrainingMetadata
-from serving.records import RequestBody, Row, field_errors, to_row
+from serving.record_errors import field_errors
+from serving.records import RequestBody, Row, to_row
 from training.errors import InvalidDataError
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

@@ -32,7 +32,7 @@ from serving.observability.prediction_metrics import (
 )
 from serving.observability.request_metrics import RequestMetrics
 from serving.observability.worker_metrics import measure_memory_before, register_worker
-from serving.records import ERROR_KINDS
+from serving.record_errors import ERROR_KINDS
 
 # BentoML's middleware, by the names of its classes. `ServiceApp` replaces the first set; the second
 # stays between `ServiceApp` and BentoML's application.

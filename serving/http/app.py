@@ -129,7 +129,7 @@ class ServiceApp:
             else:
                 raise APIError(405, "Use POST here", {"Allow": "POST"})
         except APIError as error:
-            count_request_errors(error.kinds)
+            count_request_errors(error.error_kinds)
             if isinstance(error, UnpredictableError):
                 self.error_log.add_unpredictable(response.request_id, error.reason)
                 with suppress(asyncio.CancelledError):  # at shutdown, respond at once

@@ -8,7 +8,8 @@ from pydantic import create_model
 from house import EXAMPLE, FEATURES
 from service import HouseBody, HousesBody
 from serving.errors import APIError
-from serving.records import MAX_ERRORS, Prediction, Predictions, RequestBody
+from serving.record_errors import MAX_ERRORS
+from serving.records import Prediction, Predictions, RequestBody
 
 
 def error_message(spec, body):
@@ -160,7 +161,7 @@ def test_commas_in_strings_do_not_count_as_separators(text):
 def test_too_many_errors_are_counted_instead_of_listed():
     """An array of 1000 empty records has 3 kB; a list of its errors would have 0.5 MB."""
     assert error_message(HousesBody, [{}] * 1000) == (
-        f"{13 * MAX_ERRORS} faults are too many to name: is this the right body?"
+        f"The body has {13 * MAX_ERRORS} errors, too many to list; check its format"
     )
 
 

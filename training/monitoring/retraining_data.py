@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from serving.features import feature_schemas
-from serving.records import FieldError, Row
+from serving.record_errors import FieldError
+from serving.records import Row
 from training.errors import InvalidDataError
 from training.export.rows import to_records
 from training.monitoring.join import MAX_EXAMPLES, Joined

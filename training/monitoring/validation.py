@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
-from serving.records import FieldError, RequestBody, Row, field_errors, to_row
+from serving.record_errors import FieldError, field_errors
+from serving.records import RequestBody, Row, to_row
 
 CHUNK_RECORDS = 1000
 

@@ -12,7 +12,8 @@ from pydantic_core import SchemaValidator, core_schema, to_json
 
 from serving.errors import UNPREDICTABLE
 from serving.features import feature_schemas, kind_of
-from serving.records import Loc, RequestBody, Row, error_message, field_errors, to_row
+from serving.record_errors import Loc, error_message, field_errors
+from serving.records import RequestBody, Row, to_row
 from training.scoring.columns import COLUMNS
 from training.stored_model import Rows, StoredModel
 

@@ -14,7 +14,8 @@ from pydantic_core import from_json, to_json
 
 from serving.errors import APIError
 from serving.features import feature_schemas
-from serving.records import RequestBody, error_message, repeated_features
+from serving.record_errors import error_message, repeated_features
+from serving.records import RequestBody
 from training.errors import InvalidDataError
 from training.scoring.blocks import BYTE_ORDER_MARK, Block, read_blocks
 

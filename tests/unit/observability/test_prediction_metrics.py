@@ -5,7 +5,7 @@ from prometheus_client import REGISTRY, Histogram
 
 from serving._bentoml.prediction_histogram import PredictionHistogram
 from serving.observability.prediction_metrics import PredictionMetrics
-from serving.records import ERROR_KINDS
+from serving.record_errors import ERROR_KINDS
 
 BOUNDS = (10.0, 20.5, 30.0)
 
