@@ -1,26 +1,26 @@
-"""The errors that a caller can get. Each is answered as `{"message": ...}`."""
+"""The error responses of the API: each is JSON of the form `{"message": ...}`."""
 
 import json
 from collections.abc import Collection, Sequence
 
 RETRY_AFTER = {"Retry-After": "1"}
-# Bytes of the request line and headers. Most servers allow 8 to 32 KiB.
-MAX_HEAD_BYTES = 1 << 14
-# The search for records of an array on which the model raises an exception ends after this many:
-# each takes some calls of the model.
-MAX_UNPREDICTED = 20
+MAX_HEAD_BYTES = 1 << 14  # request line and headers; most servers allow 8 to 32 KiB
+MAX_NAMED_RECORDS = 20  # in the message for records that the model can't predict
 UNPREDICTABLE = "The record is valid, but the model can't predict it; change its unusual values"
 
 
 class APIError(Exception):
-    """An error response. Any layer may raise it; `serving.http.app` sends it."""
+    """An error response. Any layer may raise it; `serving.http.app` sends it.
+
+    `error_kinds`, some of `record_errors.ERROR_KINDS`, are for the metrics.
+    """
 
     def __init__(
         self,
         status: int,
         message: str | dict[str, str],
         headers: dict[str, str] | None = None,
-        error_kinds: Collection[str] = (),  # some of `record_errors.ERROR_KINDS`, for the metrics
+        error_kinds: Collection[str] = (),
     ) -> None:
         super().__init__(status, message)
         self.status = status
@@ -31,29 +31,34 @@ class APIError(Exception):
 
 
 class TooManyRequests(APIError):
-    """The error of a prediction request beyond MAX_CONCURRENCY."""
+    """A prediction request beyond MAX_CONCURRENCY."""
 
     def __init__(self) -> None:
         super().__init__(429, "Too many predictions at once; try again in a second", RETRY_AFTER)
 
 
 class UnpredictableError(APIError):
-    """The error of valid records that the model can't predict."""
+    """Valid records that the model can't predict.
+
+    `numbers` are the indices of the records in an array, None for a single record. `all_found` is
+    False if the array may have more of them. `reason` is for the log. The response is sent after
+    `delay_seconds`.
+    """
 
     def __init__(
         self,
-        numbers: Sequence[int] | None,  # of the records in the array; None for a single record
-        are_all: bool,  # the rest of the array can be predicted
-        reason: Exception,  # for the log
-        delay_seconds: float = 0,  # before the response is sent
+        numbers: Sequence[int] | None,
+        all_found: bool,
+        reason: Exception,
+        delay_seconds: float = 0,
     ) -> None:
         message: str | dict[str, str] = UNPREDICTABLE
-        if numbers and are_all:
+        if numbers and all_found:
             message = {str(number): UNPREDICTABLE for number in numbers}
         elif numbers:
-            some = ", ".join(map(str, numbers[:MAX_UNPREDICTED]))
+            examples = ", ".join(map(str, numbers[:MAX_NAMED_RECORDS]))
             message = (
-                f"The model can't predict many of the records, such as {some}; change their "
+                f"The model can't predict many of the records, such as {examples}; change their "
                 "unusual values"
             )
         super().__init__(422, message)
@@ -62,41 +67,41 @@ class UnpredictableError(APIError):
 
 
 def request_timeout(seconds: float) -> APIError:
-    """Return the error of a request that did not arrive in time."""
+    """Return the error for a request that did not arrive in time."""
     return APIError(408, f"The request was not complete within {seconds:g} s; try again")
 
 
 def prediction_timeout(seconds: float) -> APIError:
-    """Return the error of a request that was not predicted in time."""
+    """Return the error for a request that was not predicted in time."""
     return APIError(504, f"No prediction within {seconds:g} s; try again")
 
 
 def body_too_large(max_bytes: int) -> APIError:
-    """Return the error of a body over the limit."""
+    """Return the error for a body over the limit."""
     return APIError(413, f"The body is over {max_bytes} bytes; send less at a time")
 
 
 def head_too_large() -> APIError:
-    """Return the error of a request line and headers over the limit."""
+    """Return the error for a request line and headers over the limit."""
     return APIError(431, f"The request line and headers are over {MAX_HEAD_BYTES} bytes; send less")
 
 
 def not_json() -> APIError:
-    """Return the error of a body whose Content-Type is not JSON."""
+    """Return the error for a body whose Content-Type is not JSON."""
     return APIError(415, "Send the header Content-Type: application/json")
 
 
 def content_encoded() -> APIError:
-    """Return the error of a body with a Content-Encoding, such as gzip."""
+    """Return the error for a body with a Content-Encoding, such as gzip."""
     return APIError(415, "Send the body as it is, without the header Content-Encoding")
 
 
 def internal_error(request_id: str) -> APIError:
-    """Return the error of a request that failed through a fault of the service."""
+    """Return the error for an exception that the service did not expect."""
     return APIError(500, f"Internal error; report it with request ID {request_id}")
 
 
 def shutting_down() -> APIError:
-    """Return the error of a request that arrives too late to be served before shutdown."""
+    """Return the error for a request that can't be served before the service shuts down."""
     headers = {**RETRY_AFTER, "Connection": "close"}
     return APIError(503, "Shutting down; try again in a second", headers)

@@ -1,4 +1,4 @@
-"""Predict the requests of a batch, so that a record which the model can't predict fails alone."""
+"""Predict a batch of requests; a record that the model can't predict fails without the others."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -7,20 +7,28 @@ from math import inf, isfinite, nan
 from time import perf_counter
 from typing import Self
 
-from serving.errors import MAX_UNPREDICTED
 from serving.records import Row
 
-# Responses to records that the model can't predict are delayed, so that a few callers which wait
-# for their response take about a twentieth of the model's time: without the delay, three such
-# callers halved the responses per second of 24 others.
-DELAY_FACTOR, MAX_DELAY_SECONDS = 20, 1
+# Stop dividing the rows of a request once this many have failed: to find each takes several calls
+# of the model.
+MAX_UNPREDICTED = 20
+
+# A response to a record that the model can't predict is delayed by DELAY_FACTOR times the duration
+# of the failed calls, so that clients that wait for each response take about 1/20 of the model's
+# time. Without the delay three such clients halved the throughput of 24 others
+# (tests/stress/unpredictable_records.py).
+DELAY_FACTOR = 20
+MAX_DELAY_SECONDS = 1
+# For this long after a failure, batches begin with separate calls for usual and unusual rows.
 RECENT_SECONDS = 10
 
 
 class Unpredicted(float):
-    """NaN in the place of a prediction, with the exception that says why there is none.
+    """A NaN in place of a prediction, with the reason why there is none.
 
-    `failed_alone` is False for a row of an array that has been searched no further.
+    It is a float, so that predictions are a list of floats whether or not all succeeded.
+    `failed_alone` is False if the model failed on several rows together that were not divided
+    further (MAX_UNPREDICTED).
     """
 
     error: Exception
@@ -39,30 +47,30 @@ class NonFinitePredictionError(ArithmeticError):
 
 
 class BatchError(Exception):
-    """No request of the batch gets a prediction."""
+    """The whole batch has failed."""
 
 
 class ModelFailedError(BatchError):
-    """The model predicts nothing, not even a record of its training; the cause says why."""
+    """The model fails even on the golden row; the cause is the exception that it raised."""
 
     def copy(self) -> Self:
-        """Return an equal exception: one that several requests raise collects the frames of all."""
+        """Return a copy: if several requests raised one exception, it would collect tracebacks."""
         copied = type(self)()
         copied.__cause__ = self.__cause__
         return copied
 
 
 class BatchTimeoutError(BatchError):
-    """The time of the batch is over: its requests have got their 504."""
+    """The batch took longer than REQUEST_TIMEOUT; its requests have been answered with 504."""
 
 
 class Batch:
     """One attempt to predict the requests that form a batch.
 
     If the model raises an exception for all rows together, the batch is divided until each row that
-    the model can't predict has failed alone: first into rows of usual and of unusual values, then
-    into halves. Usually a row of unusual values is at fault, so that few calls are needed. A
-    request with MAX_UNPREDICTED such rows is divided no further.
+    the model can't predict has failed alone: first into usual rows and unusual rows (those with a
+    value outside the training range), then into halves. Mostly an unusual row causes the exception,
+    so that few calls are needed. A request with MAX_UNPREDICTED failed rows is divided no further.
     """
 
     def __init__(
@@ -70,34 +78,34 @@ class Batch:
         requests: Sequence[list[Row]],
         predict: Callable[[list[Row]], list[float]],
         is_unusual: Callable[[Row], bool],
-        golden_row: Row,  # the model has predicted it at training
-        seconds: float,  # after which nobody waits for the predictions
-        suspicious: bool,  # a batch has failed lately: predict unusual rows apart
+        golden_row: Row,  # a training row that the model could predict during training
+        seconds: float,  # time limit of the batch
+        split_unusual: bool,  # start with separate calls for usual and unusual rows
     ) -> None:
         self.requests = requests
         self.predict = predict
         self.is_unusual = is_unusual
         self.golden_row = golden_row
         self.end = perf_counter() + seconds
-        self.suspicious = suspicious
+        self.split_unusual = split_unusual
         self.rows = [row for request in requests for row in request]
         self.predictions: list[float] = []
-        self.request_numbers: list[int] = []  # of the rows
-        self.n_unpredicted: Counter[int] = Counter()  # by request number
-        self.complete = False  # each row has a prediction
-        self.model_works = False  # it has made a prediction in this attempt
-        self.failed_seconds = 0.0  # the time of the calls that raised an exception
+        self.request_numbers: list[int] = []  # the index of the request, by row
+        self.n_unpredicted: Counter[int] = Counter()  # failed rows, by index of the request
+        self.complete = False  # whether each row has a prediction
+        self.model_works = False  # whether the model has made a finite prediction in this attempt
+        self.failed_seconds = 0.0  # duration of the calls that raised an exception
 
     def run(self) -> list[list[float]]:
-        """Return the predictions of each request; those that failed are `Unpredicted`.
+        """Return the predictions of each request, `Unpredicted` for rows that failed.
 
-        Raise ModelFailedError if it is the model that fails, whatever the record, and
+        Raise ModelFailedError if the model fails on every row and on the golden row, and
         BatchTimeoutError.
         """
         error = None
-        if not self.suspicious:
+        if not self.split_unusual:
             self.predictions, error = self.call_model(self.rows)
-        if self.suspicious or error:
+        if self.split_unusual or error:
             self.predict_apart(error)
         self.complete = all(map(isfinite, self.predictions))
         if not self.complete:
@@ -117,7 +125,10 @@ class Batch:
         return [row for row, _ in kept], [prediction for _, prediction in kept]
 
     def predict_apart(self, error: Exception | None) -> None:
-        """Predict the usual and the unusual rows; if there is an error, they failed together."""
+        """Predict usual rows and unusual rows in separate parts.
+
+        `error` is the exception for all rows together, or None if they were not tried.
+        """
         self.predictions = [nan] * len(self.rows)
         self.request_numbers = [
             number for number, request in enumerate(self.requests) for _ in request
@@ -125,14 +136,14 @@ class Batch:
         parts: dict[bool, list[int]] = {False: [], True: []}
         for n, row in enumerate(self.rows):
             parts[self.is_unusual(row)].append(n)
-        if error and not all(parts.values()):  # the same rows would fail again
+        if error and not all(parts.values()):  # one part would be the whole batch again
             self.divide(range(len(self.rows)), error)
             return
         for part in filter(None, parts.values()):
             self.predict_part(part)
 
     def predict_part(self, part: Sequence[int]) -> None:
-        """Predict rows, given by their numbers, together or, if that fails, in parts."""
+        """Predict the rows with these indices together or, if the model fails, in smaller parts."""
         predictions, error = self.call_model([self.rows[n] for n in part])
         if error:
             self.divide(part, error)
@@ -141,10 +152,8 @@ class Batch:
             self.predictions[n] = prediction
 
     def divide(self, part: Sequence[int], error: Exception) -> None:
-        """Predict the halves of a part that has failed; a single row gets no prediction."""
-        requests = {self.request_numbers[part[0]], self.request_numbers[part[-1]]}
-        over_limit = len(requests) == 1 and self.n_unpredicted[requests.pop()] >= MAX_UNPREDICTED
-        if len(part) > 1 and not over_limit:
+        """Predict the halves of a part that has failed, unless it is one row or at the limit."""
+        if len(part) > 1 and not self.reached_limit(part):
             middle = len(part) // 2
             self.predict_part(part[:middle])
             self.predict_part(part[middle:])
@@ -153,6 +162,11 @@ class Batch:
         for n in part:
             self.predictions[n] = Unpredicted(error, failed_alone=len(part) == 1)
             self.n_unpredicted[self.request_numbers[n]] += 1
+
+    def reached_limit(self, part: Sequence[int]) -> bool:
+        """Return whether a part belongs to one request, with MAX_UNPREDICTED failed rows."""
+        first, last = self.request_numbers[part[0]], self.request_numbers[part[-1]]
+        return first == last and self.n_unpredicted[first] >= MAX_UNPREDICTED
 
     def call_model(self, rows: list[Row]) -> tuple[list[float], Exception | None]:
         """Return the predictions for rows, or the exception that the model raises.
@@ -167,13 +181,16 @@ class Batch:
         except Exception as error:  # a model may raise any
             self.failed_seconds += perf_counter() - start
             return [], error
-        if not any(map(isfinite, predictions)):
+        if not any(map(isfinite, predictions)):  # because of the records, or of the model?
             self.check_model(None)
         self.model_works = True
         return predictions, None
 
     def check_model(self, error: Exception | None) -> None:
-        """Raise ModelFailedError, caused by an error, unless the model predicts the golden row."""
+        """Raise ModelFailedError unless the model predicts the golden row.
+
+        `error`, an exception that the model raised before, becomes its cause.
+        """
         if self.model_works:
             return
         try:
@@ -186,30 +203,30 @@ class Batch:
 
 
 class FailureHistory:
-    """What the batches of one API have lost by rows that the model can't predict."""
+    """The recent failures in the batches of one API, and the delay that they cause."""
 
     def __init__(self) -> None:
-        self.last = -inf  # times of perf_counter()
-        self.delayed_until = -inf
+        self.last = -inf  # time of the last failure, in seconds of perf_counter()
+        self.delayed_until = -inf  # likewise
 
     def add(self, failed_seconds: float) -> None:
-        """Add the time of a batch's calls that raised an exception, if there were any."""
+        """Add the duration of a batch's failed calls; 0 if none failed."""
         if failed_seconds:
             self.last = perf_counter()
             until = max(self.last, self.delayed_until) + DELAY_FACTOR * failed_seconds
             self.delayed_until = min(until, self.last + MAX_DELAY_SECONDS)
 
-    def are_recent(self) -> bool:
-        """Tell whether a batch has failed lately, so that the next one may fail, too."""
+    def failed_recently(self) -> bool:
+        """Return whether a call has failed in the last RECENT_SECONDS."""
         return perf_counter() < self.last + RECENT_SECONDS
 
     def delay_seconds(self) -> float:
-        """Return how long the response to a record without a prediction has to wait."""
+        """Return how long to delay the response to a record that the model can't predict."""
         return max(0.0, self.delayed_until - perf_counter())
 
 
 def mark_non_finite(prediction: float) -> float:
-    """Return a prediction that is finite, otherwise an `Unpredicted`."""
+    """Return a finite prediction as it is, and an `Unpredicted` for any other."""
     if isfinite(prediction) or isinstance(prediction, Unpredicted):
         return prediction
     error = NonFinitePredictionError(f"The prediction is {prediction}")

@@ -42,7 +42,7 @@ class StoredModel:
             is_unusual=lambda _: False,
             golden_row=self.golden_row,
             seconds=inf,
-            suspicious=False,
+            split_unusual=False,
         )
         try:
             return [prediction for (prediction,) in batch.run()]

@@ -118,7 +118,7 @@ class Batcher:
             metrics.is_outside,
             self.service.golden_row,
             self.timeout,
-            suspicious=self.failures.are_recent(),
+            split_unusual=self.failures.failed_recently(),
         )
         start = perf_counter()
         try:

@@ -55,7 +55,7 @@ class Predictor:
             UNPREDICTABLE_RECORDS.inc(len(numbers))
         return UnpredictableError(
             numbers if self.api.input_spec.max_records else None,
-            are_all=len(numbers) == len(failures),
+            all_found=len(numbers) == len(failures),
             reason=failures[numbers[0]].error,
             delay_seconds=self.batcher.failures.delay_seconds(),
         )

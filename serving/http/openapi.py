@@ -188,7 +188,7 @@ def error_examples(settings: Settings, is_array: bool) -> dict[str, APIError]:
         "Body too large": body_too_large(settings.max_body_bytes),
         "Content-Type is not JSON, or body is compressed": not_json(),
         "A valid record that the model can't predict": UnpredictableError(
-            [3] if is_array else None, are_all=True, reason=ArithmeticError()
+            [3] if is_array else None, all_found=True, reason=ArithmeticError()
         ),
         "Too many requests": TooManyRequests(),
         "Headers too large": head_too_large(),
