@@ -9,31 +9,31 @@ from serving.observability import LOG_COLUMNS
 
 Schema = dict[str, Any]
 Kind = Literal["number", "integer", "boolean", "category", "text"]
-KINDS: dict[str, Kind] = {  # by the type in a JSON schema
+KIND_BY_TYPE: dict[str, Kind] = {  # types of JSON schemas
     "number": "number",
     "integer": "integer",
     "boolean": "boolean",
     "string": "text",
 }
 
-# The service relies on this: no conversion, no unknown features, finite numbers, and categories as
-# strings instead of members of an Enum.
+# The service relies on this configuration of a record type: no conversion, no unknown features,
+# finite numbers, and categories as strings instead of members of an Enum.
 REQUIRED_CONFIG = {
     "strict": True,
     "extra": "forbid",
     "allow_inf_nan": False,
     "use_enum_values": True,
 }
-# With these, a feature would have two names.
+# With these options a request could name a feature by its alias or by its name in Python.
 EXCLUDED_CONFIG = {"populate_by_name", "validate_by_name"}
-MAX_INTEGER = 2**53  # a float holds every integer up to this one
+MAX_INTEGER = 2**53  # beyond it, a float64 does not represent every integer
 
 
 def feature_schemas(record_type: type[BaseModel]) -> dict[str, Schema]:
     """Return the JSON schema of each feature, by its name in JSON: its alias, if it has one.
 
-    A reference to an Enum is replaced by its schema. A feature that may be null has the schema of
-    its other values, and `nullable`.
+    The schemas are simplified: `float | None` becomes `{"type": "number", "nullable": True}`, and a
+    reference to an Enum becomes its values.
     """
     schema = record_type.model_json_schema()
     definitions = schema.get("$defs", {})
@@ -41,38 +41,45 @@ def feature_schemas(record_type: type[BaseModel]) -> dict[str, Schema]:
 
 
 def simplify(schema: Schema, definitions: dict[str, Schema]) -> Schema:
-    """Return a schema without references, and with `nullable` in place of the type null."""
-    while "$ref" in schema:
-        rest = {key: value for key, value in schema.items() if key != "$ref"}
-        schema = definitions[schema["$ref"].rpartition("/")[2]] | rest
+    """Return a schema without references, and with `nullable` instead of the type null."""
+    schema = inline_reference(schema, definitions)
     types = schema.get("anyOf", [])
     others = [each for each in types if each.get("type") != "null"]
-    if len(others) == 1 < len(types):
+    is_optional = len(types) == 2 and len(others) == 1  # float | None
+    if is_optional:
         rest = {key: value for key, value in schema.items() if key != "anyOf"}
         schema = simplify(others[0], definitions) | rest | {"nullable": True}
-    if None in schema.get("enum", []):
+    if None in schema.get("enum", []):  # Literal["a", None]
         values = [value for value in schema["enum"] if value is not None]
         schema = schema | {"enum": values, "nullable": True}
     return schema
 
 
+def inline_reference(schema: Schema, definitions: dict[str, Schema]) -> Schema:
+    """Return a schema with the definition to which it refers, if any, in place of the reference."""
+    while "$ref" in schema:
+        rest = {key: value for key, value in schema.items() if key != "$ref"}
+        schema = definitions[schema["$ref"].rpartition("/")[2]] | rest
+    return schema
+
+
 def is_nullable(schema: Schema) -> bool:
-    """Tell whether a record may have null for a feature: a gap."""
+    """Return whether the value of a feature may be missing: null in JSON."""
     return schema.get("nullable", False)
 
 
 def kind_of(schema: Schema) -> Kind | None:
-    """Return the kind of a feature, or None for a type that is not supported."""
+    """Return the kind of a feature, or None if its type is not supported."""
     if "enum" in schema or "const" in schema:
         types = {type(value) for value in declared_values(schema)}
         return "category" if types == {str} else "number" if types <= {int, float} else None
-    if "format" in schema:  # a date, or the like, which JSON writes as a string
+    if "format" in schema:  # such as a date, which is a string in JSON
         return None
-    return KINDS.get(str(schema.get("type")))
+    return KIND_BY_TYPE.get(str(schema.get("type")))
 
 
 def dtype_of(schema: Schema) -> str:
-    """Return the type of a feature's column; a gap turns integers and booleans into floats."""
+    """Return the type of a feature's column: float64 for nullable integers and booleans."""
     kind = kind_of(schema)
     if kind in ("category", "text"):
         return "object"
@@ -82,20 +89,36 @@ def dtype_of(schema: Schema) -> str:
 
 
 def declared_values(schema: Schema) -> list[Any]:
-    """Return the values of a feature that has only a few, otherwise nothing."""
+    """Return all values of a feature with an enumeration or of a boolean; [] for other features."""
     if schema.get("type") == "boolean":
         return [False, True]
     return list(schema.get("enum", [schema["const"]] if "const" in schema else []))
 
 
-def check_record_type(record_type: type[BaseModel], target: str = "") -> None:
-    """Raise BentoMLException unless every valid record can be predicted; `target` is no feature."""
+def check_record_type(record_type: type[BaseModel], target: str | None = None) -> None:
+    """Raise BentoMLException unless the service can predict every valid record.
+
+    `target` is the name of a field that is not a feature.
+    """
+    check_config(record_type)
+    check_fields(record_type)
+    for name, schema in feature_schemas(record_type).items():
+        if name != target and (problem := find_problem(name, schema)):
+            raise BentoMLException(f"{record_type.__name__}.{name} {problem}")
+
+
+def check_config(record_type: type[BaseModel]) -> None:
+    """Raise BentoMLException unless a record type has the configuration that it needs."""
     config = record_type.model_config
     if not REQUIRED_CONFIG.items() <= config.items():
         needed = ", ".join(f"{name}={value!r}" for name, value in REQUIRED_CONFIG.items())
         raise BentoMLException(f"{record_type.__name__} needs model_config = ConfigDict({needed})")
     if excluded := [name for name in EXCLUDED_CONFIG if config.get(name)]:
         raise BentoMLException(f"{record_type.__name__}: remove {excluded[0]} from model_config")
+
+
+def check_fields(record_type: type[BaseModel]) -> None:
+    """Raise BentoMLException unless each field is required and has one unique name in JSON."""
     for name, field in record_type.model_fields.items():
         if field.validation_alias not in (None, field.alias):
             raise BentoMLException(
@@ -106,30 +129,28 @@ def check_record_type(record_type: type[BaseModel], target: str = "") -> None:
                 f"{record_type.__name__}.{name} has a default: remove it, since a record has every "
                 "feature, and declare the feature with `| None` if it may have no value"
             )
-    schemas = feature_schemas(record_type)
-    if len(schemas) < len(record_type.model_fields):
+    if len(feature_schemas(record_type)) < len(record_type.model_fields):
         raise BentoMLException(f"{record_type.__name__}: two features have the same alias")
-    for name, schema in schemas.items():
-        if name != target and (reason := unsupported_reason(name, schema)):
-            raise BentoMLException(f"{record_type.__name__}.{name} {reason}")
 
 
-def unsupported_reason(name: str, schema: Schema) -> str | None:
-    """Return why a feature of this name and JSON schema is not supported, or None."""
+def find_problem(name: str, schema: Schema) -> str | None:
+    """Return why a feature is not supported, as a phrase that follows its name; None if it is."""
     kind = kind_of(schema)
     if name in LOG_COLUMNS:
         return "is named as a column of the prediction log: choose another name"
     if kind is None:
         return "has to be a float, int, bool or str, or some strings in a Literal or an Enum"
-    if kind == "integer" and not is_bounded(schema):
-        return f"needs ge and le, between -{MAX_INTEGER} and {MAX_INTEGER}: no float holds more"
+    if kind == "integer" and not fits_float64(schema):
+        return (
+            "needs ge and le, from -2**53 to 2**53: a float64 can't represent every integer beyond"
+        )
     if kind == "text" and "maxLength" not in schema:
         return "needs max_length"
     return None
 
 
-def is_bounded(schema: Schema) -> bool:
-    """Tell whether a float holds each integer of a schema."""
+def fits_float64(schema: Schema) -> bool:
+    """Return whether the bounds of an integer exclude those that a float64 can't represent."""
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     return low is not None and high is not None and -MAX_INTEGER <= low <= high <= MAX_INTEGER

@@ -1,4 +1,4 @@
-"""Find what modules import: Python files of the project, and packages."""
+"""Scan the source of loaded modules for what they import: files of the project, and packages."""
 
 import ast
 import sys
@@ -7,20 +7,21 @@ from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
-ROOT = Path(__file__).parents[1]  # of the project
+ROOT = Path(__file__).parents[1]  # folder of the project
 
 
 def find_imports(names: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Return the files of the project that loaded modules need, and the packages.
+    """Return the files of the project and the packages that loaded modules need.
 
-    Among them are the modules themselves. Each file is searched for what it imports in turn.
+    They include the modules themselves, and what the files of the project import in turn.
     """
     files, packages = set(), set()
-    pending, seen = set(names), {""}
+    pending, seen = set(names), {""}  # "" is the parent of a top-level module
     while pending:
         name = pending.pop()
         seen.add(name)
-        module = sys.modules.get(name)  # None for a function, and for an import that did not run
+        # None if the name is that of a function or class, or if its import did not run.
+        module = sys.modules.get(name)
         path = Path(getattr(module, "__file__", None) or "")
         if module and path.is_relative_to(ROOT) and "site-packages" not in path.parts:
             files.add(path.relative_to(ROOT).as_posix())
@@ -31,7 +32,7 @@ def find_imports(names: Iterable[str]) -> tuple[set[str], set[str]]:
 
 
 def imported_names(module: ModuleType, path: Path) -> Iterator[str]:
-    """Yield the modules that a module imports, and the names that it imports from modules."""
+    """Yield the names that a module imports: modules, and `module.name` for what may be either."""
     for node in ast.walk(ast.parse(path.read_bytes() if path.suffix == ".py" else b"")):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names)

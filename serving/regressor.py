@@ -1,4 +1,4 @@
-"""Predict with a stored model: by ONNX Runtime, or by scikit-learn if it could not be exported."""
+"""Predict with a stored model, in ONNX Runtime or scikit-learn, whichever training has chosen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,24 +12,24 @@ from serving.records import Row
 if TYPE_CHECKING:
     import numpy as np
 
-# Relative to max(|prediction|, standard deviation of the target). Another version of a library or
-# another processor may change the last digits.
+# Relative to max(|prediction|, standard deviation of the target). The last digits may differ with
+# the version of a library or with the processor.
 GOLDEN_TOLERANCE = 1e-9
 
 
 class LoadedModel(Protocol):
-    """A model in the memory of a runtime: `OnnxModel` or `SklearnModel`."""
+    """A model that is loaded into a runtime: `OnnxModel` or `SklearnModel`."""
 
     def predict(self, rows: "Sequence[Row] | np.ndarray") -> "np.ndarray":
-        """Predict the targets of rows (n_samples, n_features), as the estimator shapes them."""
+        """Predict the targets (n_samples,) or (n_samples, 1) of rows (n_samples, n_features)."""
 
 
 class Regressor:
-    """A stored model, loaded and compared with the golden predictions of its training."""
+    """A loaded model, whose predictions have been compared with its golden predictions."""
 
     def __init__(self, model: bentoml.Model) -> None:
         training = training_metadata(model)
-        # Load the bytes that were verified, not a file that may have changed since.
+        # Load the verified bytes: the file may change after its verification.
         content = read_verified(model, training, training.inference_file)
         self.loaded_model = load_model(content, training.inference, training.column_dtypes)
         check_golden_predictions(self.predict, read_golden(model), training.target_std, model.tag)
@@ -42,16 +42,15 @@ class Regressor:
 def load_model(
     content: bytes, inference: Inference, column_dtypes: Mapping[str, str]
 ) -> LoadedModel:
-    """Load the content of a model's file into its runtime."""
-    # Each runtime is imported only if it is needed; the supervisor, which imports this module, too,
-    # needs none.
+    """Load the content of a model file into the runtime that training has chosen."""
+    # Import only the runtime that is needed: the supervisor, which imports this module, needs none.
     if inference.runtime == "onnxruntime":
         from serving.onnx_model import OnnxModel
 
         return OnnxModel(content)
-    from serving.sklearn_model import Columns, SklearnModel
+    from serving.sklearn_model import InputFormat, SklearnModel
 
-    return SklearnModel(content, Columns(column_dtypes, as_frame=inference.input == "frame"))
+    return SklearnModel(content, InputFormat(column_dtypes, as_frame=inference.input == "frame"))
 
 
 def to_predictions(y_pred: "np.ndarray", n_samples: int) -> list[float]:
@@ -73,13 +72,14 @@ def check_golden_predictions(
     target_std: float,
     tag: bentoml.Tag,
 ) -> None:
-    """Raise BentoMLException unless the model predicts here what it predicted at training."""
+    """Raise BentoMLException unless the model predicts what it predicted during training."""
     rows = [tuple(row) for row in golden["rows"]]
     predictions = predict(rows)
     for row, expected, predicted in zip(rows, golden["predictions"], predictions, strict=True):
         limit = GOLDEN_TOLERANCE * max(abs(expected), target_std)
         if not abs(predicted - expected) <= limit:
             raise BentoMLException(
-                f"Model {tag} predicts {predicted} here where it predicted {expected} at training, "
-                f"for {row}: install the versions of the training (GET /model), or run `make train`"
+                f"Model {tag} predicts {predicted} for {row}, but predicted {expected} during "
+                f"training: install the package versions that `bentoml models get {tag}` shows, or "
+                "run `make train`"
             )

@@ -10,46 +10,49 @@ import sklearn
 
 from serving.records import Row
 
-# LightGBM makes names up if it was fitted on an array, and scikit-learn warns of each prediction.
+# For the whole process: LightGBM invents feature names when it is fitted on an array, and
+# scikit-learn then warns at each prediction.
 warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
 
 
-class Columns(NamedTuple):
-    """The features as an estimator takes them."""
+class InputFormat(NamedTuple):
+    """How to turn rows of feature values into the input of an estimator."""
 
-    dtypes: Mapping[str, str]  # float64, int64, bool or object, by name
+    dtypes: Mapping[str, str]  # column type (float64, int64, bool or object) by feature
     as_frame: bool  # the estimator takes a DataFrame, not an array
 
     def to_input(self, rows: Sequence[Row] | np.ndarray) -> Any:
         """Return rows (n_samples, n_features) as an array or a DataFrame.
 
-        A gap is NaN, or None among strings.
+        A missing value is None in a column of strings, otherwise NaN.
         """
         dtypes = self.dtypes.values()
         if not self.as_frame and not {"object", "bool"} & set(dtypes):
             return np.array(rows, dtype=np.float64)
         columns = list(zip(self.dtypes, dtypes, zip(*rows, strict=True), strict=True))
         if not self.as_frame:
+            # An array of objects keeps numbers, booleans and strings apart.
             arrays = [np.array(values, dtype=dtype) for _, dtype, values in columns]
             return np.column_stack([array.astype(object) for array in arrays])
-        from pandas import DataFrame, Series  # 84 MB, which other models do not need
+        # pandas takes 84 MB of memory: import it only for a model that needs it.
+        from pandas import DataFrame, Series
 
-        # Without its type, a column of strings would become one of pandas' own type for them.
+        # Without a dtype, a column of strings would get pandas' string dtype.
         return DataFrame({name: Series(values, dtype=dtype) for name, dtype, values in columns})
 
 
 class SklearnModel:
-    """An estimator, with rows of feature values as input; threads may share it."""
+    """A scikit-learn estimator that predicts rows of feature values; threads may share it."""
 
-    def __init__(self, pickled: bytes, columns: Columns) -> None:
-        """Unpickle an estimator, which takes these columns."""
-        self.columns = columns
-        self.estimator = pickle.loads(pickled)  # noqa: S301 - the caller has verified its SHA-256
+    def __init__(self, pickled: bytes, input_format: InputFormat) -> None:
+        """Unpickle the estimator, which executes code: verify the SHA-256 of the bytes first."""
+        self.input_format = input_format
+        self.estimator = pickle.loads(pickled)  # noqa: S301 - the caller has verified it
 
     def predict(self, rows: Sequence[Row] | np.ndarray) -> np.ndarray:
-        """Predict the targets of rows (n_samples, n_features), as the estimator shapes them."""
-        X = self.columns.to_input(rows)
-        # Records hold finite numbers only. A number that is too large for the trees' float32
-        # becomes infinite there, and is compared like any other large number.
+        """Predict the targets (n_samples,) or (n_samples, 1) of rows (n_samples, n_features)."""
+        X = self.input_format.to_input(rows)
+        # Records have finite numbers only. A number beyond float32 becomes infinite inside the
+        # trees, which compare it like any other large number.
         with sklearn.config_context(assume_finite=True), np.errstate(over="ignore"):
             return np.asarray(self.estimator.predict(X))

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from serving.onnx_model import OnnxModel
 from serving.records import Row
-from serving.sklearn_model import Columns
+from serving.sklearn_model import InputFormat
 from training.errors import NotExportableError
 from training.export.rows import FLOAT32_MAX, data_rows, edge_rows, random_rows, split_rows
 from training.export.trees import TREE_ENSEMBLES, read_ensemble
@@ -59,11 +59,11 @@ class Reference:
     def __init__(self, estimator: Any, X: pd.DataFrame) -> None:
         self.estimator = estimator
         dtypes = {name: str(dtype) for name, dtype in X.dtypes.items()}
-        self.columns = Columns(dtypes, as_frame=takes_frame(estimator, X))
+        self.input_format = InputFormat(dtypes, as_frame=takes_frame(estimator, X))
 
     def predict(self, rows: Sequence[Row] | np.ndarray) -> np.ndarray:
         """Predict the targets (n_samples,); raise ValueError if scikit-learn refuses a row."""
-        return predict_quietly(self.estimator, self.columns.to_input(rows), has_gaps(rows))
+        return predict_quietly(self.estimator, self.input_format.to_input(rows), has_gaps(rows))
 
 
 def predict_quietly(estimator: Any, X: Any, has_gaps: bool) -> np.ndarray:
@@ -245,7 +245,7 @@ def compare_splits(
     The steps before can't be inverted. So the last step's nodes are cut out of the export, and get
     rows that those steps need never produce.
     """
-    last, X = reference.estimator, reference.columns.to_input(data)
+    last, X = reference.estimator, reference.input_format.to_input(data)
     while isinstance(last, Pipeline):
         X, last = transform(last, X), last.steps[-1][1]
     graph_input = trees_input(load_from_string(content))

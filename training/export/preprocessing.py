@@ -10,7 +10,7 @@ from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
-from serving.onnx_model import GAP
+from serving.onnx_model import MISSING
 from training.errors import NotExportableError
 from training.export.graph import Graph
 
@@ -95,10 +95,10 @@ def add_encoding(graph: Graph, column: str, is_string: bool, encoding: Encoding)
     """Add the nodes that encode a column; return their output (n_samples, 1, width).
 
     A row never holds a category of another type, such as a number in a column of strings; a gap
-    among strings is GAP.
+    among strings is MISSING.
     """
     kind = str if is_string else (bool, int, float)
-    categories = [GAP if is_string and is_gap(key) else key for key in encoding.categories]
+    categories = [MISSING if is_string and is_gap(key) else key for key in encoding.categories]
     reachable = {key: i for i, key in enumerate(categories) if isinstance(key, kind)}
     keys = list(reachable) if is_string else np.array(list(reachable), dtype=float)
     # ONNX Runtime maps doubles to doubles only.
@@ -163,7 +163,7 @@ def indicator_features(imputer: SimpleImputer) -> np.ndarray:
 def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of SimpleImputer to the ONNX graph.
 
-    A gap among strings is GAP. Raise NotExportableError if another string stands for one.
+    A gap among strings is MISSING. Raise NotExportableError if another string stands for one.
     """
     graph, imputer = Graph(scope, container), operator.raw_operator
     X = graph.concat([variable.full_name for variable in operator.inputs], axis=1)
@@ -173,7 +173,7 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
         if imputer.missing_values is not None:  # NaN, which is another gap than None in a row
             graph.node("Identity", X, output=operator.outputs[0].full_name)
             return
-        is_missing = graph.node("Equal", X, graph.constant(np.array([GAP], dtype=object)))
+        is_missing = graph.node("Equal", X, graph.constant(np.array([MISSING], dtype=object)))
         statistics = graph.constant(imputer.statistics_.astype(object))
         graph.node("Where", is_missing, statistics, X, output=operator.outputs[0].full_name)
         return
