@@ -11,12 +11,12 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings
 
-KEY = re.compile("[!-~]{16,}")
-# As browsers send it: lower case, no path, and no port if it is the default of the scheme.
-ORIGIN = re.compile(
+KEY_PATTERN = re.compile("[!-~]{16,}")
+# Browsers send an origin in lower case, without a path or the default port of its scheme.
+ORIGIN_PATTERN = re.compile(
     r"(http(?!.*:80$)|https(?!.*:443$))://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9]\d{0,4})?"
 )
-TAG = r"^([a-z0-9._-]+(:[a-z0-9._-]+)?)?$"
+TAG_PATTERN = r"^([a-z0-9._-]+(:[a-z0-9._-]+)?)?$"
 
 
 def split_list(text: str) -> list[str]:
@@ -25,31 +25,31 @@ def split_list(text: str) -> list[str]:
 
 
 def validate_keys(keys: SecretStr) -> SecretStr:
-    """Return the keys; raise PydanticCustomError if one is short or does not fit in a header."""
+    """Return the keys; raise PydanticCustomError if one is too short or can't be in a header."""
     for number, key in enumerate(split_list(keys.get_secret_value()), 1):
-        if not KEY.fullmatch(key):
+        if not KEY_PATTERN.fullmatch(key):
             message = "Key {number} should be 16 or more printable ASCII characters, none a space"
             raise PydanticCustomError("key", message, {"number": number})
     return keys
 
 
 def validate_origins(origins: str) -> str:
-    """Return the origins; raise PydanticCustomError if one is nothing that a browser sends."""
+    """Return the origins; raise PydanticCustomError if no browser would send one of them."""
     for number, origin in enumerate(split_list(origins), 1):
-        if not ORIGIN.fullmatch(origin) and origins != "*":
+        if not ORIGIN_PATTERN.fullmatch(origin) and origins != "*":
             message = "Origin {number} should be like https://example.com or http://localhost:8080"
             raise PydanticCustomError("origin", message, {"number": number})
     return origins
 
 
 def validate_folder(path: str) -> str:
-    """Return the expanded path of a folder, which need not exist; raise PydanticCustomError."""
+    """Return the path with ~ expanded; raise PydanticCustomError if it can't be a folder."""
     if not path:
         return path
     try:
         expanded = Path(path).expanduser()
         valid = expanded.is_dir() or not expanded.exists()
-    except (OSError, RuntimeError):  # the name is too long; the user of ~user is unknown
+    except (OSError, RuntimeError):  # too long a name; ~user of an unknown user
         valid = False
     if not valid:
         raise PydanticCustomError("folder", "Input should be a folder")
@@ -57,44 +57,52 @@ def validate_folder(path: str) -> str:
 
 
 class Settings(BaseSettings):
-    """The settings; each is an environment variable with the name in capitals."""
+    """The settings: environment variables with these names in capitals."""
 
     port: int = Field(3000, ge=1, le=65535, description="TCP port")
-    workers: int = Field(1, ge=1, description="Server processes, each with the model loaded")
+    workers: int = Field(1, ge=1, description="Server processes; each loads the model")
     model: str = Field(
-        "", pattern=TAG, description="Model to serve, if not the newest; a Bento has its own"
+        "",
+        pattern=TAG_PATTERN,
+        description="Tag of the model to serve; empty: the newest. A Bento serves its own",
     )
     api_keys: Annotated[SecretStr, AfterValidator(validate_keys)] = Field(
         SecretStr(""),
-        description="Keys of 16 characters or more, comma-separated, of which a caller needs one",
+        description="API keys of 16 characters or more, comma-separated; empty: no authentication",
     )
     cors_origins: Annotated[str, AfterValidator(validate_origins)] = Field(
-        "", description="Origins, comma-separated, whose web pages may call, or *"
+        "", description="Origins whose web pages may send requests, comma-separated, or * for all"
     )
     max_records: int = Field(
-        1000, ge=2, description="Records in one array, and in one batch of arrays"
+        1000, ge=2, description="Maximum records per array, and per batch of /predict_batch"
     )
-    max_body_bytes: int = Field(1 << 20, ge=1, description="Bytes in the body of a request")
+    max_body_bytes: int = Field(1 << 20, ge=1, description="Maximum size of a request body, bytes")
     max_concurrency: int = Field(
-        1000, ge=1, description="Prediction requests at once in one worker"
+        1000, ge=1, description="Maximum prediction requests in progress per worker; beyond it, 429"
     )
-    request_timeout: float = Field(5, gt=0, description="Seconds to read a request and to predict")
+    request_timeout: float = Field(
+        5,
+        gt=0,
+        description="Seconds for each of these: the headers; body and prediction; the response",
+    )
     keep_alive: int = Field(75, gt=0, description="Seconds that an idle connection stays open")
     shutdown_timeout: int = Field(
-        8, gt=0, description="Seconds for the requests in progress when the service is stopped"
+        8, gt=0, description="Seconds that requests in progress may take during shutdown"
     )
     try_page: bool = Field(True, description="false: no page at /try")
     access_log: Literal["text", "json", "off"] = Field("text", description="text, json or off")
     log_exception_text: bool = Field(
-        False, description="true: the log has messages of exceptions, which may quote a record"
+        False, description="true: log the text of exceptions, which may quote a record"
     )
     prediction_log: Annotated[str, AfterValidator(validate_folder)] = Field(
-        "", description="Folder for the prediction log; none without"
+        "", description="Folder of the prediction log; empty: no log"
     )
     prediction_log_sample: float = Field(
-        1, ge=0, le=1, description="Share of the requests that it takes"
+        1, ge=0, le=1, description="Fraction of the requests in the prediction log, 0 to 1"
     )
-    prediction_log_mb: int = Field(100, ge=1, description="MB that its files take at most")
+    prediction_log_mb: int = Field(
+        100, ge=1, description="Maximum size of the prediction log of all workers, MB"
+    )
 
     @property
     def keys(self) -> list[str]:
@@ -103,7 +111,7 @@ class Settings(BaseSettings):
 
     @property
     def http(self) -> dict[str, Any]:
-        """BentoML's configuration of its HTTP server."""
+        """The `http` configuration of the Service in BentoML: port and CORS."""
         origins = split_list(self.cors_origins)
         cors = {
             "enabled": bool(origins),
@@ -121,7 +129,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings; raise BentoMLConfigException naming each invalid variable."""
+    """Read the settings; raise BentoMLConfigException that names each invalid variable."""
     try:
         return Settings()
     except ValidationError as error:
@@ -130,7 +138,7 @@ def load_settings() -> Settings:
 
 
 def find_misspelled(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield each variable whose name resembles a setting, and the setting."""
+    """Yield each variable whose name resembles that of a setting, and the name of the setting."""
     settings = [name.upper() for name in Settings.model_fields]
     for name in variables:
         for setting in get_close_matches(name.upper(), settings, n=1, cutoff=0.9):
@@ -139,7 +147,7 @@ def find_misspelled(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def describe_value(details: ErrorDetails) -> str:
-    """Return the name of an invalid variable and, unless it is secret, its value."""
+    """Return the name of an invalid variable and its value, unless that is secret."""
     name = str(details["loc"][0])
     secret = Settings.model_fields[name].annotation is SecretStr
     return name.upper() if secret else f"{name.upper()}={details['input']}"
