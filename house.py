@@ -1,15 +1,19 @@
-"""The record type: one house. No other module of the service or the training names a feature."""
+"""The record type: one house.
+
+No other module of the service or the training names a feature, so that both work for another record
+type, too.
+"""
 
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-NAME = "house_price"  # of the model and of the Service
+NAME = "house_price"  # name of the model and of the Service
 
 
 def feature(description: str, unit: str, example: float, **bounds: Any) -> Any:
-    """Declare a feature: its meaning, its unit, the tutorial's value and the legal bounds."""
+    """Declare a feature: its meaning, its unit, an example value and its bounds."""
     return Field(
         description=description, json_schema_extra={"unit": unit, "example": example}, **bounds
     )
@@ -27,11 +31,12 @@ Flag = Annotated[
 ]
 
 
-# Definitions, units and order are those of StatLib's copy of the data. A bound is what the
-# definition allows, which is more than the training data happens to hold.
+# Definitions, units and order are those of StatLib's copy of the data; the examples are those of the
+# tutorial's request. The bounds follow from the definitions, not from the training data.
 class House(BaseModel):
     """A house, described by its census tract and its town in the Boston area around 1970."""
 
+    # `serving.features.REQUIRED_CONFIG`, without which the service does not start.
     model_config = ConfigDict(
         strict=True, extra="forbid", allow_inf_nan=False, use_enum_values=True
     )
@@ -54,7 +59,7 @@ class House(BaseModel):
 
 
 class LabelledHouse(House):
-    """A row of the training data: a house and, last, the target, which the model predicts."""
+    """A row of the training data: the features of a house and, last, the target."""
 
     MEDV: float = Field(
         description="Median value of owner-occupied homes",
@@ -63,6 +68,7 @@ class LabelledHouse(House):
     )
 
 
+# For tests and benchmarks.
 EXAMPLE = {
     name: schema["example"] for name, schema in House.model_json_schema()["properties"].items()
 }

@@ -1,11 +1,13 @@
-"""Serve predictions: `POST /predict` for one house, `POST /predict_batch` for an array.
+"""The service: `POST /predict` predicts one house, `POST /predict_batch` an array of houses.
 
-The way of a request: `HouseBody` or `HousesBody` validates the JSON and turns it into rows of
-feature values. BentoML's adaptive batching joins the rows of requests that arrive together, and the
-API method predicts them. `Prediction` or `Predictions` serializes the response. `TabularService`
-adds limits, errors of one shape, metrics and logs. If the API method fails on a batch, it calls the
-method with parts of it, so that only the records at fault get an error; docs/architecture.md has
-the whole picture.
+How a request is handled (docs/architecture.md has the details):
+1. `HouseBody` or `HousesBody` validates the JSON and turns it into rows of feature values.
+2. BentoML's adaptive batching joins the rows of requests that arrive at about the same time.
+3. The API method below predicts all rows of a batch.
+4. `Prediction` or `Predictions` serializes the response.
+
+`TabularService` adds limits, JSON errors, metrics and logs. If the model raises an exception for a
+batch, it retries smaller parts, so that only the records that the model can't predict get an error.
 """
 
 import os
@@ -28,6 +30,7 @@ from serving import (
 )
 
 settings = load_settings()
+# Pin the newest version, so that `bentoml build` makes the image for the model that it packs.
 model_reference = ModelReference(settings.model or f"{NAME}:latest", House).pinned()
 
 
@@ -57,20 +60,20 @@ class HousePrice:
     """Predicts what a house in the Boston area was worth around 1970, in thousands of dollars."""
 
     settings = settings  # for TabularService
-    model = model_reference  # BentoML turns `self.model` into the stored model
+    model = model_reference  # in an instance, `self.model` is the stored model
 
-    @bentoml.on_deployment  # called on the class, once, before any worker starts
+    @bentoml.on_deployment  # once, before the workers start
+    @staticmethod
     def pin_model() -> None:
-        """Make all workers serve this model: each imports this file, which then reads MODEL."""
+        """Pass the model's tag to the workers: each would look up the newest model by itself."""
         os.environ["MODEL"] = str(model_reference.resolve().tag)
 
     def __init__(self) -> None:
-        """Load the model in a worker, and repeat the golden predictions of its training."""
+        """Load the model in a worker, and check it against its golden predictions."""
         self.regressor = Regressor(self.model)
 
-    # An API method gets the rows of all requests in a batch and returns a prediction for each row.
-    # The size of a batch is its number of rows.
-    @bentoml.api(batchable=True, input_spec=HouseBody, output_spec=Prediction, max_batch_size=100)
+    # `rows` come from all requests of a batch; max_batch_size (100 by default) limits their number.
+    @bentoml.api(batchable=True, input_spec=HouseBody, output_spec=Prediction)
     def predict(self, rows: list[Row]) -> list[float]:
         """Predict the price of one house."""
         return self.regressor.predict(rows)
@@ -82,5 +85,5 @@ class HousePrice:
         max_batch_size=settings.max_records,
     )
     def predict_batch(self, rows: list[Row]) -> list[float]:
-        """Predict the prices of many houses, in their order."""
+        """Predict the prices of many houses, in the order of the request."""
         return self.regressor.predict(rows)

@@ -1,8 +1,6 @@
-"""Serve a tabular regressor on BentoML: what service.py uses.
+"""Serve a tabular regressor on BentoML: the public API, which service.py uses.
 
-A request passes `_bentoml.connection` (uvicorn), `http.app` (authentication, limits, errors) and
-`_bentoml.batching`, which calls `records` (validation, serialization) and, in batches, the
-service's `regressor`.
+docs/architecture.md shows how a request passes through the modules.
 """
 
 from serving._bentoml.container_image import ENVS, service_image
