@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[str, AfterValidator(validate_origins)] = Field(
         "", description="Origins whose web pages may send requests, comma-separated, or * for all"
     )
-    max_records: int = Field(
+    max_records: int = Field(  # 2 or more, because BentoML's `max_batch_size` must be above 1
         1000, ge=2, description="Maximum records per array, and per batch of /predict_batch"
     )
     max_body_bytes: int = Field(1 << 20, ge=1, description="Maximum size of a request body, bytes")

@@ -31,7 +31,7 @@ from serving.observability.prediction_metrics import (
     set_served_model,
 )
 from serving.observability.request_metrics import RequestMetrics
-from serving.observability.worker_metrics import measure_memory_before, register_worker
+from serving.observability.worker_metrics import register_worker, with_memory_metric
 from serving.record_errors import ERROR_KINDS
 
 # BentoML's middleware, by the names of its classes. `ServiceApp` replaces the first set; the second
@@ -71,7 +71,7 @@ def build_app(service: bentoml.Service, is_main: bool) -> ASGIApp:
 def build_bentoml_app(service: bentoml.Service, factory: ServiceAppFactory) -> Any:
     """Return BentoML's application with `DocsViews` and without the prediction routes."""
     views = DocsViews(service)
-    factory.metrics = measure_memory_before(metrics_files.flush_before(factory.metrics))
+    factory.metrics = with_memory_metric(metrics_files.flush_before(factory.metrics))
     factory.index_page, factory.openapi_spec_view = views.swagger_ui, views.openapi
     app = factory()
     app.router.redirect_slashes = False

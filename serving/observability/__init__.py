@@ -1,7 +1,7 @@
-"""Metrics, access log and prediction log.
+"""Metrics, access log, prediction log and error log.
 
-A leaf of the import graph: it knows plain values and `serving.settings`, nothing else of `serving`.
+Of `serving` it imports only `serving.settings`.
 """
 
-# The columns of the prediction log beside the features; the prediction comes last.
+# The columns of the prediction log that are not features. The features come before the last one.
 LOG_COLUMNS = ("timestamp", "request_id", "record_number", "model_tag", "prediction")

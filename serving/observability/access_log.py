@@ -33,15 +33,15 @@ class AccessLog:
 
 
 def write_to_stdout(lines: Iterable[str]) -> None:
-    """Write lines to standard output; raise OSError."""
+    """Write lines to standard output; raise OSError if it does not take them."""
     remaining = "".join(lines).encode()
-    # Not through `sys.stdout`, whose lock would keep the process from ending.
+    # Not through `sys.stdout`: its lock could block the end of the process.
     while remaining:
         remaining = remaining[os.write(sys.stdout.fileno(), remaining) :]
 
 
 def format_text(method: str, path: str, status: int, milliseconds: float, request_id: str) -> str:
-    """Return a line for people. The path is quoted, because it may hold line feeds."""
+    """Return a line of text. The path is quoted, because it may contain line feeds."""
     timestamp = format_timestamp(time.time())
     return f"{timestamp} {method} {quote(path)} {status} {milliseconds:.3f}ms {request_id}\n"
 
@@ -50,7 +50,7 @@ quote = lru_cache(maxsize=100)(json.dumps)
 
 
 def format_json(method: str, path: str, status: int, milliseconds: float, request_id: str) -> str:
-    """Return a line for machines."""
+    """Return a line with a JSON object."""
     timestamp = format_timestamp(time.time())
     fields = {"time": timestamp, "method": method, "path": path, "status": status}
     fields |= {"duration_ms": round(milliseconds, 3), "request_id": request_id}

@@ -29,7 +29,7 @@ class BackgroundWriter:
         self.pending: list[Any] = []
         self.closing = Event()
         self.failing = False
-        # A daemon thread: it may wait for a reader for ever, and the process must still exit.
+        # A daemon thread, so that the process can exit while the thread waits for a full pipe.
         self.thread = Thread(target=self.run, daemon=True)
 
     def add(self, item: Any) -> None:
@@ -38,8 +38,12 @@ class BackgroundWriter:
             self.lost.inc()
             return
         self.pending.append(item)
-        if not self.thread.ident:
+        if not self.has_started():
             self.thread.start()
+
+    def has_started(self) -> bool:
+        """Return whether the thread has been started, by the first item."""
+        return self.thread.ident is not None
 
     def run(self) -> None:
         """Write the pending items every FLUSH_SECONDS, until closed."""
@@ -48,12 +52,12 @@ class BackgroundWriter:
             closing = self.closing.wait(FLUSH_SECONDS)
             items = self.pending[:]
             if items:
-                # In place: `add` may be appending to this very list.
+                # In place: `add` may append to this list at the same time.
                 del self.pending[: len(items)]
                 self.try_write(items)
 
     def try_write(self, items: Sequence[Any]) -> None:
-        """Write items, or count them as lost; warn at the first failure in a row."""
+        """Write items, or count them as lost; of failures in a row, log the first."""
         try:
             self.write(items)
             self.failing = False
@@ -62,11 +66,11 @@ class BackgroundWriter:
             if not self.failing:
                 (family,) = self.lost.describe()
                 counter = f"{family.name}_total"
-                logger.warning("%s; until it works again, %s counts what is lost", error, counter)
+                logger.warning("A log can't be written: %s; %s counts what is lost", error, counter)
             self.failing = True
 
     def close(self) -> None:
-        """Write the rest, waiting at most CLOSE_SECONDS."""
+        """Write the pending items, and wait at most CLOSE_SECONDS for that."""
         self.closing.set()
-        if self.thread.ident:
+        if self.has_started():
             self.thread.join(CLOSE_SECONDS)

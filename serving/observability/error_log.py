@@ -1,4 +1,4 @@
-"""Log failures without quoting the request: a new one whole, a repeated one by its count."""
+"""Log exceptions without quoting the request: the traceback once, then only the count."""
 
 import logging
 import time
@@ -14,24 +14,25 @@ from serving.observability.background_writer import BackgroundWriter
 logger = logging.getLogger(__name__)
 
 MAX_PENDING_FAILURES = 10_000
-MAX_REQUEST_IDS = 100  # that an entry names
+MAX_REQUEST_IDS = 100  # per log entry
 MAX_TEXT = 1000  # characters of an exception's text
-REPEAT_SECONDS = 3600  # until a failure is logged whole again: log files are rotated
+# After this time the traceback is logged again: its first entry may be in a file that is gone.
+REPEAT_SECONDS = 3600
 
 FAILURES_LOST = Counter("error_log_failures_lost", "Failures that could not be logged")
 
 
 class Failure(NamedTuple):
-    """An exception that a request has met."""
+    """An exception that was raised while a request was handled."""
 
     request_id: str
     error: BaseException
     level: int  # of the log entry
-    what: str  # the request did, such as "failed"
+    event: str  # "failed" or "has a record that the model can't predict"
 
 
 class Occurrences:
-    """How often a failure has occurred since it was logged whole."""
+    """How often an exception has occurred since its traceback was logged."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -39,10 +40,10 @@ class Occurrences:
 
 
 class ErrorLog:
-    """Logs failures in the background; failures of the same type and place are the same.
+    """Logs failures in the background, those with the same exception and source line together.
 
-    The first entry of a failure has the traceback and the IDs of the requests that met it. Later
-    entries tell the count when it has one digit more. After an hour it starts again.
+    The first entry has the traceback and the IDs of the requests. Later entries, at 10, 100, 1000,
+    ... occurrences, have only the count. After an hour the traceback is logged again.
     """
 
     def __init__(self, with_text: bool) -> None:
@@ -51,27 +52,28 @@ class ErrorLog:
         self.writer = BackgroundWriter(self.write, FAILURES_LOST, MAX_PENDING_FAILURES)
 
     def add_failure(self, request_id: str, error: BaseException) -> None:
-        """Log an exception through which a request failed."""
+        """Log an exception that made a request fail."""
         self.writer.add(Failure(request_id, error, logging.ERROR, "failed"))
 
     def add_unpredictable(self, request_id: str, error: BaseException) -> None:
         """Log an exception that the model raised for a valid record of a request."""
-        what = "has a record that the model can't predict"
-        self.writer.add(Failure(request_id, error, logging.WARNING, what))
+        event = "has a record that the model can't predict"
+        self.writer.add(Failure(request_id, error, logging.WARNING, event))
 
     def write(self, failures: Sequence[Failure]) -> None:
-        """Log failures, the same ones together."""
+        """Log failures, one entry for those with the same exception and source line."""
         groups: dict[Any, list[Failure]] = {}
         for failure in failures:
             key = failure.level, failure_key(failure.error)
             groups.setdefault(key, []).append(failure)
         for key, group in groups.items():
             before, after = self.count(key, len(group))
-            if len(str(after)) > len(str(before)) or not before:
+            has_more_digits = len(str(after)) > len(str(before))
+            if has_more_digits or not before:
                 self.write_entry(group, is_new=not before, count=after)
 
     def count(self, key: Any, n: int) -> tuple[int, int]:
-        """Count n occurrences of a failure; return the counts before and after."""
+        """Add n occurrences of a failure; return the counts before and after."""
         occurrences = self.occurrences.get(key)
         if not occurrences or time.monotonic() > occurrences.since + REPEAT_SECONDS:
             occurrences = self.occurrences[key] = Occurrences()
@@ -80,36 +82,40 @@ class ErrorLog:
         return before, occurrences.count
 
     def write_entry(self, group: Sequence[Failure], is_new: bool, count: int) -> None:
-        """Write the entry of a failure that is new, or that has become frequent."""
-        _, error, level, what = group[0]
+        """Write an entry: the traceback of a new failure, or the count of a repeated one."""
+        _, error, level, event = group[0]
         ids = ", ".join(failure.request_id for failure in group[:MAX_REQUEST_IDS])
         if len(group) > MAX_REQUEST_IDS:
             ids += f" and {len(group) - MAX_REQUEST_IDS} more"
         if is_new:
             details = "".join(format_traceback(error, self.with_text))
-            logger.log(level, "Request %s %s\n%s", ids, what, details)
+            logger.log(level, "Request %s %s\n%s", ids, event, details)
         else:
-            *_, cause = causes(error)
-            name = type(cause).__name__
-            logger.log(level, "Request %s %s; %s has occurred %d times", ids, what, name, count)
+            name = type(root_cause(error)).__name__
+            logger.log(level, "Request %s %s; %s has occurred %d times", ids, event, name, count)
 
 
 def failure_key(error: BaseException) -> Any:
-    """Return the type of a failure's root cause and the place that raised it."""
-    *_, cause = causes(error)
+    """Return the type of an exception's root cause and the source line that raised it."""
+    cause = root_cause(error)
     frames = list(walk_tb(cause.__traceback__))
     return type(cause), *((frame.f_code, line) for frame, line in frames[-1:])
 
 
 def causes(error: BaseException) -> list[BaseException]:
-    """Return an exception, what caused it, and so on to the root cause."""
+    """Return an exception, its cause, and so on to the root cause."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
-    while cause and cause not in chain:  # a model may raise exceptions in a circle
+    while cause and cause not in chain:  # two exceptions may be each other's cause
         chain.append(cause)
         context = None if cause.__suppress_context__ else cause.__context__
         cause = cause.__cause__ or context
     return chain
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the first exception in the chain that led to an exception."""
+    return causes(error)[-1]
 
 
 def format_traceback(error: BaseException, with_text: bool) -> Iterator[str]:
@@ -124,6 +130,6 @@ def format_traceback(error: BaseException, with_text: bool) -> Iterator[str]:
 
 def describe(error: BaseException) -> str:
     """Return the text of an exception as a literal: a line feed in it would forge a log line."""
-    with suppress(Exception):  # of a model's own exception
+    with suppress(Exception):  # the exception class of a model may be broken
         return f": {str(error)[:MAX_TEXT]!r}"
     return ""

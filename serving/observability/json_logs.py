@@ -1,4 +1,4 @@
-"""Write the log of the service as JSON, one object in each line."""
+"""Write the log of the service as JSON, one object per line."""
 
 import json
 import logging
@@ -7,10 +7,10 @@ from serving.observability.timestamp import format_timestamp
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record of the log as JSON; a traceback is part of the message."""
+    """Formats log records as JSON; a traceback becomes part of the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a line without its line feed."""
+        """Return a log record as one line, without a line feed."""
         entry = {
             "time": format_timestamp(record.created),
             "level": record.levelname,
@@ -21,7 +21,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def use_json_logs() -> None:
-    """Make all handlers write JSON that the server has configured in this process."""
+    """Set the JSON formatter on every logging handler that exists now."""
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
     for logger in [logging.root, *loggers]:
         for handler in logger.handlers:

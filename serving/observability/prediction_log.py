@@ -1,4 +1,4 @@
-"""The prediction log: each predicted record with its prediction, as lines of JSON."""
+"""The prediction log: a line of JSON for each predicted record and its prediction."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ MAX_INLINE_ROWS = 10  # larger requests are serialized by the writer's thread
 
 
 class PredictedRequest(NamedTuple):
-    """What the log takes of one request."""
+    """The logged part of a request."""
 
     seconds: float  # Unix time
     request_id: str
@@ -34,8 +34,8 @@ class PredictedRequest(NamedTuple):
 class PredictionLog:
     """Writes a line of JSON for each predicted record, to files of bounded size.
 
-    `pandas.read_json(path, lines=True)` reads a file. A disk that is full or slow costs lines,
-    which are counted, and never a prediction.
+    `pandas.read_json(path, lines=True)` reads a file. If the disk is full or slow, lines are
+    dropped and their requests counted; predictions go on.
     """
 
     def __init__(self, settings: Settings, feature_names: Iterable[str], worker_index: int) -> None:
@@ -47,7 +47,7 @@ class PredictionLog:
         self.writer = BackgroundWriter(self.write, REQUESTS_LOST, MAX_PENDING_REQUESTS)
 
     def add(self, request: PredictedRequest) -> None:
-        """Log a request, or leave it out of the sample."""
+        """Log a request if it is in the random sample."""
         if random() < self.sample:  # noqa: S311
             # Serializing single records in the writer's thread cost 12 % of the requests per second
             # and 8 ms of p99; serializing large requests here would block the event loop.
@@ -55,12 +55,12 @@ class PredictionLog:
             self.writer.add(self.to_lines(request) if inline else request)
 
     def write(self, items: Sequence[PredictedRequest | bytes]) -> None:
-        """Write the lines of requests; raise OSError if they do not fit."""
+        """Write the lines of requests; raise OSError if the disk does not take them."""
         lines = (item if isinstance(item, bytes) else self.to_lines(item) for item in items)
         self.file.write(b"".join(lines))
 
     def to_lines(self, request: PredictedRequest) -> bytes:
-        """Return a line for each record of a request; an array's are numbered from 0."""
+        """Return a line for each record of a request, with its index in the request."""
         seconds, request_id, model_tag, rows, predictions = request
         timestamp = format_timestamp(seconds)
         numbered = enumerate(zip(rows, predictions, strict=True))

@@ -7,34 +7,40 @@ from typing import Any, Protocol
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.utils import floatToGoString
 
-# From a prediction for one row (0.3 ms) to the default of REQUEST_TIMEOUT.
+# Histogram buckets in seconds: from one row of a fast model to the default of REQUEST_TIMEOUT.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 REQUEST_ERRORS = Counter(
-    "request_faults", "Prediction requests refused for faults of the kind", ["kind"]
+    "request_faults", "Prediction requests rejected as invalid, by kind of error", ["kind"]
 )
 OUTSIDE_RANGE = Counter(
     "feature_outside_training_range",
-    "Legal values outside the training range, or not among the training values",
+    "Valid values outside the training range, or not among the training values",
     ["feature"],
 )
-FEATURE_GAPS = Counter("feature_gaps", "Records in which a feature is null", ["feature"])
+FEATURE_GAPS = Counter(
+    "feature_gaps", "Records in which the value of a feature is missing (null)", ["feature"]
+)
 UNPREDICTABLE_RECORDS = Counter(
     "unpredictable_records", "Valid records that the model could not predict"
 )
 WHAT_IF_RECORDS = Counter(
-    "what_if_records", "Predicted records with the header X-What-If, which are no traffic"
+    "what_if_records",
+    "Predicted records with the header X-What-If, which other metrics of predictions leave out",
 )
 BATCH_QUEUE_SECONDS = Histogram(
-    "batch_queue_seconds", "Wait of a batch's first request", ["endpoint"], buckets=SECONDS
+    "batch_queue_seconds",
+    "Time that the first request of a batch spent in the queue",
+    ["endpoint"],
+    buckets=SECONDS,
 )
 BATCH_MODEL_SECONDS = Histogram(
-    "batch_model_seconds", "Time of the model for a batch", ["endpoint"], buckets=SECONDS
+    "batch_model_seconds", "Duration of one call of the model", ["endpoint"], buckets=SECONDS
 )
 SERVED_MODEL = Gauge("served_model_info", "The served model", ["tag"], multiprocess_mode="max")
 TRAINING_DISTRIBUTION = Gauge(
     "training_prediction_ratio",
-    "Share of the predictions for the training data that are not over le",
+    "Fraction of the predictions for the training data at or below le",
     ["le"],
     multiprocess_mode="max",
 )
@@ -48,82 +54,83 @@ class Observer(Protocol):
 
 
 class PredictionMetrics:
-    """Counts the predictions, and the values on which the model was not trained."""
+    """Counts the predictions, and the feature values that the training data lack."""
 
     def __init__(
         self,
         feature_names: Sequence[str],
-        training_range: Mapping[str, Sequence[float]],  # least and greatest value of each number
+        training_range: Mapping[str, Sequence[float]],  # minimum and maximum of each number
         training_values: Mapping[str, Collection[Any]],  # of each other feature
-        histogram: Observer,
-        nullable: Collection[str] = (),  # the features that may be null
+        histogram: Observer,  # of the predictions
+        nullable: Collection[str] = (),  # names of the nullable features
     ) -> None:
-        names = list(enumerate(feature_names))
+        numbered = list(enumerate(feature_names))
         self.feature_names = feature_names
-        ranges = [
-            (n, training_range[name][0], training_range[name][1])
-            for n, name in names
-            if name in training_range
-        ]
-        self.nullable = [n for n, name in names if name in nullable]
-        # Apart, because a comparison with None costs each value some time.
-        self.ranges = [each for each in ranges if each[0] not in self.nullable]
-        self.nullable_ranges = [each for each in ranges if each[0] in self.nullable]
+        self.nullable = [n for n, name in numbered if name in nullable]
+        # (feature index, minimum, maximum). Two lists: comparing with None takes time, and only
+        # nullable features need it.
+        self.ranges: list[tuple[int, float, float]] = []
+        self.nullable_ranges: list[tuple[int, float, float]] = []
+        for n, name in numbered:
+            if name in training_range:
+                minimum, maximum = training_range[name]
+                ranges = self.nullable_ranges if name in nullable else self.ranges
+                ranges.append((n, minimum, maximum))
         self.values = [
-            (n, {*training_values[name], None}) for n, name in names if name in training_values
+            (n, {*training_values[name], None}) for n, name in numbered if name in training_values
         ]
-        for name in nullable:  # a series that begins at its first gap shows no rate for it
-            FEATURE_GAPS.labels(name)
+        for name in nullable:
+            FEATURE_GAPS.labels(name)  # creates the series, as in `create_error_series`
         self.histogram = histogram
 
     def observe(self, rows: Sequence[Sequence[Any]], predictions: Sequence[float]) -> None:
         """Count rows (n_samples, n_features) and their predictions (n_samples,)."""
-        if outside := self.outside(rows):
+        if outside := self.find_outside(rows):
             for n, count in Counts(outside).items():
                 OUTSIDE_RANGE.labels(self.feature_names[n]).inc(count)
         if self.nullable:
-            gaps = Counts(n for row in rows for n in self.nullable if row[n] is None)
-            for n, count in gaps.items():
+            missing = Counts(n for row in rows for n in self.nullable if row[n] is None)
+            for n, count in missing.items():
                 FEATURE_GAPS.labels(self.feature_names[n]).inc(count)
         self.histogram.observe_all(predictions)
 
-    def outside(self, rows: Sequence[Sequence[Any]]) -> list[int]:
-        """Return the number of the feature of each value that is outside what training had."""
+    def find_outside(self, rows: Sequence[Sequence[Any]]) -> list[int]:
+        """Return the feature index of each value outside the training data, once per value."""
         outside = [
             n
             for row in rows
-            for n, least, greatest in self.ranges
-            if not least <= row[n] <= greatest
+            for n, minimum, maximum in self.ranges
+            if not minimum <= row[n] <= maximum
         ]
         outside += [n for row in rows for n, known in self.values if row[n] not in known]
         if self.nullable_ranges:
             outside += [
                 n
                 for row in rows
-                for n, least, greatest in self.nullable_ranges
-                if row[n] is not None and not least <= row[n] <= greatest
+                for n, minimum, maximum in self.nullable_ranges
+                if row[n] is not None and not minimum <= row[n] <= maximum
             ]
         return outside
 
     def is_outside(self, row: Sequence[Any]) -> bool:
-        """Tell whether a value of a row is outside what training had."""
-        return bool(self.outside([row]))
+        """Return whether a row has a value outside the training range or the training values."""
+        return bool(self.find_outside([row]))
 
 
 def set_served_model(tag: str, prediction_distribution: Mapping[float, float]) -> None:
-    """Publish the tag of the model, and the distribution of its predictions at training."""
+    """Publish the model's tag and the distribution of its predictions for the training data."""
     SERVED_MODEL.labels(tag).set(1)
     for bound, share in prediction_distribution.items():
         TRAINING_DISTRIBUTION.labels(floatToGoString(bound)).set(share)
 
 
 def count_request_errors(kinds: Iterable[str]) -> None:
-    """Count a rejected request once under each kind of its errors."""
+    """Count a rejected request once for each kind of its errors."""
     for kind in kinds:
         REQUEST_ERRORS.labels(kind).inc()
 
 
 def create_error_series(kinds: Iterable[str]) -> None:
-    """Create the series of each kind: one that begins at its first error shows no rate for it."""
+    """Create each series at 0: PromQL's `rate` misses an increase without a sample before it."""
     for kind in kinds:
         REQUEST_ERRORS.labels(kind)

@@ -9,11 +9,11 @@ from prometheus_client import Counter, Gauge, Histogram
 
 
 class RequestMetrics:
-    """Counts requests, their durations and those in progress, for a known set of endpoints.
+    """Counts requests and those in progress, and measures durations, for known endpoints.
 
-    BentoML's middleware looks up four labelled series for each request, and adds twenty for each
-    path that anybody tries. Here each series is looked up once, and all unknown paths are one
-    endpoint.
+    BentoML's middleware looks up four labelled series for each request, and adds twenty series for
+    each unknown path. Here each series is looked up once; the caller counts all unknown paths as
+    one endpoint.
     """
 
     def __init__(
@@ -36,18 +36,18 @@ class RequestMetrics:
             )
         )
         for endpoint in endpoints:
-            # A series that begins at its first request shows no rate for that request.
+            # Create the series at 0: PromQL's `rate` misses an increase without a sample before it.
             self.responses(endpoint, 200)
             self.responses(endpoint, 500)
 
     def start(self, endpoint: str, logged: bool) -> None:
-        """Count a request that begins. Unlogged paths, such as probes, are no sign of use."""
+        """Count a request that begins; update the time of the last one unless it is not logged."""
         self.in_progress(endpoint).inc()
         if logged:
             self.last_request.set(time.time())
 
     def finish(self, endpoint: str, status: int, seconds: float) -> None:
-        """Count a request that ends, by the status of its response."""
+        """Count and time a request that ends, by the status of its response."""
         total, duration = self.responses(endpoint, status)
         total.inc()
         duration.observe(seconds)
@@ -58,21 +58,21 @@ class RequestMetrics:
 def register_metrics(
     namespace: str, duration_buckets: tuple[float, ...], service_labels: tuple[str, ...]
 ) -> tuple[Any, ...]:
-    """Register the four metrics, which is possible only once in a process."""
+    """Register the four metrics; the Prometheus client allows that once in a process."""
     labels = ["endpoint", *service_labels]
     response_labels = [*labels, "http_response_code"]
     return (
         Counter("request_total", "HTTP requests", response_labels, namespace=namespace),
         Histogram(
             "request_duration_seconds",
-            "Their duration",
+            "Duration of HTTP requests",
             response_labels,
             buckets=duration_buckets,
             namespace=namespace,
         ),
         Gauge(
             "request_in_progress",
-            "HTTP requests now",
+            "HTTP requests in progress",
             labels,
             multiprocess_mode="livesum",
             namespace=namespace,

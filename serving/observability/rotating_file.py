@@ -2,9 +2,10 @@
 
 import errno
 import os
+from itertools import pairwise
 from pathlib import Path
 
-FILES = 5  # the current one and its predecessors
+FILES = 5  # the current one and four older ones
 
 
 class RotatingFile:
@@ -17,21 +18,29 @@ class RotatingFile:
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
         self.max_bytes = max_bytes
-        self.truncated = False  # has the partial last line of an earlier process been removed?
+        self.truncated = False  # whether a partial last line of an earlier process has been removed
 
     def write(self, data: bytes) -> None:
         """Append lines, rotating as often as needed; raise OSError."""
-        if not self.truncated or not self.path.exists():  # somebody may have moved it away
-            self.truncate_partial_line()
+        if not self.truncated or not self.path.exists():  # a log shipper may have moved it away
+            self.prepare()
         while data:
-            room = max(self.max_bytes - self.path.stat().st_size, 0)
-            end = data.rfind(b"\n", 0, room) + 1
-            if not end and room == self.max_bytes:
-                end = data.index(b"\n") + 1  # a line that is longer than a whole file
+            end = self.size_that_fits(data)
             self.append(data[:end])
             data = data[end:]
             if data:
                 self.rotate()
+
+    def size_that_fits(self, data: bytes) -> int:
+        """Return the size of the lines that fit into the current file; 0 if none does.
+
+        A line that is larger than a whole file fits into an empty one.
+        """
+        room = max(self.max_bytes - self.path.stat().st_size, 0)
+        end = data.rfind(b"\n", 0, room) + 1
+        if not end and room == self.max_bytes:
+            end = data.index(b"\n") + 1
+        return end
 
     def append(self, data: bytes) -> None:
         """Append all of the data to the current file, or nothing; raise OSError."""
@@ -44,8 +53,8 @@ class RotatingFile:
                 file.truncate(size)
                 raise
 
-    def truncate_partial_line(self) -> None:
-        """Remove the partial last line that a killed process may have left; raise OSError."""
+    def prepare(self) -> None:
+        """Create the file, or remove the partial last line of a killed process; raise OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch()
         os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
@@ -54,7 +63,7 @@ class RotatingFile:
     def rotate(self) -> None:
         """Rename each file to the next number; the oldest is overwritten."""
         paths = [self.path, *(self.path.with_suffix(f".{n}.jsonl") for n in range(1, FILES))]
-        for newer, older in zip(paths[-2::-1], paths[:0:-1], strict=True):
+        for older, newer in pairwise(reversed(paths)):
             if newer.exists():
                 newer.replace(older)
         self.path.touch()

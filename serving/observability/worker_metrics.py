@@ -24,7 +24,7 @@ def register_worker() -> None:
     """Count this worker as live, and remove the live gauges of dead workers.
 
     The Prometheus client leaves those behind: the requests of a dead worker would stay in progress
-    for ever.
+    forever.
     """
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     for file in Path(folder).glob("gauge_live*.db") if folder else ():
@@ -35,10 +35,10 @@ def register_worker() -> None:
     LIVE_WORKERS.set(1)
 
 
-def measure_memory_before(
+def with_memory_metric(
     scrape: Callable[[Request], Awaitable[Response]],
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap the /metrics view, so that each scrape measures the memory first."""
+    """Return the /metrics view with a measurement of the memory before each scrape."""
 
     async def measure_and_scrape(request: Request) -> Response:
         await asyncio.to_thread(measure_memory)
@@ -48,7 +48,7 @@ def measure_memory_before(
 
 
 def measure_memory() -> None:
-    """Add up the memory of the supervisor and its children, the workers."""
+    """Set the metric to the memory of the supervisor and its children, the workers."""
     supervisor = psutil.Process().parent() or psutil.Process()
     total = 0
     for process in (supervisor, *supervisor.children()):
