@@ -1,4 +1,4 @@
-"""The rules of the layers, in pyproject.toml: `make lint` fails when an import breaks one."""
+"""The import rules in pyproject.toml: `make lint` fails if an import breaks one."""
 
 import shutil
 
@@ -12,7 +12,7 @@ WRONG_IMPORTS = {
         "from serving.records import Row",
         "lint-imports",
     ),
-    "http imports BentoML's side": (
+    "http imports serving._bentoml": (
         "serving/http/app.py",
         "from serving._bentoml.server import Server",
         "lint-imports",
@@ -27,7 +27,7 @@ WRONG_IMPORTS = {
         "from training.project import ROOT",
         "lint-imports",
     ),
-    "training imports BentoML's side": (
+    "training imports serving._bentoml": (
         "training/data.py",
         "from serving._bentoml.batching import Predictor",
         "lint-imports",
@@ -55,7 +55,7 @@ WRONG_IMPORTS = {
 
 @pytest.fixture
 def copy(tmp_path):
-    """A copy of the code that the rules are about."""
+    """A copy of the code to which the rules apply."""
     for name in ("serving", "training"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("pyproject.toml", "service.py", "train.py", "house.py"):
@@ -71,7 +71,7 @@ def test_code_keeps_the_rules(copy, command):
 
 @pytest.mark.parametrize(("path", "wrong", "command"), WRONG_IMPORTS.values(), ids=WRONG_IMPORTS)
 def test_wrong_import_fails_the_lint(copy, path, wrong, command):
-    """Each rule notices a line that breaks it."""
+    """A line that breaks a rule makes its command exit with 1."""
     with (copy / path).open("a") as module:
         module.write(f"\n{wrong}\n")
     assert run(*command.split(), cwd=copy, check=False).returncode == 1

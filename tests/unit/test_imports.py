@@ -1,4 +1,4 @@
-"""What modules import: Python files of the project, and packages."""
+"""`find_imports`: the files of the project and the packages that modules import."""
 
 import json
 import shutil
@@ -35,10 +35,10 @@ def imports(tmp_path_factory):
 
 
 def test_files_of_imported_modules_of_the_project_are_found(imports):
-    """Through other modules of the project, too, with the packages that they are in."""
+    """Also indirectly imported files, and the `__init__.py` of their packages."""
     assert imports[0] == sorted(FILES.keys() - {"other.py"})
 
 
 def test_packages_that_the_project_imports_are_found(imports):
-    """Inside functions, too, if they are loaded. To Python the folder `scaling` is a package."""
+    """Also inside functions that have run. To Python the folder `scaling` is a package."""
     assert imports[1] == ["json", "numpy", "scaling", "sklearn", "tqdm"]

@@ -92,7 +92,7 @@ def test_record_type_without_a_required_option_is_rejected(model, option):
 
 @pytest.mark.parametrize("bounds", [{}, {"ge": 0}, {"le": 9}])
 def test_integer_without_both_bounds_is_rejected(model, bounds):
-    """No float holds an integer of 400 digits, so that one would fail its whole batch."""
+    """A float64 can't hold an integer of 400 digits, which would make its whole batch fail."""
 
     class Loose(House):
         RAD: int = Field(**bounds)
@@ -116,7 +116,7 @@ def test_integer_without_both_bounds_is_rejected(model, bounds):
     ],
 )
 def test_unsupported_feature_is_rejected(name, annotation, message):
-    """Such as a text without a limit, a union, two names, or a column of the prediction log."""
+    """For example a text of any length, a union, two names, or a column of the prediction log."""
     unsupported = create_model("Unsupported", __base__=House, **{name: annotation})
     with pytest.raises(BentoMLException, match=rf"Unsupported\.{name} .*{message}"):
         check_record_type(unsupported)
@@ -136,14 +136,14 @@ def test_missing_model_is_rejected(model):
 
 @pytest.mark.parametrize("annotation", [float | None, Annotated[int, Field(ge=1, le=99)]])
 def test_model_with_another_type_of_a_feature_is_rejected(model, annotation):
-    """It was not tried with the values that are legal now."""
+    """Training has not tried the values that are valid now."""
     changed = create_model("Changed", __base__=House, RAD=(annotation, ...))
     with pytest.raises(BentoMLException, match=r"another type of Changed\.RAD: run `make train`"):
         ModelReference("house_price:latest", changed).resolve()
 
 
 def test_model_without_training_metadata_is_rejected(model):
-    """train.py did not save it, so that nothing is known of its features or its file."""
+    """train.py did not save it, so its features and the SHA-256 of its file are unknown."""
     bentoml.sklearn.save_model("stranger", DummyRegressor().fit([[0]], [0]))
     with pytest.raises(BentoMLException, match=r"no stranger:.* saved by train.py"):
         ModelReference("stranger:latest", House).resolve()
@@ -236,7 +236,7 @@ def test_changed_pickle_is_not_executed(copy_model, tmp_path):
 
 
 def test_exported_model_is_served_without_unpickling(copy_model, tmp_path):
-    """The pickle beside an export is for other programs."""
+    """The pickle next to an export is for other programs."""
     malicious = pickle.dumps(FileCreator(tmp_path / "run"))
     regressor = Regressor(copy_model(lambda _: malicious, PICKLE_FILE, new_hash=True))
     assert regressor.predict([tuple(EXAMPLE.values())])[0] == TUTORIAL_PREDICTION
@@ -249,7 +249,7 @@ def change_golden(change):
 
 
 def train_other_export():
-    """Return the export of a model that predicts otherwise."""
+    """Return the export of a model with other predictions."""
     data = split(parse_csv(PROJECT.data.read_text(), LabelledHouse))
     tree = DecisionTreeRegressor(max_depth=1).fit(data.X_train.to_numpy(), data.y_train)
     return export(tree, data.X_train)
@@ -283,23 +283,23 @@ def train_other_export():
         ),
     ],
 )
-def test_worker_rejects_a_model_that_predicts_otherwise_than_at_training(copy_model, change, name):
-    """Whatever the reason: another file, another version of a library, another processor."""
+def test_model_that_does_not_repeat_its_golden_predictions_is_rejected(copy_model, change, name):
+    """The reason may be another file, another version of a library or another processor."""
     stored = copy_model(change, name, new_hash=True)
     with pytest.raises(BentoMLException, match=r"predicts .*, but predicted .* during training"):
         Regressor(stored)
 
 
 def test_model_served_by_another_sklearn_version_has_to_repeat_the_golden_predictions(copy_model):
-    """The version alone is no reason to reject it."""
+    """The version alone is not a reason to reject it."""
     versions = {"scikit-learn": "1.2.3"}
     stored = copy_model(inference=SKLEARN_INFERENCE, versions=versions)
     assert ModelReference("copy:latest", House).resolve().tag == stored.tag
     assert Regressor(stored).predict([tuple(EXAMPLE.values())])[0] == TUTORIAL_PREDICTION
 
 
-def test_model_of_an_earlier_version_of_the_bundle_is_rejected(copy_model):
-    """It does not say the types of the columns."""
+def test_model_of_an_earlier_version_of_the_project_is_rejected(copy_model):
+    """Its metadata lack the types of the columns."""
     stored = copy_model(column_dtypes=None)
     with pytest.raises(
         BentoMLException, match=rf"{stored.tag} was saved by an earlier .*make train"
@@ -329,7 +329,7 @@ def test_supervisor_checks_the_model_without_importing_its_runtime(model):
 
 
 def test_service_pins_the_model_that_is_newest_at_import(model):
-    """The image that is built for it depends on it."""
+    """The image is built for this version. Without a model the tag stays the same."""
     assert ModelReference("house_price:latest", House).pinned().tag == model.tag
     assert ModelReference("nobody:latest", House).pinned().tag.version == "latest"
 
@@ -364,7 +364,7 @@ CAR = {"KM": 9.5, "SEATS": 5, "FUEL": "petrol", "BODY": "van: high", "GARAGED": 
 
 
 def test_feature_schema_contains_the_categories():
-    """Those of an Enum, too, which pydantic puts in `$defs`."""
+    """Also those of an Enum, which pydantic puts in `$defs`."""
     features = feature_schemas(Car)
     assert features["FUEL"] == {
         "enum": ["petrol", "diesel"],

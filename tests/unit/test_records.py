@@ -98,7 +98,7 @@ def test_names_of_features_are_not_truncated():
 
 
 def test_repeated_feature_is_reported_with_its_count():
-    """Once for each record."""
+    """The message has one entry per record."""
     record = json.dumps(EXAMPLE)
     repeated = record.replace("{", '{"RM": 6, "RM": 6, ')
     body = f"[{record}, {repeated}, {repeated}]".encode()
@@ -116,7 +116,7 @@ def test_repeated_feature_is_reported_with_its_count():
     ],
     ids=["colon in a string", "repeated feature"],
 )
-def test_colon_in_a_string_is_no_repetition(text, message):
+def test_colon_in_a_string_does_not_count_as_a_repetition(text, message):
     """The parser looks for repeated features only if the number of colons is not as expected."""
 
     class Body(RequestBody):
@@ -138,7 +138,7 @@ def test_colon_in_a_string_is_no_repetition(text, message):
     ids=["arrays in a record", "objects in an array", "arrays in an array"],
 )
 def test_nested_arrays_and_objects_are_rejected_before_validation(body):
-    """Pydantic copies them into an error for each missing feature, which took seconds."""
+    """Pydantic would copy them into an error for each missing feature, which took seconds."""
     assert "the body has many more" in error_message(HousesBody, body)
 
 

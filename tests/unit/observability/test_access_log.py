@@ -83,7 +83,7 @@ def test_lines_that_cannot_be_written_are_counted(monkeypatch):
     assert REGISTRY.get_sample_value("access_log_lines_lost_total") == before + 3
 
 
-def test_process_exits_although_nobody_reads_its_log():
+def test_process_exits_even_if_its_log_is_not_read():
     """The lines that do not fit into the pipe are lost."""
     script = """
 from serving.observability.access_log import AccessLog

@@ -1,4 +1,4 @@
-"""The error log: a failure with its traceback once, repeated ones by their count."""
+"""The error log: the traceback of a failure once, then only the count."""
 
 import logging
 
@@ -32,7 +32,7 @@ def fail(text):
 
 
 def fail_elsewhere(text):
-    """Raise such an exception in another place."""
+    """Raise an exception with a text, from another line."""
     raise KeyError(text)
 
 
@@ -64,7 +64,7 @@ def test_failure_of_several_requests_is_one_entry_with_their_ids(write, log):
 
 
 def test_repeated_failure_is_counted(write, log):
-    """An entry tells the count when it has one digit more."""
+    """Only occurrences 10, 100, 1000, ... have an entry, with the count."""
     error = caught(fail, "x")
     entries = [write(log, (str(n), error)) for n in range(1, 101)]
     assert [n for n, each in enumerate(entries, 1) if each] == [1, 10, 100]
@@ -72,7 +72,7 @@ def test_repeated_failure_is_counted(write, log):
 
 
 def test_other_failure_is_a_new_entry(write, log, caplog):
-    """Of another type, raised in another place, or with another consequence."""
+    """A failure of another type, from another line, or with another consequence."""
     errors = caught(fail, "x"), caught(fail_elsewhere, "x"), caught(int, "x")
     assert all(len(write(log, ("a", error))) == 1 for error in errors)
     assert not any(write(log, ("b", error)) for error in errors)
@@ -81,7 +81,7 @@ def test_other_failure_is_a_new_entry(write, log, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_failure_is_logged_whole_again_after_an_hour(write, log, monkeypatch):
+def test_traceback_is_logged_again_after_an_hour(write, log, monkeypatch):
     """The first entry may be in a file that is gone."""
     now = 0.0
     monkeypatch.setattr(error_log.time, "monotonic", lambda: now)
@@ -94,7 +94,7 @@ def test_failure_is_logged_whole_again_after_an_hour(write, log, monkeypatch):
 
 
 @pytest.mark.parametrize("with_text", [False, True])
-def test_text_of_an_exception_is_logged_only_if_asked_for(write, with_text):
+def test_text_of_an_exception_is_logged_only_with_the_setting(write, with_text):
     """It may quote the record. A line feed in it forges no line, and it is truncated."""
     log = ErrorLog(with_text)
     error = caught(fail_elsewhere, "s3cr3t\nforged" + "x" * 2 * MAX_TEXT)
@@ -105,7 +105,7 @@ def test_text_of_an_exception_is_logged_only_if_asked_for(write, with_text):
 
 
 class UnprintableError(Exception):
-    """An exception whose text can't be made."""
+    """An exception that raises another one when its text is read."""
 
     def __str__(self):
         """Fail."""
@@ -134,7 +134,7 @@ def raise_unprintable():
     [(raise_in_a_circle, ["ValueError", "KeyError"]), (raise_unprintable, ["UnprintableError"])],
 )
 def test_unusual_exception_does_not_stop_the_log(write, function, names):
-    """A model may raise any; a hidden context is not logged."""
+    """A model may raise any exception. A hidden context is not logged."""
     log = ErrorLog(with_text=True)
     (entry,) = write(log, ("a", caught(function)))
     lines = [line.partition(":")[0] for line in entry.splitlines()[1:] if line[:1] != " "]
@@ -142,7 +142,7 @@ def test_unusual_exception_does_not_stop_the_log(write, function, names):
 
 
 def test_many_request_ids_are_counted(write, log):
-    """A batch may have as many requests as there are slots."""
+    """A batch may have as many requests as MAX_CONCURRENCY allows."""
     error = caught(fail, "x")
     (entry,) = write(log, *((f"id{n}", error) for n in range(MAX_REQUEST_IDS + 5)))
     first, *_ = entry.splitlines()
@@ -150,7 +150,7 @@ def test_many_request_ids_are_counted(write, log):
 
 
 def test_failures_are_written_when_the_log_is_closed(log, caplog):
-    """An unpredictable record is a warning: the model needs its author, not the service."""
+    """A record that the model can't predict is a warning, not an error of the service."""
     log.add_failure("a", caught(fail, "x"))
     log.add_unpredictable("b", caught(fail_elsewhere, "x"))
     log.writer.close()

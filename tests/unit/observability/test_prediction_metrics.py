@@ -79,7 +79,7 @@ def observe():
     ],
 )
 def test_values_outside_the_training_range_are_counted_by_feature(observe, rows, expected):
-    """Likewise categories and booleans that the training data lack."""
+    """So are categories and booleans that the training data lack."""
     assert observe(*rows) == expected
 
 
