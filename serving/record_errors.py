@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 MAX_ERRORS = 1000  # listed in one response
 MAX_QUOTED = 40  # characters of a value or an unknown name
 
-# The location of an error, as in pydantic: (), ("LSTAT",) or (3, "LSTAT").
+# The location of an error, as in pydantic: (), ("age",) or (3, "age").
 Loc = tuple[str | int, ...]
 FieldError = tuple[Loc, str]  # location and message
 
@@ -60,7 +60,7 @@ def field_message(details: ErrorDetails, loc: Loc, nullable: Collection[str], nu
         return f"There is no feature {name}"
     if not message.startswith(("Input", "String")):
         return message
-    # "Input should be a valid number" becomes "LSTAT should be a valid number, got true".
+    # "Input should be a valid number" becomes "age should be a valid number, got true".
     rule = message.partition(" ")[2]
     if name in nullable and lists_valid_values(error_type):
         rule = f"{rule.removesuffix(' or None')} or {null}"
