@@ -35,9 +35,11 @@ class APIKeyAuth:
         # Compare with every key, each in constant time: the duration must not show which key fits.
         matches = [compare_digest(given, digest) for digest in self.digests]
         if not any(matches):
-            # A page that sends Bearer itself must not get the browser's password dialog.
             sent_bearer = authorization[:7].lower() == b"bearer "
-            challenge = BEARER_CHALLENGE if sent_bearer else BASIC_CHALLENGE
+            # Such requests come from a script, and the page at /try asks for the key itself: the
+            # browser must not open its password dialog.
+            from_script = sent_bearer or b"x-what-if" in headers
+            challenge = BEARER_CHALLENGE if from_script else BASIC_CHALLENGE
             raise APIError(401, INVALID_KEY_MESSAGE, {"WWW-Authenticate": challenge})
 
 

@@ -84,6 +84,13 @@ def test_invalid_credentials_are_rejected_with_401(authorization):
     assert json.loads(caught.value.content)["message"].startswith("Send the header Authorization:")
 
 
+def test_what_if_request_gets_no_basic_challenge():
+    """The page at /try asks for the key itself, so the browser must not open its own dialog."""
+    with pytest.raises(APIError) as caught:
+        APIKeyAuth([FIRST_KEY]).authenticate("/predict", {b"x-what-if": b"true"})
+    assert caught.value.headers == {"WWW-Authenticate": BEARER_CHALLENGE}
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
 def test_probes_need_no_key(path):
     """Orchestrators such as Kubernetes have no key."""
