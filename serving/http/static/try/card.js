@@ -1,9 +1,8 @@
-// The card of a feature: its description, its controls, its picture and its messages.
+// The card of a feature: its description, its controls, its chart and its messages.
 
 import { draw } from "./chart.js";
 import { effectOf } from "./curves.js";
 import { exampleOf, nearestStop } from "./features.js";
-import { formatValue } from "./numbers.js";
 
 // How many stops of a slider a key moves on.
 const KEYS = {
@@ -30,6 +29,12 @@ function element(name, properties, ...children) {
   return node;
 }
 
+/** Show a text, or hide its element: without a text, since it may describe another element. */
+function showText(node, text) {
+  node.textContent = text;
+  node.hidden = !text;
+}
+
 export class Card {
   /** `onChange` is called with the name of the feature and its value, or undefined. */
   constructor(feature, onChange) {
@@ -42,8 +47,8 @@ export class Card {
   build() {
     const { feature, id } = this;
     this.control = this.buildControl();
-    this.picture = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    this.picture.setAttribute("role", "img");
+    this.chart = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    this.chart.setAttribute("role", "img");
     this.note = element("p", { id: `${id}-note`, className: "note", hidden: true });
     this.error = element("p", { id: `${id}-error`, className: "error", hidden: true });
     const name = element("label", { htmlFor: id }, feature.name);
@@ -58,16 +63,12 @@ export class Card {
     );
     this.node.classList.toggle("nullable", feature.nullable);
     if (feature.nullable) this.node.append(this.buildMissing());
-    if (feature.kind !== "text") this.node.append(this.picture);
+    if (feature.kind !== "text") this.node.append(this.chart);
     if (feature.kind === "number") this.node.append(this.buildSlider());
-    this.effect = element(
-      "span",
-      { className: "effect" },
-      feature.kind === "text" ? "no picture of a text" : "",
-    );
+    this.effect = element("span", { className: "effect" });
     const messages = element("div", { className: "messages" }, this.note, this.error);
     this.node.append(this.buildEnds(), messages);
-    this.listenToPicture();
+    this.listenToChart();
   }
 
   /** Return the control with the exact value: a number field, a choice, a switch or a text. */
@@ -79,7 +80,7 @@ export class Card {
       "aria-describedby": `${id}-about ${id}-note ${id}-error`,
     };
     if (feature.kind === "choice" && !feature.isSwitch) {
-      const options = feature.values.map((value, n) => new Option(formatValue(value), n));
+      const options = feature.values.map((value, n) => new Option(feature.format(value), n));
       const select = element("select", common, ...options);
       select.addEventListener("change", () => this.change(feature.values[select.value]));
       return select;
@@ -97,19 +98,20 @@ export class Card {
     if (feature.maxLength) input.maxLength = feature.maxLength;
     const read = () =>
       isNumber ? (input.value === "" ? undefined : input.valueAsNumber) : input.value;
-    input.addEventListener("input", () => this.change(read()));
+    input.addEventListener("input", () => this.change(read(), true));
     return input;
   }
 
   buildMissing() {
-    this.missing = element("input", { type: "checkbox" });
+    const label = `${this.feature.name} missing`;
+    this.missing = element("input", { type: "checkbox", "aria-label": label });
     this.missing.addEventListener("change", () =>
       this.change(this.missing.checked ? null : this.usual()),
     );
     return element("label", { className: "missing" }, this.missing, "missing");
   }
 
-  /** Return the last value that was no gap. */
+  /** Return the last value that was not missing. */
   usual() {
     if (this.present !== undefined) return this.present;
     const { nullable, ...feature } = this.feature;
@@ -118,7 +120,9 @@ export class Card {
 
   buildSlider() {
     const { name, low, high, stops, isInteger } = this.feature;
-    const step = isInteger ? 1 : "any"; // other steps would not reach both ends of the range
+    // Assistive technology moves the slider by this step, or by a hundredth of the range: each has
+    // to reach another stop. Steps other than 1 would not reach both ends of the range.
+    const step = isInteger && stops.length > high - low ? 1 : "any";
     const slider = element("input", {
       type: "range",
       min: low,
@@ -130,7 +134,7 @@ export class Card {
     slider.addEventListener("input", () => stopAt(nearestStop(stops, slider.valueAsNumber)));
     slider.addEventListener("keydown", (event) => {
       const move = KEYS[event.key];
-      if (!move) return;
+      if (!move || event.altKey || event.ctrlKey || event.metaKey) return;
       event.preventDefault();
       stopAt(nearestStop(stops, this.present ?? low) + move);
     });
@@ -139,47 +143,49 @@ export class Card {
   }
 
   buildEnds() {
-    const { kind, low, high } = this.feature;
+    const { kind, low, high, format } = this.feature;
     const ends = element("div", { className: "ends" }, this.effect);
     if (kind === "number") {
-      ends.prepend(element("span", {}, formatValue(low)));
-      ends.append(element("span", {}, formatValue(high)));
+      ends.prepend(element("span", {}, format(low)));
+      ends.append(element("span", {}, format(high)));
     }
     return ends;
   }
 
   /** Show the point under the pointer, and set its value on a click. */
-  listenToPicture() {
+  listenToChart() {
     const pointAt = ({ offsetX, offsetY }) => this.pick?.(offsetX, offsetY);
-    this.picture.addEventListener("pointermove", (event) => {
+    this.chart.addEventListener("pointermove", (event) => {
       const point = pointAt(event);
-      if (point)
-        this.effect.textContent = `${formatValue(point.value)}: ${this.format(point.prediction)}`;
+      if (!point) return;
+      const value = this.feature.format(point.value);
+      this.effect.textContent = `${value}: ${this.format(point.prediction)}`;
     });
-    this.picture.addEventListener("pointerleave", () => this.showEffect());
-    this.picture.addEventListener("click", (event) => {
+    this.chart.addEventListener("pointerleave", () => this.showEffect());
+    this.chart.addEventListener("click", (event) => {
       const point = pointAt(event);
       if (point) this.change(point.value);
     });
   }
 
-  change(value) {
-    this.setValue(value, document.activeElement === this.control);
+  change(value, typing = false) {
+    this.setValue(value, typing);
     this.onChange(this.feature.name, value);
   }
 
   /** Show a value; while somebody types it, the field stays as it is. */
   setValue(value, typing = false) {
-    const { feature, control } = this;
-    const isMissing = value === null;
+    const { control, slider } = this;
+    const isMissing = value === null && Boolean(this.missing);
     this.value = value;
     if (!isMissing && value !== undefined) this.present = value;
     if (this.missing) this.missing.checked = isMissing;
     control.disabled = isMissing;
-    if (this.slider) this.slider.disabled = isMissing;
     if (!typing) this.fillControl(isMissing ? this.usual() : value);
-    if (this.slider && Number.isFinite(this.present)) {
-      this.slider.value = this.present;
+    if (slider) slider.disabled = isMissing;
+    if (slider && Number.isFinite(this.present)) {
+      slider.value = this.present;
+      slider.setAttribute("aria-valuetext", this.feature.format(this.present));
     }
     this.showNote();
   }
@@ -194,39 +200,51 @@ export class Card {
   /** Say so if the training had no such value. */
   showNote() {
     const { feature, value } = this;
+    const { format, low, high } = feature;
     const isOutside =
-      value !== null && value !== undefined && feature.kind !== "text" && !feature.isKnown(value);
-    this.note.hidden = !isOutside;
-    if (!isOutside) return;
-    this.note.textContent =
-      feature.kind === "number"
-        ? `Outside the training range, ${formatValue(feature.low)} to ${formatValue(feature.high)}`
-        : "Not in the training data";
+      value !== null &&
+      value !== undefined &&
+      feature.kind !== "text" &&
+      !feature.wasInTraining(value);
+    const text =
+      low === undefined
+        ? "Not in the training data"
+        : `Outside the training range, ${format(low)} to ${format(high)}`;
+    showText(this.note, isOutside ? text : "");
   }
 
   /** Show what the service says of the value, or nothing. */
   showError(message) {
-    this.error.hidden = !message;
-    this.error.textContent = message ?? "";
+    showText(this.error, message ?? "");
     this.control.setAttribute("aria-invalid", Boolean(message));
   }
 
-  /** Draw the picture of a redraw: `points`, `value`, `prediction`, `domain`, `format`, `width`. */
+  /** Draw the chart: `view` has `points`, `value`, `prediction`, `domain`, `format` and `width`. */
   draw(view) {
     this.format = view.format;
     this.range = effectOf(view.points);
-    this.pick = draw(this.picture, { feature: this.feature, ...view });
-    const ends = view.points.map(({ prediction }) => prediction);
-    const span = `${view.format(Math.min(...ends))} to ${view.format(Math.max(...ends))}`;
-    this.picture.setAttribute(
+    this.pick = draw(this.chart, { feature: this.feature, ...view });
+    const predictions = view.points.map(({ prediction }) => prediction);
+    const least = view.format(Math.min(...predictions));
+    const greatest = view.format(Math.max(...predictions));
+    this.chart.setAttribute(
       "aria-label",
-      `Prediction as ${this.feature.name} alone changes: ${span}`,
+      `Prediction as ${this.feature.name} alone changes: ${least} to ${greatest}`,
     );
-    if (!this.picture.matches(":hover")) this.showEffect();
+    if (!this.chart.matches(":hover")) this.showEffect();
+  }
+
+  /** Remove the chart: the feature has no curve. */
+  clear() {
+    this.chart.replaceChildren();
+    this.range = this.pick = undefined;
+    this.showEffect();
   }
 
   showEffect() {
     this.effect.textContent =
-      this.range >= 0 ? `moves it by ${this.format(this.range)}` : "no picture";
+      this.range === undefined
+        ? `no chart${this.feature.kind === "text" ? " for text" : ""}`
+        : `changes the prediction by up to ${this.format(this.range)}`;
   }
 }

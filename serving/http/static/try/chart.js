@@ -1,11 +1,9 @@
-// The pictures, in SVG: a curve for a number, bars for a choice, on the same scale of predictions.
-
-import { formatValue } from "./numbers.js";
+// The charts, in SVG: a curve for a number, bars for a choice, on the same scale of predictions.
 
 const HEIGHT = 132;
 const ROW = 26;
 const PAD = { side: 10, top: 16, bottom: 16 }; // `side` is half of a slider's thumb
-export const LANE = 60; // at the right of a curve, for a missing value
+const LANE = 60; // at the right of a curve, for a missing value
 
 /** Create an SVG element with attributes and, perhaps, a text. */
 function svg(name, attributes, text) {
@@ -22,10 +20,10 @@ function scale([from, to], [start, end]) {
 /**
  * Draw a curve or bars. `view` has the feature, its `points`, the `value` and `prediction` of the
  * record, the `domain` of all predictions, their `format`, and the `width` in pixels. Return a
- * function from a position in the picture to the point there.
+ * function from a position in the chart to the point there.
  */
 export function draw(root, view) {
-  root.points = view.points;
+  root.points = view.points; // for the tests
   return view.feature.kind === "number" ? drawCurve(root, view) : drawBars(root, view);
 }
 
@@ -36,7 +34,7 @@ function drawCurve(root, { feature, points, value, prediction, domain, format, w
   const y = scale(domain, [bottom, PAD.top]);
   const numbers = points.filter((point) => point.value !== null);
   const gap = points.find((point) => point.value === null);
-  const inside = value !== null && feature.isKnown(value);
+  const inside = value !== null && feature.wasInTraining(value);
   const path = inside
     ? [...numbers, { value, prediction }].sort((a, b) => a.value - b.value)
     : numbers;
@@ -80,11 +78,9 @@ function drawCurve(root, { feature, points, value, prediction, domain, format, w
     ),
   );
   return (atX) => {
-    if (gap && atX > width - LANE) return { ...gap, x: laneX };
-    const nearest = numbers.reduce((a, b) =>
-      Math.abs(x(b.value) - atX) < Math.abs(x(a.value) - atX) ? b : a,
-    );
-    return { ...nearest, x: x(nearest.value) };
+    if (gap && (atX > width - LANE || !numbers.length)) return gap;
+    const distance = (point) => Math.abs(x(point.value) - atX);
+    return numbers.reduce((a, b) => (distance(b) < distance(a) ? b : a));
   };
 }
 
@@ -137,7 +133,7 @@ function drawBars(root, { feature, points, value, prediction, domain, format, wi
         width: Math.abs(end - now),
         height: ROW - 20,
       }),
-      svg("text", { x: 0, y: y + 17 }, shorten(formatValue(point.value), left)),
+      svg("text", { x: 0, y: y + 17 }, shorten(feature.format(point.value), left)),
       svg("circle", { cx: chosen ? now : end, cy: y + ROW / 2, r: chosen ? 5.5 : 4 }),
     );
     root.append(row);
@@ -150,6 +146,6 @@ function drawBars(root, { feature, points, value, prediction, domain, format, wi
 }
 
 function shorten(text, width) {
-  const most = Math.floor(width / 7);
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+  const maxCharacters = Math.floor(width / 7);
+  return text.length > maxCharacters ? `${text.slice(0, maxCharacters - 1)}…` : text;
 }

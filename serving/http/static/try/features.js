@@ -1,5 +1,7 @@
 // What /docs.json and /model say of the features, as the form and the curves need it.
 
+import { valueFormat } from "./numbers.js";
+
 const SLIDER_STEPS = 200;
 
 /**
@@ -32,45 +34,69 @@ function declaredValues(schema) {
 }
 
 function describeChoice(name, schema, values, card) {
-  const known = card.training_values?.[name];
-  const shares = card.training_shares?.[name] ?? [];
+  const [low, high] = lookUp(card.training_range, name) ?? []; // of numbers
+  const known = lookUp(card.training_values, name);
+  const shares = lookUp(card.training_shares, name) ?? [];
   return {
     kind: "choice",
     values,
+    low,
+    high,
     isSwitch: schema.type === "boolean",
-    isKnown: (value) => !known || known.includes(value),
+    format: valueFormat(),
+    wasInTraining: (value) =>
+      known ? known.includes(value) : low === undefined || (low <= value && value <= high),
     shareOf: (value) => shares[known?.indexOf(value)] ?? 0,
   };
 }
 
 function describeNumber(name, schema, card) {
-  const [low, high] = card.training_range[name] ?? [schema.minimum ?? 0, schema.maximum ?? 1];
+  const [low, high] = card.training_range[name];
   const isInteger = schema.type === "integer";
   return {
     kind: "number",
     low,
     high,
     isInteger,
-    deciles: card.training_deciles?.[name] ?? [],
+    deciles: lookUp(card.training_deciles, name) ?? [],
     stops: sliderStops(low, high, isInteger),
-    isKnown: (value) => low <= value && value <= high,
+    format: valueFormat(high - low),
+    wasInTraining: (value) => low <= value && value <= high,
   };
+}
+
+/** Return an object's own property; a feature may be named `constructor`, as each object's is. */
+export function lookUp(object, name) {
+  return object && Object.hasOwn(object, name) ? object[name] : undefined;
 }
 
 /** Return the values that a slider stops at: both ends, and round numbers between them. */
 function sliderStops(low, high, isInteger) {
+  // In a range that narrow, multiples of a step are hardly told apart by a float.
+  const isConstant = high - low <= 1e-9 * Math.max(Math.abs(low), Math.abs(high));
+  if (isConstant) return high > low ? [low, high] : [low];
   const step = Math.max(niceStep((high - low) / SLIDER_STEPS), isInteger ? 1 : 0);
   const stops = [low];
   for (let n = Math.floor(low / step) + 1; n * step < high; n++) {
-    stops.push(Number((n * step).toPrecision(12)));
+    stops.push(round(n * step, powerOf(step)));
   }
-  return high > low ? [...stops, high] : stops;
+  return [...stops, high];
+}
+
+/** Return the power of ten of a positive number: 2 of 345. */
+function powerOf(number) {
+  return Math.floor(Math.log10(number));
+}
+
+/** Round a value to a multiple of a power of ten. */
+function round(value, power) {
+  if (power < 0) return Number(value.toFixed(Math.min(-power, 100)));
+  return Math.round(value / 10 ** power) * 10 ** power;
 }
 
 /** Return the next 1, 2 or 5 times a power of ten. */
 function niceStep(least) {
-  if (!(least > 0)) return 1;
-  const power = 10 ** Math.floor(Math.log10(least));
+  const power = 10 ** powerOf(least);
   return power * [1, 2, 5, 10].find((factor) => factor * power >= least * 0.999);
 }
 
@@ -87,7 +113,10 @@ export function nearestStop(stops, value) {
 export function exampleOf(feature) {
   if (feature.example !== undefined) return feature.example;
   if (feature.nullable) return null;
-  if (feature.kind === "number") return feature.deciles[5] ?? feature.low;
+  if (feature.kind === "number") {
+    const median = feature.deciles[5] ?? feature.low;
+    return feature.isInteger ? Math.round(median) : median;
+  }
   return feature.kind === "choice" ? feature.values[0] : "";
 }
 
@@ -99,10 +128,11 @@ export function curveValues(feature, count) {
 
 // The numbers are evenly spaced; if there are many, some lie where the training data do instead.
 function numbersAlong({ low, high, isInteger, deciles }, count) {
-  const round = (value) => (isInteger ? Math.round(value) : Number(value.toPrecision(6)));
+  const power = Math.max(powerOf(high - low) - 4, isInteger ? 0 : -Infinity);
   const dense = count > 2 * deciles.length ? deciles.slice(1, -1) : [];
   const nEven = count - dense.length;
   const even = Array.from({ length: nEven }, (_, n) => low + ((high - low) * n) / (nEven - 1));
-  const within = [...even, ...dense].map(round).filter((value) => low < value && value < high);
+  const rounded = [...even, ...dense].map((value) => round(value, power));
+  const within = rounded.filter((value) => low < value && value < high);
   return [...new Set([low, ...within, high])].sort((a, b) => a - b);
 }
