@@ -3,8 +3,9 @@
 import { curveValues } from "./features.js";
 import { request } from "./service.js";
 
-const POINTS = 41; // of the curve of a number, if an array may hold that many
+const POINTS = 41; // of the curve of a number, if an array may have that many records
 const FEWEST_POINTS = 5;
+const TOO_LARGE = [408, 413, 504]; // the statuses after which the page sends fewer records
 
 export class Curves {
   /** `path` predicts an array of up to `maxRecords` records. */
@@ -15,18 +16,18 @@ export class Curves {
     this.plan(maxRecords);
   }
 
-  /** Choose as many points as fit in an array; leave out the last curves if even few do not. */
+  /** Choose as many points as fit in an array; leave out the longest curves if even few do not. */
   plan(maxRecords) {
-    this.maxRecords = maxRecords;
     for (let count = POINTS; count >= FEWEST_POINTS; count--) {
-      this.axes = this.features.map((feature) => ({
-        feature,
-        values: curveValues(feature, count),
-      }));
-      if (this.nRecords() <= maxRecords) break;
+      this.axes = this.features
+        .map((feature) => ({ feature, values: curveValues(feature, count) }))
+        .filter(({ values }) => values.length);
+      if (this.nRecords() <= maxRecords) return;
     }
-    while (this.nRecords() > maxRecords) this.axes.pop();
-    this.axes = this.axes.filter(({ values }) => values.length);
+    while (this.axes.length && this.nRecords() > maxRecords) {
+      const lengths = this.axes.map(({ values }) => values.length);
+      this.axes.splice(lengths.lastIndexOf(Math.max(...lengths)), 1);
+    }
   }
 
   /** Return the number of records of a request: the record itself and those of all points. */
@@ -34,7 +35,15 @@ export class Curves {
     return 1 + this.axes.reduce((sum, { values }) => sum + values.length, 0);
   }
 
-  /** Return the prediction of a record, and the points `{ value, prediction }` of each feature. */
+  /** Return how many features have no curve because an array of the service has too few records. */
+  nOmitted() {
+    return this.features.filter(({ kind }) => kind !== "text").length - this.axes.length;
+  }
+
+  /**
+   * Return the prediction of a record, and by feature the points `{ value, prediction }` of its
+   * curve. A feature has no curve if it was left out, or if the service refuses all its points.
+   */
   async predict(record) {
     const points = this.axes.flatMap(({ feature, values }) =>
       values.map((value) => ({ name: feature.name, value })),
@@ -42,12 +51,10 @@ export class Curves {
     const accepted = points.filter((point) => !this.refused.has(keyOf(point)));
     try {
       const [prediction, predicted] = await this.predictPoints(record, accepted);
-      const curves = new Map(this.axes.map(({ feature }) => [feature.name, []]));
-      for (const { name, ...point } of predicted) curves.get(name).push(point);
-      return { record, prediction, curves };
+      return { record, prediction, curves: Map.groupBy(predicted, ({ name }) => name) };
     } catch (error) {
-      if (error.status !== 413 || !this.axes.length) throw error;
-      this.plan(Math.floor(this.nRecords() / 2)); // the records are too long for as many
+      if (!TOO_LARGE.includes(error.status) || !this.axes.length) throw error;
+      this.plan(Math.floor(this.nRecords() / 2));
       return this.predict(record);
     }
   }
@@ -65,17 +72,21 @@ export class Curves {
     }
   }
 
-  /** Return the points that an error names; none if the record itself is at fault. */
-  failedPoints(points, error) {
-    const numbers = Object.keys(error.fields ?? {}).map((field) => parseInt(field)); // 3 of "3.age"
-    if (!numbers.length || numbers.includes(0)) return new Set();
-    const failed = new Set(numbers.map((number) => points[number - 1]));
-    if (error.status === 400) failed.forEach((point) => this.refused.add(keyOf(point)));
+  /** Return the points that an error names; none if it names the record itself, or no record. */
+  failedPoints(points, { status, fields = {} }) {
+    const failed = new Set();
+    for (const field of Object.keys(fields)) {
+      const number = parseInt(field); // 3 of "3.age", and of "3" if several features are at fault
+      const point = points[number - 1];
+      if (!point) return new Set();
+      failed.add(point);
+      if (status === 400 && field === `${number}.${point.name}`) this.refused.add(keyOf(point));
+    }
     return failed;
   }
 }
 
-/** Return how much a curve moves the prediction. */
+/** Return how much a curve changes the prediction. */
 export function effectOf(points) {
   const predictions = points.map(({ prediction }) => prediction);
   return predictions.length ? Math.max(...predictions) - Math.min(...predictions) : -1;

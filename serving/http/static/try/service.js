@@ -7,19 +7,21 @@ base.username = base.password = "";
 const KEY = `api-key ${base.pathname}`;
 const TIMEOUT = 15_000; // milliseconds
 
-/** An answer other than 200; `status` is 0 if there was none. */
+/** A response other than 200; `status` is 0 if there was none. */
 export class ServiceError extends Error {
+  /** `message` is a sentence, or an object from field to reason. */
   constructor(status, message, retrySeconds) {
-    super(typeof message === "string" ? message : "The service refused the record");
+    const fields = typeof message === "object" ? message : {};
+    super(typeof message === "object" ? Object.values(message)[0] : message);
     this.status = status;
-    this.fields = typeof message === "object" ? message : {}; // message by field, if there are some
+    this.fields = fields;
     this.retrySeconds = retrySeconds;
   }
 }
 
 /** Return the URL of a path of the service. */
 export function urlOf(path) {
-  return new URL(path.replace(/^\//, ""), base).href;
+  return new URL(`./${path.replace(/^\//, "")}`, base).href;
 }
 
 /** Keep an API key until the tab is closed. */
@@ -27,12 +29,12 @@ export function keepKey(key) {
   sessionStorage.setItem(KEY, key);
 }
 
-/** Tell whether requests need an API key; /docs.json says so. */
+/** Return whether requests need an API key; /docs.json says so. */
 export function needsKey(openapi) {
   return Boolean(openapi.components.securitySchemes);
 }
 
-/** Return the paths that predict one record and an array, and how many records that may hold. */
+/** Return the paths that predict a record and an array, and how many records an array may have. */
 export function predictionPaths(openapi) {
   const paths = {};
   for (const [path, { post }] of Object.entries(openapi.paths)) {
@@ -46,33 +48,30 @@ export function predictionPaths(openapi) {
   return paths;
 }
 
-/** Send a GET, or a POST with a body; return the JSON of the answer or throw a ServiceError. */
+/** Send a GET, or a POST with a body; return the JSON of the response or throw a ServiceError. */
 export async function request(path, body) {
-  const response = await send(path, body);
-  const content = await response.json().catch(() => ({}));
+  let response, content;
+  try {
+    response = await fetch(urlOf(path), optionsOf(body));
+    content = await response.json();
+  } catch (error) {
+    if (error.name === "TimeoutError") throw new ServiceError(504, "The service took too long");
+    if (!response) throw new ServiceError(0, "The service does not answer");
+    if (response.ok) throw new ServiceError(0, "The service's answer was cut off");
+    // The error of a proxy is not JSON.
+  }
   if (response.ok) return content;
-  const message = content.message ?? `The service answered ${response.status}`;
-  throw new ServiceError(
-    response.status,
-    message,
-    Number(response.headers.get("Retry-After")) || null,
-  );
+  const message = content?.message ?? `The service answered ${response.status}`;
+  const retrySeconds = Number(response.headers.get("Retry-After")) || null;
+  throw new ServiceError(response.status, message, retrySeconds);
 }
 
-async function send(path, body) {
-  // A browser asks for a password itself if a request without a token is answered with 401.
-  const headers = {
-    Authorization: `Bearer ${sessionStorage.getItem(KEY) ?? "none"}`,
-    "X-What-If": "true",
-  };
+function optionsOf(body) {
+  const headers = { "X-What-If": "true" };
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.Authorization = `Bearer ${key}`;
   const options = { headers, signal: AbortSignal.timeout(TIMEOUT), cache: "no-store" };
-  if (body !== undefined) {
-    headers["Content-Type"] = "application/json";
-    Object.assign(options, { method: "POST", body: JSON.stringify(body) });
-  }
-  try {
-    return await fetch(urlOf(path), options);
-  } catch {
-    throw new ServiceError(0, "The service does not answer", 2);
-  }
+  if (body === undefined) return options;
+  headers["Content-Type"] = "application/json";
+  return { ...options, method: "POST", body: JSON.stringify(body) };
 }
