@@ -17,21 +17,21 @@ from tests.helpers.commands import run
 PICTURES = """
 return [...document.querySelectorAll(".card")].map(card => [
   card.querySelector("h3").textContent,
-  card.querySelector("svg")?.points ?? null,
+  card.querySelector("svg")?.firstChild ? card.querySelector("svg").points : null,
   card.querySelector(".curve")?.getAttribute("d") ?? null,
 ])"""
 # The milliseconds from moving a slider until the redrawn curves are on the screen.
 REDRAW = """
 const [card, value, done] = arguments;
 const slider = card.querySelector("[type=range]");
-const main = document.querySelector("main");
+const cards = document.querySelector("#cards");
 const observer = new MutationObserver(() => {
-  if (main.getAttribute("aria-busy") === "false") {
+  if (cards.getAttribute("aria-busy") === "false") {
     observer.disconnect();
     requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
   }
 });
-observer.observe(main, {attributes: true});
+observer.observe(cards, {attributes: true});
 slider.value = value;
 const start = performance.now();
 slider.dispatchEvent(new Event("input"));
@@ -73,7 +73,7 @@ class TryPage:
 
     def is_settled(self):
         """Tell whether prediction and curves are those of the record."""
-        return self.find("main").get_attribute("aria-busy") == "false"
+        return self.find("#cards").get_attribute("aria-busy") == "false"
 
     def prediction(self):
         """Return the prediction with all digits, once it is that of the record; None without."""
@@ -96,7 +96,7 @@ class TryPage:
         return [name for name, *_ in self.browser.execute_script(PICTURES)]
 
     def curves(self):
-        """Return the pairs of value and prediction of each feature that has a picture."""
+        """Return the pairs of value and prediction of each feature that has a chart."""
         return {
             name: [(point["value"], point["prediction"]) for point in points]
             for name, points, _ in self.browser.execute_script(PICTURES)

@@ -1,19 +1,19 @@
-// The page: it builds the form of what the service says of itself, and keeps the answer up to date.
+// The page: it builds a form from /docs.json and /model, and keeps the prediction up to date.
 
 import { curlCommand, readRecord, writeRecord } from "./address.js";
 import { Card } from "./card.js";
 import { Curves, effectOf } from "./curves.js";
-import { describeFeatures, exampleOf } from "./features.js";
+import { describeFeatures, exampleOf, lookUp } from "./features.js";
 import { askForLatest } from "./latest.js";
 import { predictionFormat } from "./numbers.js";
-import { persist, showStatus } from "./persist.js";
+import { retryUntilAnswered, showStatus } from "./retry.js";
 import { ServiceError, needsKey, predictionPaths, request, urlOf } from "./service.js";
 
-const SETTLED = 400; // milliseconds after the last change
+const SETTLE_MS = 400; // after the last change
 const $ = (id) => document.getElementById(id);
 
 /** Return the line that says why there is no prediction. */
-function statusOf({ message, fields }, cards) {
+function statusOf({ message, fields = {} }, cards) {
   const names = Object.keys(fields);
   if (!names.length) return message;
   const others = names.filter((name) => !cards.has(name)).map((name) => fields[name]);
@@ -27,7 +27,7 @@ class Page {
     this.features = describeFeatures(model);
     this.curves = new Curves(this.features, this.paths.array, this.paths.maxRecords);
     this.format = predictionFormat(model.target_std);
-    this.changed = askForLatest(() => this.ask());
+    this.requestUpdate = askForLatest(() => this.ask());
     this.cards = new Map(
       this.features.map((feature) => [
         feature.name,
@@ -37,7 +37,7 @@ class Page {
     $("cards").append(...[...this.cards.values()].map((card) => card.node));
     this.describe(openapi, model);
     this.listen();
-    this.useRecord(readRecord(this.features));
+    this.loadRecord(readRecord(this.features));
   }
 
   describe({ info }, { tag, target }) {
@@ -51,10 +51,13 @@ class Page {
   }
 
   listen() {
-    $("reset").addEventListener("click", () => this.useRecord({}));
-    $("sort").addEventListener("click", () => this.sort());
+    $("reset").addEventListener("click", () => this.loadRecord({}));
+    $("sort").addEventListener("click", () => {
+      this.sort();
+      $("curves-title").focus(); // the button is hidden now
+    });
     $("copy").addEventListener("click", () => this.copy());
-    addEventListener("hashchange", () => this.useRecord(readRecord(this.features)));
+    addEventListener("hashchange", () => this.loadRecord(readRecord(this.features)));
     let { innerWidth } = window;
     addEventListener("resize", () => {
       if (innerWidth !== window.innerWidth && this.answer) this.draw(this.answer);
@@ -63,10 +66,9 @@ class Page {
   }
 
   /** Show the example record with some other values. */
-  useRecord(values) {
-    this.record = Object.fromEntries(
-      this.features.map((feature) => [feature.name, exampleOf(feature)]),
-    );
+  loadRecord(values) {
+    this.record = Object.create(null); // without a prototype, `__proto__` is a name like others
+    for (const feature of this.features) this.record[feature.name] = exampleOf(feature);
     Object.assign(this.record, values);
     for (const [name, card] of this.cards) card.setValue(this.record[name]);
     this.toSort = true;
@@ -80,26 +82,27 @@ class Page {
   }
 
   update() {
-    $("main").setAttribute("aria-busy", "true");
-    this.changed();
-    this.settleSoon();
+    setBusy(true);
+    this.requestUpdate();
+    this.announceSoon();
   }
 
-  /** After the last change: write the address, and tell those who hear the page. */
-  settleSoon() {
+  /** Write the address, and let screen readers read the prediction, once nothing changes. */
+  announceSoon() {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
       writeRecord(this.record);
-      $("announcement").textContent = document.querySelector(".prediction").textContent;
-    }, SETTLED);
+      if (isBusy()) return;
+      const text = this.hasPrediction ? document.querySelector(".prediction").textContent : "";
+      if ($("announcement").textContent !== text) $("announcement").textContent = text;
+    }, SETTLE_MS);
   }
 
   async ask() {
     try {
-      this.show(await persist(() => this.curves.predict({ ...this.record })));
+      this.show(await retryUntilAnswered(() => this.curves.predict({ ...this.record })));
     } catch (error) {
-      if (!(error instanceof ServiceError)) throw error;
-      await this.refuse(error);
+      await this.showRefusal(error);
     }
   }
 
@@ -109,67 +112,75 @@ class Page {
     this.showMessages({});
     $("cards").classList.remove("stale");
     this.draw(answer);
-    if (this.toSort) this.sort();
+    const isInUse = $("cards").contains(document.activeElement); // moving it would end its focus
+    if (this.toSort && !isInUse) this.sort();
     this.toSort = false;
     $("sort").hidden = this.isSorted();
-    this.showBusy(answer.record);
+    this.finish(answer.record);
   }
 
-  /** Show that the page is busy if the record has changed since. */
-  showBusy(record) {
-    const isNewest = JSON.stringify(record) === JSON.stringify(this.record);
-    $("main").setAttribute("aria-busy", String(!isNewest));
-    this.settleSoon();
+  /** End the update for a record; the page stays busy if the record has changed since. */
+  finish(record) {
+    setBusy(JSON.stringify(record) !== JSON.stringify(this.record));
+    this.announceSoon();
   }
 
   /** Show a prediction, or that there is none. */
   showPrediction(prediction) {
+    this.hasPrediction = prediction !== null;
     $("prediction").textContent = prediction === null ? "–" : this.format(prediction);
     $("prediction").dataset.value = prediction ?? "";
   }
 
   draw({ record, prediction, curves }) {
-    this.showOmitted(curves);
+    this.showOmitted();
     const all = [prediction, ...[...curves.values()].flat().map((point) => point.prediction)];
     const scale = { prediction, domain: [Math.min(...all), Math.max(...all)], format: this.format };
-    const width = $("cards").querySelector("svg")?.clientWidth; // of all pictures: measured once
-    for (const [name, points] of curves) {
-      this.cards.get(name).draw({ points, value: record[name], ...scale, width });
+    const width = $("cards").querySelector("svg")?.clientWidth; // of all charts: measured once
+    for (const [name, card] of this.cards) {
+      const points = curves.get(name);
+      if (points) card.draw({ points, value: record[name], ...scale, width });
+      else card.clear();
     }
   }
 
-  /** Say how many features have no picture because an array of the service is too short. */
-  showOmitted(curves) {
-    const omitted = this.features.filter(({ name, kind }) => kind !== "text" && !curves.has(name));
-    $("omitted").hidden = !omitted.length;
+  /** Say how many features have no chart because a request may have too few records. */
+  showOmitted() {
+    const count = this.curves.nOmitted();
+    const subject = count === 1 ? "1 feature has" : `${count} features have`;
+    $("omitted").hidden = !count;
     $("omitted").textContent =
-      `${omitted.length} features have no picture: an array may hold too few records.`;
+      `${subject} no chart: this service accepts too few records per request.`;
   }
 
-  /** Show why the curves could not be predicted, and the record alone if that can be. */
-  async refuse(error) {
+  /** Predict the record alone, and say why there are no curves; otherwise why it is refused. */
+  async showRefusal(refusal) {
     const record = { ...this.record };
+    $("cards").classList.add("stale");
     try {
-      const { prediction } = await request(this.paths.single, record);
+      if (!(refusal instanceof ServiceError) || refusal.status === 401) throw refusal;
+      const { prediction } = await retryUntilAnswered(() => request(this.paths.single, record));
       this.showPrediction(prediction);
       this.showMessages({});
-      showStatus(error.message, true);
-    } catch (reason) {
-      if (!(reason instanceof ServiceError)) throw reason;
+      const isUnpredictable = refusal.status === 422; // its message has numbers of points
+      const reason = isUnpredictable ? "The model can't predict their points" : refusal.message;
+      showStatus(`No curves for this record: ${reason}`, true);
+    } catch (error) {
       this.showPrediction(null);
-      this.showMessages(reason.fields);
-      showStatus(statusOf(reason, this.cards), true);
+      this.showMessages(error.fields);
+      showStatus(statusOf(error, this.cards), true);
+      if (!(error instanceof ServiceError)) throw error;
+    } finally {
+      this.finish(record);
     }
-    $("cards").classList.add("stale");
-    this.showBusy(record);
   }
 
-  /** Show each message beside the field that it names. */
+  /** Show each message next to the field that it names. */
   showMessages(messages) {
-    for (const [name, card] of this.cards) card.showError(messages[name]);
+    for (const [name, card] of this.cards) card.showError(lookUp(messages, name));
   }
 
-  /** Return the names of the features, those first that move the prediction most. */
+  /** Return the names of the features, starting with the largest effect on the prediction. */
   order() {
     const effect = ({ name }) => effectOf(this.answer.curves.get(name) ?? []);
     return [...this.features].sort((a, b) => effect(b) - effect(a)).map(({ name }) => name);
@@ -185,22 +196,37 @@ class Page {
   }
 
   async copy() {
-    const command = curlCommand(urlOf(this.paths.single), this.record, needsKey(this.openapi));
-    try {
-      await navigator.clipboard.writeText(command);
-      showStatus("Copied");
-    } catch {
-      $("curl").value = command; // a page without TLS may not use the clipboard
-      $("curl-dialog").showModal();
-      $("curl").select();
-    }
+    $("curl").value = curlCommand(urlOf(this.paths.single), this.record, needsKey(this.openapi));
+    $("curl-message").textContent = await copyText($("curl").value);
+    $("curl-dialog").showModal();
+    $("curl").select();
   }
 }
 
+/** Copy a text; return a sentence that says whether it is copied. */
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return "The command is copied.";
+  } catch {
+    // Without TLS a page may not use the clipboard.
+    return "Copying is blocked by the browser. Select the command and copy it.";
+  }
+}
+
+function setBusy(busy) {
+  $("cards").setAttribute("aria-busy", String(busy));
+}
+
+function isBusy() {
+  return $("cards").getAttribute("aria-busy") === "true";
+}
+
 try {
-  const openapi = await persist(() => request("docs.json"));
-  new Page(openapi, await persist(() => request("model")));
+  const openapi = await retryUntilAnswered(() => request("docs.json"));
+  new Page(openapi, await retryUntilAnswered(() => request("model")));
 } catch (error) {
   showStatus(error.message, true);
+  setBusy(false);
   throw error;
 }

@@ -2,20 +2,28 @@
 
 import { ServiceError, keepKey } from "./service.js";
 
-const BUSY = [0, 408, 429, 502, 503, 504]; // status of answers after which to ask again
+const BUSY = [0, 408, 429, 502, 503, 504]; // the statuses after which to ask again
+const FIRST_WAIT = 2; // seconds; each wait is twice as long, unless the service says Retry-After
+const LONGEST_WAIT = 30; // seconds
 const $ = (id) => document.getElementById(id);
 
 /** Return the answer of `ask`, which is called again while the service is busy or wants a key. */
-export async function persist(ask) {
+export async function retryUntilAnswered(ask) {
+  let wait = FIRST_WAIT;
   for (;;) {
     try {
       const answer = await ask();
       showStatus("");
       return answer;
     } catch (error) {
-      if (error.status === 401) await askForKey();
-      else if (BUSY.includes(error.status)) await wait(error);
-      else throw error;
+      if (error.status === 401) {
+        await askForKey();
+      } else if (BUSY.includes(error.status)) {
+        await pause(error.message, error.retrySeconds ?? wait);
+        wait = Math.min(2 * wait, LONGEST_WAIT);
+      } else {
+        throw error;
+      }
     }
   }
 }
@@ -26,19 +34,18 @@ export function showStatus(text, isError = false) {
   $("status").classList.toggle("error", isError);
 }
 
-async function wait({ message, retrySeconds }) {
-  const seconds = retrySeconds ?? 2;
-  showStatus(`${message}. The page asks again in ${seconds} s.`);
+async function pause(message, seconds) {
+  const reason = message.replace(/; try again.*/, "");
+  showStatus(`${reason}. The page asks again in ${seconds} s.`);
   await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 }
 
-let hasAsked = false;
+let hasGivenKey = false;
 
 /** Let the user give an API key; throw if they close the dialog instead. */
 async function askForKey() {
   const dialog = $("key-dialog");
-  if (hasAsked) $("key-message").textContent = "The service does not accept this key.";
-  hasAsked = true;
+  if (hasGivenKey) $("key-message").textContent = "The service does not accept this key.";
   dialog.returnValue = $("key").value = "";
   dialog.showModal();
   await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
@@ -46,4 +53,5 @@ async function askForKey() {
     throw new ServiceError(401, "The service needs a key: reload this page to give one");
   }
   keepKey($("key").value.trim());
+  hasGivenKey = true;
 }
