@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -94,14 +95,14 @@ def test_page_works_by_keyboard(page, live):
 
 def test_click_on_a_curve_sets_the_value(page, live):
     """The value is that of the nearest point; a bar sets the value of its row."""
-    picture = page.find("svg", page.card("RM"))
-    ActionChains(page.browser).move_to_element_with_offset(picture, 60, 0).click().perform()
+    chart = page.find("svg", page.card("RM"))
+    ActionChains(page.browser).move_to_element_with_offset(chart, 60, 0).click().perform()
     rooms = page.record()["RM"]
     assert 6.2 < rooms < 8.78
     assert page.prediction() == predict(live, RM=rooms)
-    picture = page.find("svg", page.card("CHAS"))
-    height = picture.size["height"]
-    ActionChains(page.browser).move_to_element_with_offset(picture, 0, 39 - height / 2).perform()
+    chart = page.find("svg", page.card("CHAS"))
+    height = chart.size["height"]
+    ActionChains(page.browser).move_to_element_with_offset(chart, 0, 39 - height / 2).perform()
     ActionChains(page.browser).click().perform()
     assert page.record()["CHAS"] == 1
     assert page.prediction() == predict(live, RM=rooms, CHAS=1)
@@ -143,7 +144,7 @@ def test_refused_value_shows_the_message_of_the_service(page, live, name, text, 
 
 
 def test_address_holds_the_record(browser, live):
-    """A value that is no JSON, or of no feature, is ignored; "Example record" leads back."""
+    """A value that is no JSON, or of no feature, is ignored; "Reset to the example" leads back."""
     page = TryPage(browser, live.base_url, "#RM=6.5&LSTAT=5&AGE=old&nothing=1")
     assert page.prediction() == predict(live, RM=6.5, LSTAT=5)
     assert page.record() == EXAMPLE | {"RM": 6.5, "LSTAT": 5}
@@ -159,6 +160,7 @@ def test_copied_curl_command_gives_the_prediction(page):
     page.find("#copy").click()
     command = page.wait(lambda: page.find("#curl").get_attribute("value"))
     assert page.find("#curl").is_displayed()
+    assert "X-What-If: true" in command
     prediction = float(run(*shlex.split(command)).stdout.partition(": ")[2].strip("}"))
     assert prediction == page.prediction()
 
@@ -200,6 +202,287 @@ def test_page_waits_for_a_busy_service_and_shows_the_newest_answer(browser, live
     assert browser.execute_script("return window.most") == 1
 
 
+# Replace `fetch` by one that calls `answer` of a test, which may return a response of its own.
+FAKE_SERVICE = """
+const original = fetch;
+const json = (status, content, headers) =>
+  new Response(JSON.stringify(content), {status, headers});
+window.requests = [];  // of predictions: the number of records of an array, or "single"
+window.fetch = async (url, options) => {
+  const records = options.body && JSON.parse(options.body);
+  if (records) window.requests.push(records.length ?? "single");
+  return (await answer(records, url, options)) ?? original(url, options);
+};
+async function answer(records, url, options) {
+  %s
+}
+"""
+
+
+@pytest.fixture
+def open_page(browser, live):
+    """A function that opens the page with the body of `answer`, and perhaps a record."""
+
+    def open_page(answer, fragment=""):
+        source = FAKE_SERVICE % answer
+        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+        return TryPage(browser, live.base_url, fragment)
+
+    return open_page
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        'return json(504, {message: "No prediction within 5 s; try again"});',
+        'return json(408, {message: "The request was not complete within 5 s; try again"});',
+        'return json(413, {message: "The body is over 9 bytes; send less at a time"});',
+        'throw new DOMException("", "TimeoutError");',
+    ],
+    ids=["504", "408", "413", "timeout of the page"],
+)
+def test_page_sends_fewer_records_to_a_slow_model(open_page, failure):
+    """It halves their number until it gets predictions, and remembers it."""
+    page = open_page(f"if (records?.length > 120) {{ {failure} }}")
+    assert page.prediction() == TUTORIAL_PREDICTION
+    lengths = page.browser.execute_script("return window.requests")
+    assert min(lengths[:-1]) > 120 >= lengths[-1]
+    assert all(after <= before / 2 for before, after in pairwise(lengths))
+    page.move_slider("LSTAT", 5)
+    assert page.browser.execute_script("return window.requests") == [*lengths, lengths[-1]]
+    assert set(page.curves()) == set(FEATURES)
+
+
+def test_wait_grows_while_the_service_does_not_answer(open_page):
+    """An error of a proxy, which is no JSON, is shown by its status."""
+    page = open_page(
+        "if (records && window.requests.length < 3) return new Response('<p>', {status: 502});"
+    )
+    for seconds in (2, 4):
+        message = f"The service answered 502. The page asks again in {seconds} s."
+        page.wait(lambda message=message: page.status() == message)
+    assert page.prediction() == TUTORIAL_PREDICTION
+    assert page.status() == ""
+
+
+def test_answer_that_was_cut_off_is_asked_for_again(open_page):
+    """A 200 without valid JSON is an error like no answer."""
+    page = open_page(
+        """if (records && window.requests.length < 2) return new Response('{"predic');"""
+    )
+    message = "The service's answer was cut off. The page asks again in 2 s."
+    page.wait(lambda: page.status() == message)
+    assert page.prediction() == TUTORIAL_PREDICTION
+
+
+def test_unexpected_error_is_shown(open_page):
+    """The page does not wait for an answer that will never come."""
+    page = open_page("if (records) return json(200, {});")
+    page.wait(page.status)
+    assert page.status().startswith("This page failed: ")
+    assert page.prediction() is None
+
+
+def test_refused_curves_leave_the_prediction(open_page):
+    """The single request is repeated while the service is busy."""
+    page = open_page(
+        """
+        if (records?.length) return json(400, {message: {3: "Both together are impossible"}});
+        if (records && window.requests.indexOf("single") === window.requests.length - 1)
+          return json(429, {message: "Too many predictions at once"}, {"Retry-After": "1"});
+        """
+    )
+    message = "No curves for this record: Both together are impossible"
+    page.wait(lambda: page.status() == message)
+    assert page.prediction() == TUTORIAL_PREDICTION
+    assert page.browser.execute_script("return window.requests.slice(2)") == ["single", "single"]
+
+
+def test_closed_key_dialog_leaves_its_sentence(open_page):
+    """The page sends no other request without a key."""
+    page = open_page('if (records) return json(401, {message: "Send the header"});')
+    cancel = page.find("#key-dialog [value=cancel]")
+    page.wait(cancel.is_displayed)
+    cancel.click()
+    assert page.prediction() is None
+    assert page.status() == "The service needs a key: reload this page to give one"
+    assert len(page.browser.execute_script("return window.requests")) == 1
+
+
+def test_points_refused_for_several_features_come_back(open_page, live):
+    """Those refused for their own value do not; a curve without points is no chart."""
+    page = open_page(
+        """
+        if (!records?.length) return;
+        const message = {};
+        records.forEach(({RM, TAX, AGE}, n) => {
+          if (RM > 8 && records[0].LSTAT > 20) message[n] = "RM and LSTAT do not fit";
+          if (TAX > 700) message[`${n}.TAX`] = "TAX should be at most 700";
+          if (n && AGE !== records[0].AGE && records[0].LSTAT > 20) message[n] = "AGE has to stay";
+        });
+        if (Object.keys(message).length) return json(400, {message});
+        """
+    )
+    page.check_curves(live)
+    curves = page.curves()
+    assert max(curves["RM"])[0] <= 8
+    assert max(curves["TAX"])[0] <= 700
+    assert "AGE" not in curves
+    assert page.find(".ends", page.card("AGE")).text.split("\n")[1] == "no chart"
+    page.move_slider("LSTAT", 5)
+    page.check_curves(live)
+    curves = page.curves()
+    assert max(curves["RM"])[0] > 8
+    assert max(curves["TAX"])[0] <= 700
+    assert len(curves["AGE"]) > 10
+    page.move_slider("LSTAT", 24)
+    assert "AGE" not in page.curves()
+
+
+def test_page_says_how_many_features_have_no_chart(open_page):
+    """One of those with the longest curve is left out."""
+    page = open_page(
+        """
+        if (!url.endsWith("docs.json")) return;
+        const content = await (await original(url, options)).json();
+        const {requestBody} = content.paths["/predict_batch"].post;
+        requestBody.content["application/json"].schema.maxItems = 60;
+        return json(200, content);
+        """
+    )
+    assert page.prediction() == TUTORIAL_PREDICTION
+    assert len(page.curves()) == len(FEATURES) - 1
+    assert "CHAS" in page.curves()
+    message = "1 feature has no chart: this service accepts too few records per request."
+    assert page.find("#omitted").text == message
+
+
+def test_features_may_have_the_names_of_properties_of_objects(open_page, live):
+    """Even `__proto__` keeps its value, and `constructor` has no message."""
+    page = open_page(
+        """
+        const names = [["RM", "__proto__"], ["LSTAT", "constructor"]];
+        let body = options.body;
+        for (const [name, other] of names) body = body?.replaceAll(`"${other}"`, `"${name}"`);
+        const response = await original(url, {...options, body});
+        let text = await response.text();
+        for (const [name, other] of names) text = text.replaceAll(`"${name}"`, `"${other}"`);
+        return new Response(text, response);
+        """,
+        "#__proto__=6.5",
+    )
+    assert page.prediction() == predict(live, RM=6.5)
+    assert page.record()["__proto__"] == 6.5
+    assert not page.find(".error", page.card("constructor")).is_displayed()
+    page.type_value("__proto__", "7")
+    assert page.record()["__proto__"] == 7
+    assert page.prediction() == predict(live, RM=7)
+
+
+def test_null_for_a_feature_that_may_not_be_missing_can_be_replaced(browser, live):
+    """Its field stays enabled, and has the message of the service."""
+    page = TryPage(browser, live.base_url, "#RM=null")
+    page.wait(page.status)
+    assert page.find(".error", page.card("RM")).text == "RM should be a valid number, got null"
+    page.type_value("RM", "6")
+    page.wait(lambda: not page.status())
+    assert page.prediction() == predict(live, RM=6)
+
+
+# What the page makes of the only feature of a model card.
+DESCRIBE = """
+const [card, done] = arguments;
+import("/try/features.js").then(({curveValues, describeFeatures, exampleOf}) => {
+  const [feature] = describeFeatures(card);
+  const values = curveValues(feature, 41);
+  done({
+    values,
+    stops: feature.stops,
+    example: exampleOf(feature),
+    labels: values.map(feature.format),
+    inTraining: values.map(feature.wasInTraining),
+  });
+});
+"""
+
+
+def describe(page, schema, training_range, **card):
+    """Return the values, slider stops, example and labels of a feature."""
+    card |= {"features": {"x": schema}, "training_range": {"x": training_range}}
+    return page.browser.execute_async_script(DESCRIBE, card)
+
+
+@pytest.mark.parametrize(
+    "ends", [[0.3, 0.30000000000000004], [100, 100.00000000000001], [5]], ids=str
+)
+def test_nearly_constant_feature_has_only_its_ends(page, ends):
+    """Numbers between them could hardly be told apart."""
+    feature = describe(page, {"type": "number"}, [ends[0], ends[-1]])
+    assert feature["stops"] == feature["values"] == ends
+
+
+def test_curve_in_a_narrow_range_of_large_numbers(page):
+    """Its values are round for the range; their labels differ."""
+    feature = describe(page, {"type": "number"}, [1_700_000_000, 1_700_000_400])
+    assert feature["values"] == list(range(1_700_000_000, 1_700_000_401, 10))
+    assert feature["labels"][1] == "1,700,000,010"
+    assert len(set(feature["labels"])) == 41
+
+
+def test_integer_without_example_begins_with_an_integer(page):
+    """The median is interpolated."""
+    deciles = [0, 1, 2, 3, 4, 4.5, 6, 7, 8, 9, 10]
+    feature = describe(page, {"type": "integer"}, [0, 10], training_deciles={"x": deciles})
+    assert feature["example"] == 5
+    assert feature["values"] == feature["stops"] == list(range(11))
+
+
+def test_numeric_choice_has_all_digits_and_is_known_by_its_range(page):
+    """The metadata have the share of each category, but of no number."""
+    feature = describe(page, {"enum": [0.12345, 0.12346, 7]}, [0.12345, 0.12346])
+    assert feature["labels"] == ["0.12345", "0.12346", "7"]
+    assert feature["inTraining"] == [True, True, False]
+
+
+def test_prediction_is_announced_once_it_is_that_of_the_record(open_page):
+    """Not while an answer is on its way, and not without a prediction."""
+    page = open_page(
+        "if (window.requests.length > 1) await new Promise(resolve => setTimeout(resolve, 1000));"
+    )
+    announcement = page.find("#announcement")
+    page.wait(lambda: announcement.get_property("textContent"))
+    page.browser.execute_script(
+        """
+        window.announced = [];
+        new MutationObserver(() => window.announced.push(arguments[0].textContent))
+          .observe(arguments[0], {childList: true});
+        """,
+        announcement,
+    )
+    page.type_value("LSTAT", "5")
+    page.record()
+    text = page.find(".prediction").text
+    assert page.browser.execute_script("return window.announced") == [text]
+    page.type_value("LSTAT", "101")
+    page.record()
+    assert page.browser.execute_script("return window.announced") == [text, ""]
+
+
+def test_sorting_keeps_or_moves_the_focus(page):
+    """A card in use is not moved; after a click the focus is on the heading."""
+    last = page.names()[-1]
+    control = page.find(".control", page.card(last))
+    control.click()
+    before = page.names()
+    page.browser.execute_script("location.hash = 'LSTAT=5&RM=8'")
+    assert page.record() == EXAMPLE | {"LSTAT": 5, "RM": 8}
+    assert page.names() == before
+    assert page.browser.switch_to.active_element == control
+    page.find("#sort").click()
+    assert page.effects() == sorted(page.effects(), reverse=True)
+    assert page.browser.switch_to.active_element.get_attribute("id") == "curves-title"
+
+
 @pytest.fixture(scope="module")
 def protected(model, tmp_path_factory):
     """A client of a service that requires an API key, and takes arrays of 120 records."""
@@ -221,8 +504,7 @@ def test_page_asks_once_for_the_key_and_keeps_it_for_the_tab(browser, protected)
         page.wait(lambda: "not accept" in page.find("#key-message").text or page.is_settled())
     assert page.prediction() == TUTORIAL_PREDICTION
     assert {headers.get("Authorization") for _, headers in network_requests(browser)} == {
-        None,  # the files of the page
-        "Bearer none",
+        None,  # the files of the page, and the first request
         "Bearer wrong",
         f"Bearer {KEY}",
     }
@@ -236,6 +518,21 @@ def test_page_asks_once_for_the_key_and_keeps_it_for_the_tab(browser, protected)
     browser.switch_to.new_window("tab")
     page = TryPage(browser, protected.base_url)
     page.wait(page.find("#key").is_displayed)
+
+
+def test_unusable_key_is_not_sent(browser, protected):
+    """A header could not hold it; spaces around a key are ignored."""
+    page = TryPage(browser, protected.base_url)
+    field = page.find("#key")
+    page.wait(field.is_displayed)
+    for key in ("k\u00e9y \u2713", "   "):
+        field.clear()
+        field.send_keys(key, Keys.ENTER)
+        assert field.is_displayed()
+        assert not browser.execute_script("return arguments[0].checkValidity()", field)
+    field.clear()
+    field.send_keys(f" {KEY} ", Keys.ENTER)
+    assert page.prediction() == TUTORIAL_PREDICTION
 
 
 def test_curves_have_fewer_points_if_arrays_are_short(browser, protected):
@@ -288,12 +585,12 @@ def test_page_can_be_used_by_touch_on_a_telephone(page, live):
     size = {"width": 390, "height": 844, "deviceScaleFactor": 3, "mobile": True}
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     page.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
-    picture = page.find("svg", page.card("RM"))
+    chart = page.find("svg", page.card("RM"))
     centre = page.browser.execute_script(
         "arguments[0].scrollIntoView({block: 'center'});"
         "const {x, y, width, height} = arguments[0].getBoundingClientRect();"
         "return {x: x + width / 2, y: y + height / 2}",
-        picture,
+        chart,
     )
     for kind, points in (("touchStart", [centre]), ("touchEnd", [])):
         page.browser.execute_cdp_cmd(

@@ -14,7 +14,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from tests.helpers.commands import run
 
 # Of each card: the name of its feature, the points of its curve, and the path that is drawn.
-PICTURES = """
+CHARTS = """
 return [...document.querySelectorAll(".card")].map(card => [
   card.querySelector("h3").textContent,
   card.querySelector("svg")?.firstChild ? card.querySelector("svg").points : null,
@@ -93,13 +93,13 @@ class TryPage:
 
     def names(self):
         """Return the features in the order of their cards."""
-        return [name for name, *_ in self.browser.execute_script(PICTURES)]
+        return [name for name, *_ in self.browser.execute_script(CHARTS)]
 
     def curves(self):
         """Return the pairs of value and prediction of each feature that has a chart."""
         return {
             name: [(point["value"], point["prediction"]) for point in points]
-            for name, points, _ in self.browser.execute_script(PICTURES)
+            for name, points, _ in self.browser.execute_script(CHARTS)
             if points
         }
 
@@ -130,7 +130,7 @@ class TryPage:
             assert [prediction for _, prediction in points] == pytest.approx(expected, abs=1e-9)
         drawn = [
             pair
-            for name, _, path in self.browser.execute_script(PICTURES)
+            for name, _, path in self.browser.execute_script(CHARTS)
             if path
             for pair in drawn_points(curves[name], (record[name], self.prediction()), path)
         ]

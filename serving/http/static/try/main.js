@@ -13,7 +13,9 @@ const SETTLE_MS = 400; // after the last change
 const $ = (id) => document.getElementById(id);
 
 /** Return the line that says why there is no prediction. */
-function statusOf({ message, fields = {} }, cards) {
+function statusOf(error, cards) {
+  if (!(error instanceof ServiceError)) return `This page failed: ${error.message}`;
+  const { message, fields } = error;
   const names = Object.keys(fields);
   if (!names.length) return message;
   const others = names.filter((name) => !cards.has(name)).map((name) => fields[name]);
