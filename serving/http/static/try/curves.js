@@ -51,7 +51,9 @@ export class Curves {
     const accepted = points.filter((point) => !this.refused.has(keyOf(point)));
     try {
       const [prediction, predicted] = await this.predictPoints(record, accepted);
-      return { record, prediction, curves: Map.groupBy(predicted, ({ name }) => name) };
+      const curves = new Map(predicted.map(({ name }) => [name, []]));
+      for (const { name, ...point } of predicted) curves.get(name).push(point);
+      return { record, prediction, curves };
     } catch (error) {
       if (!TOO_LARGE.includes(error.status) || !this.axes.length) throw error;
       this.plan(Math.floor(this.nRecords() / 2));
