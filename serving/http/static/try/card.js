@@ -29,14 +29,14 @@ function element(name, properties, ...children) {
   return node;
 }
 
-/** Show a text, or hide its element: without a text, since it may describe another element. */
+/** Show a text, or hide the element if there is none; aria-describedby reads hidden texts, too. */
 function showText(node, text) {
   node.textContent = text;
   node.hidden = !text;
 }
 
 export class Card {
-  /** `onChange` is called with the name of the feature and its value, or undefined. */
+  /** `onChange` is called with the name of the feature and its value, undefined if empty. */
   constructor(feature, onChange) {
     this.feature = feature;
     this.onChange = onChange;
