@@ -1,4 +1,4 @@
-"""Infer a feature from each column of a table, and the target: kind, bounds and gaps."""
+"""Infer the features and the target from a table: kind, bounds and number of missing values."""
 
 import re
 from collections.abc import Collection
@@ -14,12 +14,14 @@ from training.data import MIN_ROWS, NUMBER
 from training.errors import InvalidDataError
 from training.scaffold.table import UNNAMED, Table
 
-# With more values, or fewer rows for each, a column of strings is a text, not a category.
+# A column of strings with more different values, or fewer rows per value, is a text and not a
+# category.
 MAX_CATEGORIES = 20
 MIN_ROWS_PER_CATEGORY = 5
-MAX_CATEGORY_LENGTH = 50  # longer strings are sentences
+MAX_CATEGORY_LENGTH = 50  # characters; longer strings are sentences
+# The smallest of these lengths that is twice the longest text, or more, is its `max_length`.
 TEXT_LENGTHS = (40, 100, 200, 500, 1000, 10_000, 100_000)
-LARGE = 10**9  # the bound of an integer, if no value comes near it
+DEFAULT_INTEGER_BOUND = 10**9  # unless a value is greater than a tenth of it
 
 INTEGER = "[+-]?[0-9]+"
 WHOLE = r"[+-]?[0-9]+(\.0*)?"
@@ -33,13 +35,14 @@ DATE = (
 )
 # Numbers as people write them: 1.234,50 or 1,234.50 or $12 or 12 %.
 FORMATTED = r"[$€£]? ?[+-]?([0-9]{1,3}([,.' ][0-9]{3})+|[0-9]+)([.,][0-9]+)? ?[%$€£]?"
-MIN_SHARE = 0.9  # from this share of numbers or dates on, the other values count as mistakes
+# If at least this share of the values are numbers (or dates), the others are treated as mistakes.
+MIN_SHARE = 0.9
 
 
 class Bounds(NamedTuple):
-    """The bounds of a quantity that is recognized by a word in the name of its column."""
+    """The bounds of a quantity, such as a latitude."""
 
-    words: Collection[str]
+    words: Collection[str]  # a column named like one of these has the bounds
     minimum: float
     maximum: float
     reason: str
@@ -47,7 +50,7 @@ class Bounds(NamedTuple):
 
 PERCENTAGES = {"percent", "percentage", "pct"}
 FRACTIONS = {"share", "fraction", "proportion", "probability"}
-SHARES = PERCENTAGES | FRACTIONS  # the first word may be one, too: share_of_women
+SHARES = PERCENTAGES | FRACTIONS  # also as the first word of a name: share_of_women
 KNOWN_BOUNDS = [
     Bounds({"lat", "latitude"}, -90, 90, "a latitude"),
     Bounds({"lon", "lng", "longitude"}, -180, 180, "a longitude"),
@@ -65,54 +68,57 @@ class Column(NamedTuple):
     name: str
     kind: Kind
     reason: str  # for the kind and the bounds
-    n_gaps: int = 0
-    gap_texts: tuple[str, ...] = ()  # what stands for a gap in the file, but an empty cell
+    n_missing: int = 0  # missing values
+    missing_markers: tuple[str, ...] = ()  # such as NA, which the file has for a missing value
     minimum: float | None = None
     maximum: float | None = None
     values: tuple[str, ...] = ()  # of a category
     max_length: int | None = None  # of a text
 
 
-class Columns(NamedTuple):
-    """The features and the target, in the order of the file, and what is left out."""
+class InferredTable(NamedTuple):
+    """The features and the target of a table, its rows, and what is excluded."""
 
     features: list[Column]
     target: str
-    left_out: dict[str, str]  # why, by name
-    frame: pd.DataFrame  # the texts of the features and the target; NaN for a gap
-    n_unlabelled: int  # rows without a target, which the frame lacks
+    excluded: dict[str, str]  # why a column is no feature, by its name
+    frame: pd.DataFrame  # texts of the features and the target, in the file's order; NaN if missing
+    n_unlabelled: int  # number of rows without a target; the frame lacks them
 
 
-def infer_columns(table: Table, target: str, dropped: Collection[str]) -> Columns:
-    """Return the features and the target; raise InvalidDataError if they can't be used."""
+def infer_table(table: Table, target: str, dropped: Collection[str]) -> InferredTable:
+    """Return the features and the target; raise InvalidDataError if they can't be used.
+
+    `dropped` are the names of columns that the author excludes.
+    """
     frame = table.frame
     for name in [target, *dropped]:
         check_has([*frame, *table.unreadable], name)
     if target in dropped:
         raise InvalidDataError(f"{target} is the target: it can't be dropped")
-    left_out = dict.fromkeys(dropped, "named by DROP") | dict(table.unreadable)
+    excluded = dict.fromkeys(dropped, "named by DROP") | dict(table.unreadable)
     if target in table.unreadable:
-        raise InvalidDataError(f"The target {target} can't be predicted: {left_out[target]}")
-    if UNNAMED in frame and UNNAMED not in left_out:
+        raise InvalidDataError(f"The target {target} can't be predicted: {excluded[target]}")
+    if UNNAMED in frame and UNNAMED not in excluded:
         check_row_numbers(frame[UNNAMED])
-        left_out[UNNAMED] = "the numbers of the rows, in a column without a name"
+        excluded[UNNAMED] = "the numbers of the rows, in a column without a name"
     labelled = table.select(frame[target].notna().to_numpy())
     check_target(labelled, target)
     features = []
-    for name in [name for name in frame if name != target and name not in left_out]:
-        if reason := unusable_reason(labelled.frame[name]):
-            left_out[name] = reason
+    for name in [name for name in frame if name != target and name not in excluded]:
+        if reason := unsupported_reason(labelled.frame[name]):
+            excluded[name] = reason
         else:
             features.append(infer_feature(labelled, name))
     if not features:
-        raise InvalidDataError("There is no column left that could be a feature")
+        raise InvalidDataError("No column is left that could be a feature")
     names = [*(feature.name for feature in features), target]
     kept = labelled.frame[[name for name in frame if name in names]]
-    return Columns(features, target, left_out, kept, len(frame) - len(kept))
+    return InferredTable(features, target, excluded, kept, len(frame) - len(kept))
 
 
 def check_row_numbers(column: pd.Series) -> None:
-    """Raise InvalidDataError unless the first column, which has no name, numbers the rows."""
+    """Raise InvalidDataError unless a column, the first one, contains the numbers of the rows."""
     numbers = pd.to_numeric(column, errors="coerce")
     if not (numbers.diff().iloc[1:] == 1).all():
         raise InvalidDataError("Column 1 has no name: name it, or delete it")
@@ -131,13 +137,13 @@ def check_target(labelled: Table, name: str) -> None:
     if len(values) < MIN_ROWS:
         raise InvalidDataError(f"{len(values)} rows with {name} are too few: give {MIN_ROWS}")
     if not values.str.fullmatch(NUMBER.pattern).all():
-        wrong = first_no_number(labelled, name)
+        wrong = first_non_number(labelled, name)
         raise InvalidDataError(f"The target {name} has to be a number, not {wrong}")
     if to_numbers(labelled, name).nunique() == 1:
         raise InvalidDataError(f"The target {name} has the same value in each row")
 
 
-def unusable_reason(column: pd.Series) -> str | None:
+def unsupported_reason(column: pd.Series) -> str | None:
     """Return why a column can't be a feature, or None."""
     values = column.dropna()
     if values.empty:
@@ -148,16 +154,16 @@ def unusable_reason(column: pd.Series) -> str | None:
 
 
 def infer_feature(table: Table, name: str) -> Column:
-    """Return the feature of a column, with its gaps; raise InvalidDataError naming a wrong cell."""
+    """Return the feature of a column; raise InvalidDataError if a cell or the name is invalid."""
     if name in LOG_COLUMNS:
         raise InvalidDataError(f"{name} is a name that the prediction log uses: rename the column")
-    n_gaps = int(table.frame[name].isna().sum())
-    gap_texts = tuple(sorted(table.gap_texts.get(name, set()) - {""}))
-    return infer_column(table, name)._replace(n_gaps=n_gaps, gap_texts=gap_texts)
+    n_missing = int(table.frame[name].isna().sum())
+    markers = tuple(sorted(table.missing_markers.get(name, set()) - {""}))
+    return infer_column(table, name)._replace(n_missing=n_missing, missing_markers=markers)
 
 
 def infer_column(table: Table, name: str) -> Column:
-    """Return the kind and the bounds of a column; raise InvalidDataError naming a wrong cell."""
+    """Return the kind and bounds of a column; raise InvalidDataError if a cell is invalid."""
     column = table.frame[name]
     values = column.dropna()
     if set(values.str.lower().unique()) <= {"true", "false"}:
@@ -167,43 +173,51 @@ def infer_column(table: Table, name: str) -> Column:
         check_string(table, name, values, share)
         return infer_string(name, values)
     if values.str.fullmatch(LEADING_ZERO).any():
-        return infer_string(name, values, "leading zeros: a code, no number; ")
+        return infer_string(name, values, "leading zeros: a code, not a number; ")
     numbers = to_numbers(table, name)
-    # pandas writes 110.0 for the integers of a column with gaps.
-    if values.str.fullmatch(WHOLE if name in table.gap_texts else INTEGER).all():
+    # pandas writes 110.0 for an integer if its column has missing values.
+    has_missing = name in table.missing_markers
+    if values.str.fullmatch(WHOLE if has_missing else INTEGER).all():
         return infer_integer(name, values, numbers)
     minimum, maximum, reason = number_bounds(name, numbers)
     return Column(name, "number", reason, minimum=minimum, maximum=maximum)
 
 
 def to_numbers(table: Table, name: str) -> pd.Series:
-    """Return the numbers of a column, without gaps; raise InvalidDataError if one is too large."""
+    """Return the numbers of a column, without missing ones.
+
+    Raise InvalidDataError if one is too large for a float.
+    """
     numbers = table.frame[name].astype(float)
     if np.isinf(numbers).any():
-        place = table.place(int(np.isinf(numbers).argmax()))
-        raise InvalidDataError(f"{name} in {place} is greater than any float")
+        location = table.location(int(np.isinf(numbers).argmax()))
+        raise InvalidDataError(f"{name} in {location} is greater than any float")
     return numbers.dropna()
 
 
 def check_string(table: Table, name: str, values: pd.Series, share: float) -> None:
-    """Raise InvalidDataError if nearly all strings are numbers, plain (`share`) or formatted."""
+    """Raise InvalidDataError if nearly all strings are numbers.
+
+    `share` is that of plain numbers, such as 1234.5; formatted ones, such as 1,234.50, are counted
+    here.
+    """
     if share >= MIN_SHARE:
         raise InvalidDataError(
-            f"Most values of {name} are numbers, but not {first_no_number(table, name)}. Correct "
+            f"Most values of {name} are numbers, but not {first_non_number(table, name)}. Correct "
             "such values, leave the cells empty, or drop the column"
         )
     if values.str.fullmatch(FORMATTED).mean() >= MIN_SHARE:
         raise InvalidDataError(
             f"{name} has numbers with a decimal comma, a separator of thousands or a unit: "
-            f"{first_no_number(table, name)}. Write 1234.5, or drop the column"
+            f"{first_non_number(table, name)}. Write 1234.5, or drop the column"
         )
 
 
-def first_no_number(table: Table, name: str) -> str:
-    """Return the first value that is no number, and where it is."""
+def first_non_number(table: Table, name: str) -> str:
+    """Return the first value that is not a number, and its location in the file."""
     column = table.frame[name].fillna("0")
     position = int((~column.str.fullmatch(NUMBER.pattern)).to_numpy().argmax())
-    return f"{column.iloc[position][:40]!r} in {table.place(position)}"
+    return f"{column.iloc[position][:40]!r} in {table.location(position)}"
 
 
 def infer_string(name: str, values: pd.Series, reason: str = "") -> Column:
@@ -211,9 +225,9 @@ def infer_string(name: str, values: pd.Series, reason: str = "") -> Column:
     distinct = sorted(values.unique())
     reason += f"{len(distinct):,} different values" if len(distinct) > 1 else "a single value"
     longest = int(values.str.len().max())
-    is_usual = len(values) >= MIN_ROWS_PER_CATEGORY * len(distinct)
-    if len(distinct) <= MAX_CATEGORIES and is_usual and longest <= MAX_CATEGORY_LENGTH:
-        reason += "; others are refused"
+    repeats_enough = len(values) >= MIN_ROWS_PER_CATEGORY * len(distinct)
+    if len(distinct) <= MAX_CATEGORIES and repeats_enough and longest <= MAX_CATEGORY_LENGTH:
+        reason += "; others are rejected"
         return Column(name, "category", reason, values=tuple(distinct))
     max_length = next((length for length in TEXT_LENGTHS if length >= 2 * longest), 2 * longest)
     return Column(name, "text", reason, max_length=max_length)
@@ -223,19 +237,19 @@ def infer_integer(name: str, values: pd.Series, numbers: pd.Series) -> Column:
     """Return an integer, or a string if floats can't hold the values."""
     largest = numbers.abs().max()
     if largest >= MAX_INTEGER:
-        return infer_string(name, values, "integers that no float holds; ")
+        return infer_string(name, values, "integers too large for a float; ")
     if set(numbers.unique()) == {0, 1}:
         return Column(name, "integer", "only 0 and 1: a flag", minimum=0, maximum=1)
     minimum, maximum, reason = number_bounds(name, numbers)
-    large = LARGE if 10 * largest <= LARGE else MAX_INTEGER
-    minimum = -large if minimum is None else int(minimum)
-    maximum = large if maximum is None else int(maximum)
+    bound = MAX_INTEGER if 10 * largest > DEFAULT_INTEGER_BOUND else DEFAULT_INTEGER_BOUND
+    minimum = -bound if minimum is None else int(minimum)
+    maximum = bound if maximum is None else int(maximum)
     reason = f"whole numbers, {reason}"
     return Column(name, "integer", reason, minimum=minimum, maximum=maximum)
 
 
 def number_bounds(name: str, numbers: pd.Series) -> tuple[float | None, float | None, str]:
-    """Return the least and greatest legal number of a column, if it has one, and why."""
+    """Return the least and greatest valid number, each None if there is none, and the reason."""
     low, high = numbers.min(), numbers.max()
     quantity = quantity_of(name)
     for bounds in KNOWN_BOUNDS:
@@ -247,7 +261,7 @@ def number_bounds(name: str, numbers: pd.Series) -> tuple[float | None, float | 
 
 
 def split_words(name: str) -> list[str]:
-    """Return the words of a name such as `birth_year` or `BirthYear`, in small letters."""
+    """Return the words of a name such as `birth_year` or `BirthYear`, in lower case."""
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
 
 

@@ -1,4 +1,4 @@
-"""The new command: infer a bundle from a table, write it, and tell what to look at."""
+"""The new command: infer a record type from a table, and write a bundle with it."""
 
 import json
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 from serving.features import MAX_INTEGER
 from training.errors import InvalidDataError
 from training.project import Project
-from training.scaffold.columns import Column, Columns, infer_columns
+from training.scaffold.columns import Column, InferredTable, infer_table
 from training.scaffold.example import typical_record
 from training.scaffold.files import Name, check_folder, check_name, write_bundle
 from training.scaffold.record_module import RecordModule
@@ -27,21 +27,19 @@ SHOWN_TYPES = {
 def new(
     project: Project, data: Path, target: str, name: str, out: Path, dropped: Collection[str]
 ) -> None:
-    """Write a bundle for the table in a file; print what was inferred and what to look at.
+    """Write a bundle for the table in a file; print what was inferred and what to check.
 
-    Raise TrainingError or OSError if the file, the name or the folder can't be used; nothing is
-    written then.
+    Raise TrainingError or OSError, and write nothing, if the file, the name or the folder can't be
+    used.
     """
     check_folder(out)
     check_name(project, name)
     try:
-        columns = infer_columns(read_table(data), target, dropped)
+        table = infer_table(read_table(data), target, dropped)
     except InvalidDataError as error:
         raise InvalidDataError(f"{data}: {error}") from None
-    print_columns(columns, data)
-    write_bundle(
-        project, out, columns.frame.to_csv(index=False), template_values(columns, data, name)
-    )
+    print_table(table, data)
+    write_bundle(project, out, table.frame.to_csv(index=False), template_values(table, data, name))
     print(
         f"\nWrote {out}. Its service and its tests run at once:\n"
         f"  cd {shlex.quote(str(out))}\n  make serve\n  make test\n"
@@ -50,25 +48,26 @@ def new(
     )
 
 
-def template_values(columns: Columns, data: Path, name: str) -> dict[str, object]:
-    """Return what the templates need to know."""
+def template_values(table: InferredTable, data: Path, name: str) -> dict[str, object]:
+    """Return the variables of the templates."""
+    example = typical_record(table)
     return {
         "name": name,
         "title": Name(name).title,
-        "target": columns.target,
-        "record": RecordModule(columns),
-        "has_strings": any(each.kind in ("category", "text") for each in columns.features),
-        "example": json.dumps(typical_record(columns), ensure_ascii=False),
+        "target": table.target,
+        "record": RecordModule(table, example),
+        "has_strings": any(each.kind in ("category", "text") for each in table.features),
+        "example": json.dumps(example, ensure_ascii=False),
         "source": data.name,
         "data_file": f"{name}.csv",
-        "n_rows": len(columns.frame),
-        "n_unlabelled": columns.n_unlabelled,
-        "left_out": columns.left_out,
+        "n_rows": len(table.frame),
+        "n_unlabelled": table.n_unlabelled,
+        "excluded": table.excluded,
     }
 
 
 def describe_bounds(column: Column) -> str:
-    """Return the legal values of a feature in words."""
+    """Return the valid values of a feature in words."""
     if column.kind == "category":
         return ", ".join(column.values)
     if column.kind == "text":
@@ -81,34 +80,40 @@ def describe_bounds(column: Column) -> str:
     return f"{low:,} to {high:,}"
 
 
-def print_columns(columns: Columns, data: Path) -> None:
-    """Print what was inferred for each column, what is left out, and what to look at."""
-    n_rows = len(columns.frame)
-    print(f"{n_rows:,} rows of {data} have the target {columns.target}", end="")
-    print(f"; {columns.n_unlabelled:,} have none, and are left out" if columns.n_unlabelled else "")
-    print()
-    rows = [("feature", "type", "bounds", "gaps", "why")]
+def print_table(table: InferredTable, data: Path) -> None:
+    """Print what was inferred for each column, the excluded columns, and what to check."""
+    summary = f"{len(table.frame):,} rows of {data} have the target {table.target}"
+    if table.n_unlabelled:
+        summary += f"; {table.n_unlabelled:,} have none, and are left out"
+    print(f"{summary}\n")
+    rows = [("feature", "type", "bounds", "missing", "why")]
     rows += [
-        (each.name, SHOWN_TYPES[each.kind], describe_bounds(each), gaps(each), each.reason)
-        for each in columns.features
+        (
+            each.name,
+            SHOWN_TYPES[each.kind],
+            describe_bounds(each),
+            describe_missing(each),
+            each.reason,
+        )
+        for each in table.features
     ]
     print_aligned(rows)
-    if columns.left_out:
+    if table.excluded:
         print("\nLeft out:")
-        print_aligned([(f"  {name}", reason) for name, reason in columns.left_out.items()])
-    if remarks := review(columns):
-        print("\nLook at (DROP=NAME leaves a column out):")
+        print_aligned([(f"  {name}", reason) for name, reason in table.excluded.items()])
+    if remarks := review(table):
+        print("\nCheck these columns (DROP=NAME leaves one out):")
         print("\n".join(f"  {remark}" for remark in remarks))
 
 
-def gaps(column: Column) -> str:
-    """Return the number of gaps, and what stands for them in the file if that is not nothing."""
-    texts = f" ({', '.join(column.gap_texts)})" if column.gap_texts else ""
-    return f"{column.n_gaps:,}{texts}" if column.n_gaps else "none"
+def describe_missing(column: Column) -> str:
+    """Return the number of missing values and, if not only empty cells, their texts in the file."""
+    markers = f" ({', '.join(column.missing_markers)})" if column.missing_markers else ""
+    return f"{column.n_missing:,}{markers}" if column.n_missing else "none"
 
 
 def print_aligned(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows in columns, each as wide as its longest cell, or 40 characters."""
+    """Print rows in columns. Cells but the last of a row are cut to 40 characters."""
     short = [
         [cell if len(cell) <= 40 or cell == row[-1] else f"{cell[:37]}..." for cell in row]
         for row in rows

@@ -1,53 +1,53 @@
-"""Choose the record that stands for the data in the API description: a typical one."""
+"""Choose the example record of the API description: a typical one of the data."""
 
 import pandas as pd
 
-from training.scaffold.columns import Column, Columns
+from training.scaffold.columns import Column, InferredTable
 
-GAP_DISTANCE = 1000  # from a gap to a usual value: more than all other features together
-
-
-def to_value(column: Column, text: str) -> float | bool | str:
-    """Return the value that a record has for a text of the data."""
-    if column.kind == "integer":
-        return int(float(text))
-    if column.kind == "number":
-        return float(text)
-    return text.lower() == "true" if column.kind == "boolean" else text
+MISSING_DISTANCE = 1000  # from typical: more than that of all other features together
 
 
-def typical_record(columns: Columns) -> dict[str, float | bool | str]:
-    """Return the most usual row without gaps; if each has some, usual values take their place.
+def typical_record(table: InferredTable) -> dict[str, float | bool | str]:
+    """Return the most typical row, with a typical value for each missing one.
 
-    A feature that most rows lack gets a usual value, too.
+    Features that most rows lack do not count in the choice of the row: a row is not typical because
+    it has a comment.
     """
-    frame = columns.frame
-    known = [each for each in columns.features if each.n_gaps <= len(frame) / 2]
+    frame = table.frame
+    counted = [each for each in table.features if each.n_missing <= len(frame) / 2]
     distance = sum(
-        (unusualness(feature, frame[feature.name]) for feature in known),
+        (distance_from_typical(feature, frame[feature.name]) for feature in counted),
         pd.Series(0.0, frame.index),
     )
-    row = frame.loc[distance.idxmin()]
-    usual = {
-        feature.name: usual_text(feature, frame[feature.name].dropna())
-        for feature in columns.features
-    }
-    texts = {name: row[name] if isinstance(row[name], str) else usual[name] for name in usual}
-    return {each.name: to_value(each, texts[each.name]) for each in columns.features}
+    row = frame.loc[distance.idxmin()].dropna()
+    record = {}
+    for feature in table.features:
+        text = row.get(feature.name, typical_text(feature, frame[feature.name].dropna()))
+        record[feature.name] = to_value(feature, text)
+    return record
 
 
-def unusualness(feature: Column, values: pd.Series) -> pd.Series:
-    """Return 0 for the median or the most frequent value, up to 1 for others."""
+def distance_from_typical(feature: Column, values: pd.Series) -> pd.Series:
+    """Return 0 for the median or the most frequent value, up to 1 for others, (n_rows,)."""
     if feature.kind in ("number", "integer"):
         distance = (values.astype(float).rank(pct=True) - 0.5).abs() * 2
     else:
         counts = values.map(values.value_counts())
         distance = 1 - counts / counts.max()
-    return distance.astype(float).fillna(GAP_DISTANCE)
+    return distance.astype(float).fillna(MISSING_DISTANCE)
 
 
-def usual_text(feature: Column, values: pd.Series) -> str:
-    """Return the value in the middle, or the most frequent one."""
+def typical_text(feature: Column, values: pd.Series) -> str:
+    """Return the upper median of numbers, or the most frequent value."""
     if feature.kind in ("number", "integer"):
         return values.iloc[int(values.astype(float).argsort().iloc[len(values) // 2])]
     return values.mode().iloc[0]
+
+
+def to_value(column: Column, text: str) -> float | bool | str:
+    """Return a text of the data as the value of a record."""
+    if column.kind == "integer":
+        return int(float(text))
+    if column.kind == "number":
+        return float(text)
+    return text.lower() == "true" if column.kind == "boolean" else text

@@ -1,4 +1,4 @@
-"""Write a new bundle: copies of this one's files under new names, and files made from the data."""
+"""Write a new bundle: copies of the files of this one, renamed, and files made from the data."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from training.errors import TrainingError
 from training.project import ROOT, Project
 from training.scaffold.record_module import docstring, quoted
 
-# Files and folders that a bundle shares with this one. UNCHANGED stays the same byte for byte.
+# Files and folders that are copied: byte for byte, and with the names of this bundle replaced.
 UNCHANGED = ["serving", "training"]
 RENAMED = [
     ".gitignore",
@@ -38,10 +38,10 @@ RENAMED = [
     "tests/helpers/__init__.py",
     "tests/helpers/commands.py",
 ]
-CODE = {".py", ".yaml"}
-# Pages about this bundle's own record type.
-LEFT_OUT = ["docs/MODEL_CARD.md", "docs/clients.md", "docs/your-own-model.md"]
-TEMPLATES = {
+CODE_SUFFIXES = {".py", ".yaml"}
+# Pages about the record type of this bundle.
+EXCLUDED_PAGES = ["docs/MODEL_CARD.md", "docs/clients.md", "docs/your-own-model.md"]
+TEMPLATES = {  # by the file that is rendered
     "README.md": "README.md.jinja",
     "record.py": "record.py.jinja",
     "train.py": "train.py.jinja",
@@ -49,49 +49,64 @@ TEMPLATES = {
     "data/model_card.md.jinja": "model_card.md.jinja",
     ".ci/run": "ci_run.jinja",
 }
+# [text](path#anchor): the text, the path and the anchor.
 LINK = re.compile(r"\[([^][]+)\]\(([^)#:]+)(#[^)]*)?\)")
 
 
 class Name(NamedTuple):
-    """The name of a model in its forms."""
+    """The name of a model, and how it is written elsewhere."""
 
     model: str  # house_price
 
     @property
     def service(self) -> str:
-        """As a class: HousePrice."""
+        """The name of the Service: HousePrice."""
         return "".join(word.capitalize() for word in self.model.split("_"))
 
     @property
     def dashed(self) -> str:
-        """As Kubernetes takes it: house-price."""
+        """The name in Kubernetes: house-price."""
         return self.model.replace("_", "-")
 
     @property
     def title(self) -> str:
-        """As a heading: House price."""
+        """The name in a heading: House price."""
         return self.model.replace("_", " ").capitalize()
 
 
 def renamer(project: Project, name: str, target: str) -> Callable[[str], str]:
-    """Return a function that replaces the names of this bundle in a text."""
+    """Return a function that replaces the names of this bundle in a text.
+
+    The examples in the comments are for the bundle house_price, with the record type House in
+    house.py, and for the new name car_price.
+    """
     old, new = Name(project.name), Name(name)
     record, module = project.record_type.__name__, project.record_type.__module__
     summary = f'class {new.service}:\n    """Predicts {docstring(target)} from a record."""'
     replacements = {
+        # The docstring of the Service says what it predicts.
         rf'class {old.service}:\n    """.*?"""': summary,
+        # service:HousePrice -> service:CarPrice
         rf"\b{old.service}\b": new.service,
+        # house_price:latest, house_price_proxy -> car_price:latest, car_price_proxy
         rf"(?<![a-z0-9]){old.model}(?![a-z0-9])": new.model,
+        # name: house-price, house-price-tls -> name: car-price, car-price-tls
         rf"(?<![a-z0-9]){old.dashed}(?![a-z0-9])": new.dashed,
+        # House price -> Car price
         rf"\b{old.title}\b": new.title,
+        # LabelledHouse -> LabelledRecord
         rf"\bLabelled{record}\b": "LabelledRecord",
+        # House, Houses, HouseBody, HousesBody -> Record, Records, RecordBody, RecordsBody
         rf"\b{record}(?=s?(Body)?\b)": "Record",
+        # house.py, "from house import", houses -> record.py, "from record import", records
         rf"\b{module}(?=s?\b)": "record",
+        # "Predict the price of one house." -> "Predict one record."
         r"the prices? of (?=one|many)": "",
         r"\btests/requirements\.txt": "requirements-dev.txt",
-        r"\n# Only in this repository[\s\S]*": "",  # the end of the Makefile
+        # The end of the Makefile, whose commands a new bundle lacks.
+        r"\n# Only in this repository[\s\S]*": "",
     }
-    # All at once: a new name may have one of the words that are replaced.
+    # One pattern for all: otherwise a word of the new name could be replaced in its turn.
     pattern = re.compile("|".join(replacements))
 
     def new_text(match: re.Match[str]) -> str:
@@ -105,29 +120,29 @@ def renamer(project: Project, name: str, target: str) -> Callable[[str], str]:
 
 
 def check_folder(out: Path) -> None:
-    """Raise TrainingError unless a folder is empty or missing, and outside of this bundle."""
+    """Raise TrainingError unless a folder is outside this bundle, and missing or empty."""
     if out.resolve().is_relative_to(ROOT.resolve()):
-        raise TrainingError(f"{out} is inside of this bundle: choose a folder elsewhere")
+        raise TrainingError(f"{out} is inside this bundle: choose a folder elsewhere")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TrainingError(f"{out} is not an empty folder: choose one that is new or empty")
 
 
 def check_name(project: Project, name: str) -> None:
-    """Raise TrainingError if the code of a bundle uses a name for something else."""
+    """Raise TrainingError if the code of a new bundle would use a name for two things."""
     service = Name(name).service
     words = re.compile(rf"(?<![a-z0-9])({name}|{Name(name).dashed})(?![a-z0-9])|\b{service}\b")
     for file in shared_files(RENAMED) if name != project.name else ():
-        if file.suffix in CODE and words.search((ROOT / file).read_text(encoding="utf-8")):
+        if file.suffix in CODE_SUFFIXES and words.search((ROOT / file).read_text(encoding="utf-8")):
             raise TrainingError(f"{file} uses {name} for something else: choose another name")
     if service in ("RecordBody", "RecordsBody", "LabelledRecord"):
         raise TrainingError(f"service.py has another {service}: choose another name than {name}")
 
 
 def write_bundle(project: Project, out: Path, data: str, values: dict[str, Any]) -> None:
-    """Write a bundle into a folder that is empty or missing; raise TrainingError or OSError.
+    """Write a bundle into a folder that is empty or missing; raise OSError if that fails.
 
-    `data` is the CSV file; `values` are those of the templates. The folder gets its name once all
-    is written.
+    `data` is the text of the CSV file; `values` are the variables of the templates. All is written
+    to a temporary folder, which is then renamed: a failure leaves nothing behind.
     """
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -141,17 +156,17 @@ def write_bundle(project: Project, out: Path, data: str, values: dict[str, Any])
 
 
 def shared_files(paths: list[str]) -> Iterator[Path]:
-    """Yield each file of these files and folders, relative to this bundle."""
+    """Yield the path of each file to copy, relative to this bundle; `paths` may be folders."""
     for path in (ROOT / each for each in paths):
         for file in [path] if path.is_file() else path.rglob("*"):
             relative = file.relative_to(ROOT)
-            is_left_out = "__pycache__" in relative.parts or relative.as_posix() in LEFT_OUT
-            if file.is_file() and not is_left_out:
+            is_excluded = relative.as_posix() in EXCLUDED_PAGES
+            if file.is_file() and not is_excluded and "__pycache__" not in relative.parts:
                 yield relative
 
 
 def copy_files(folder: Path, rename: Callable[[str], str]) -> None:
-    """Copy the files that this bundle shares with the new one."""
+    """Copy the shared files; replace the names in those that are RENAMED."""
     for file in shared_files([*UNCHANGED, *RENAMED]):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, folder / file)
@@ -161,7 +176,7 @@ def copy_files(folder: Path, rename: Callable[[str], str]) -> None:
 
 
 def render_files(folder: Path, values: dict[str, Any]) -> None:
-    """Write the files that depend on the data."""
+    """Render the templates."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=False,  # noqa: S701 - it writes Python and Markdown

@@ -1,4 +1,4 @@
-"""Write the record type and the training of a bundle as Python modules, formatted as ruff does."""
+"""Render the field declarations of record.py, formatted as ruff does."""
 
 import builtins
 import json
@@ -12,13 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from serving.features import MAX_INTEGER
-from training.scaffold.columns import Column, Columns
-from training.scaffold.example import typical_record
+from training.scaffold.columns import Column, InferredTable
 
 WIDTH = 100  # as in pyproject.toml
 INDENT = "    "
 TYPES = {"number": "float", "integer": "int", "boolean": "bool", "text": "str"}
-# What a field may not be called, besides: the class body of the record type uses these names.
+# Names that the class body of the record type uses. Fields get other names, also if a name is a
+# keyword, a builtin or an attribute of BaseModel.
 RESERVED = {"feature", "Any", "Literal", "Field", "model_config"}
 
 
@@ -29,7 +29,7 @@ def quoted(text: str) -> str:
 
 
 def docstring(text: str) -> str:
-    """Return a text as a docstring may have it: one short line without what ends or escapes it."""
+    """Return a text for a docstring: one short line without backslashes and double quotes."""
     return shorten(text, 60, placeholder="...").replace("\\", "/").replace('"', "'")
 
 
@@ -46,7 +46,7 @@ def bound_literal(value: float) -> str:
 
 
 def field_name(name: str, used: set[str]) -> str:
-    """Return the name of a column, or one that Python takes in its place; add it to `used`."""
+    """Return a field name for a column, if possible the same, and add it to `used`."""
     text = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", name)).strip("_")
     if not text or not text.isidentifier():
         text = f"column_{text}".rstrip("_")
@@ -59,19 +59,19 @@ def field_name(name: str, used: set[str]) -> str:
     return text
 
 
-def describe(name: str) -> tuple[str, str]:
-    """Return words to begin the description of a column with, and the unit that its name ends with.
+def title_and_unit(name: str) -> tuple[str, str]:
+    """Return the name of a column as a title, and its unit.
 
-    A unit is in brackets: `Body Mass (g)`.
+    `body_mass (g)` gives `Body mass` and `g`; without brackets at the end, the unit is empty.
     """
     match = re.fullmatch(r"(.*?)\s*[(\[]([^()\[\]]+)[)\]]", name)
-    title, unit = match.groups() if match else (name, "")
-    words = re.sub(r"[\W_]+", " ", title).strip() or name
-    return words[:1].upper() + words[1:], unit
+    words, unit = match.groups() if match else (name, "")
+    title = re.sub(r"[\W_]+", " ", words).strip() or name
+    return title[:1].upper() + title[1:], unit
 
 
 def bracketed(start: str, arguments: Sequence[str], end: str, indent: str = "") -> str:
-    """Return arguments between brackets, one a line if they do not fit into one line."""
+    """Return arguments between `start` and `end`, on one line if they fit, or one per line."""
     line = f"{indent}{start}{', '.join(arguments)}{end}"
     if len(line) <= WIDTH:
         return line
@@ -82,18 +82,18 @@ def bracketed(start: str, arguments: Sequence[str], end: str, indent: str = "") 
 class RecordModule:
     """The parts of record.py that depend on the data."""
 
-    def __init__(self, columns: Columns) -> None:
-        self.used: set[str] = set()
-        self.categories: list[str] = []  # their types
-        example = typical_record(columns)
-        self.fields = [self.declare(column, example[column.name]) for column in columns.features]
-        self.target = self.declare_target(columns.target)
+    def __init__(self, table: InferredTable, example: dict[str, float | bool | str]) -> None:
+        """Render the declarations; `example` has a value for each feature."""
+        self.used: set[str] = set()  # names of fields and of category types
+        self.category_types: list[str] = []  # source lines, such as `FuelCategory = Literal[...]`
+        self.fields = [self.declare(column, example[column.name]) for column in table.features]
+        self.target = self.declare_target(table.target)
 
     def declare(self, column: Column, example: float | bool | str) -> str:
         """Return the declaration of a feature."""
         name = field_name(column.name, self.used)
         options = {"ge": column.minimum, "le": column.maximum, "max_length": column.max_length}
-        description, unit = describe(column.name)
+        description, unit = title_and_unit(column.name)
         arguments = [quoted(description), quoted(unit), literal(example)]
         if name != column.name:
             arguments.append(f"alias={quoted(column.name)}")
@@ -101,24 +101,25 @@ class RecordModule:
             f"{key}={bound_literal(bound)}" for key, bound in options.items() if bound is not None
         ]
         annotation = TYPES.get(column.kind) or self.declare_category(name, column.values)
-        if column.n_gaps:
+        if column.n_missing:
             annotation += " | None"
         return bracketed(f"{name}: {annotation} = feature(", arguments, ")", INDENT)
 
     def declare_category(self, name: str, values: Sequence[str]) -> str:
-        """Declare the type of a category; return its name."""
+        """Add the type of a category to `category_types`; return its name."""
         words = re.split(r"_+", name)
         type_name = "".join(word[:1].upper() + word[1:] for word in words) + "Category"
         while type_name in self.used:
             type_name += "_"
         self.used.add(type_name)
-        self.categories.append(bracketed(f"{type_name} = Literal[", [*map(quoted, values)], "]"))
+        source = bracketed(f"{type_name} = Literal[", [*map(quoted, values)], "]")
+        self.category_types.append(source)
         return type_name
 
     def declare_target(self, target: str) -> str:
         """Return the declaration of the target."""
         name = field_name(target, self.used)
-        description, unit = describe(target)
+        description, unit = title_and_unit(target)
         unit = quoted(unit or f"units of {target}")
         arguments = [f"description={quoted(description)}"]
         arguments += [f'json_schema_extra={{"unit": {unit}}}']

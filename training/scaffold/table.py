@@ -1,4 +1,4 @@
-"""Read a CSV or Parquet file as a table of texts, each without surrounding spaces."""
+"""Read a CSV or Parquet file as a table of texts, stripped of surrounding spaces."""
 
 import csv
 import io
@@ -17,27 +17,30 @@ from pyarrow import types
 from training.errors import InvalidDataError
 
 MAX_BYTES = 100 * 2**20
-# What stands for a missing value; the file that is written has an empty cell instead.
-GAPS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?"]
-UNNAMED = "Unnamed: 0"  # as pandas calls a first column without a name
+# Texts that mark a missing value. `make new` writes an empty cell in their place.
+MISSING_MARKERS = [
+    "", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?",
+]  # fmt: skip
+UNNAMED = "Unnamed: 0"  # the name that pandas gives to a first column without one
 
 
 class Table(NamedTuple):
-    """The cells of a file, and where they are."""
+    """The cells of a file, and their locations in it."""
 
-    frame: pd.DataFrame  # strings; NaN for a gap
-    numbers: np.ndarray  # of the line or row of the file, for each row of the frame
-    unit: str  # of these numbers: "line" or "row"
-    gap_texts: Mapping[str, set[str]] = {}  # of each column with gaps, what stands for one
-    unreadable: Mapping[str, str] = {}  # why a column is not in the frame
+    frame: pd.DataFrame  # strings; NaN for a missing value
+    row_numbers: np.ndarray  # (n_rows,): the line or row of the file that each row is from
+    row_label: str  # what these numbers count: "line" or "row"
+    # By column with missing values: their texts in the file, an empty one included.
+    missing_markers: Mapping[str, set[str]] = {}
+    unreadable: Mapping[str, str] = {}  # why a column of the file is not in the frame
 
-    def place(self, position: int) -> str:
-        """Return where a row of the frame is in the file, such as `line 17`."""
-        return f"{self.unit} {self.numbers[position]}"
+    def location(self, position: int) -> str:
+        """Return where the row at a position of the frame is in the file, such as `line 17`."""
+        return f"{self.row_label} {self.row_numbers[position]}"
 
     def select(self, mask: np.ndarray) -> "Table":
         """Return the rows for which a mask (n_rows,) is true."""
-        return self._replace(frame=self.frame[mask], numbers=self.numbers[mask])
+        return self._replace(frame=self.frame[mask], row_numbers=self.row_numbers[mask])
 
 
 def read_table(path: Path) -> Table:
@@ -46,15 +49,15 @@ def read_table(path: Path) -> Table:
     if path.suffix.lower() not in readers:
         raise InvalidDataError("Give a file whose name ends with .csv or .parquet")
     table = readers[path.suffix.lower()](path)
-    # Python 3.11 writes a lone carriage return without quotes.
+    # csv in Python 3.11 does not quote a lone carriage return: write a line feed in its place.
     frame = table.frame.apply(lambda column: column.str.strip().str.replace("\r", "\n"))
-    gaps = frame.isin(GAPS)
-    gap_texts = {name: set(frame[name][gaps[name]]) for name in frame if gaps[name].any()}
-    return table._replace(frame=frame.mask(gaps), gap_texts=gap_texts)
+    is_missing = frame.isin(MISSING_MARKERS)
+    markers = {name: set(frame[name][is_missing[name]]) for name in frame if is_missing[name].any()}
+    return table._replace(frame=frame.mask(is_missing), missing_markers=markers)
 
 
 def check_size(n_bytes: int) -> None:
-    """Raise InvalidDataError if a file is too large to be trained on in memory."""
+    """Raise InvalidDataError if a file is too large for a training in memory."""
     if n_bytes > MAX_BYTES:
         raise InvalidDataError(
             f"{n_bytes / 2**20:,.0f} MiB are too many, since training holds all rows in memory: "
@@ -63,9 +66,9 @@ def check_size(n_bytes: int) -> None:
 
 
 def to_names(header: Sequence[str]) -> list[str]:
-    """Return the names of the columns; raise InvalidDataError if they can't be those of features.
+    """Return the names of the columns; raise InvalidDataError if one is missing or repeated.
 
-    The first column may have none: pandas and R write the numbers of the rows like that.
+    Only the first column may have no name: pandas and R write the numbers of the rows there.
     """
     names = [name.strip() for name in header]
     if names and not names[0]:
@@ -86,7 +89,7 @@ def read_csv(path: Path) -> Table:
     """Return the table of a CSV file."""
     check_size(path.stat().st_size)
     text = decode(path.read_bytes())
-    names, numbers = check_csv(text)
+    names, line_numbers = check_csv(text)
     frame = pd.read_csv(
         io.StringIO(text),
         header=0,
@@ -95,7 +98,7 @@ def read_csv(path: Path) -> Table:
         dtype="str",
         keep_default_na=False,
     )
-    return Table(frame, numbers, "line")
+    return Table(frame, line_numbers, "line")
 
 
 def decode(content: bytes) -> str:
@@ -109,17 +112,18 @@ def decode(content: bytes) -> str:
         ) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise InvalidDataError(f"line {line}: there is a NUL character: this is no text file")
+        raise InvalidDataError(f"line {line}: there is a NUL character: this is not a text file")
     return text
 
 
 def check_csv(text: str) -> tuple[list[str], np.ndarray]:
-    """Return the names of the columns, and the line on which each row ends.
+    """Return the names of the columns, and the number of the line on which each row ends.
 
-    Raise InvalidDataError if the cells are not separated by commas, or a row has too few or many.
+    Raise InvalidDataError if the cells are not separated by commas, or if a row has too few or too
+    many.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    numbers = []
+    line_numbers = []
     try:
         header = next((cells for cells in reader if cells), [])
         if len(header) == 1 and (separator := next((c for c in ";\t|" if c in header[0]), None)):
@@ -136,15 +140,16 @@ def check_csv(text: str) -> tuple[list[str], np.ndarray]:
                     f"{len(names)}"
                 )
             if cells:
-                numbers.append(reader.line_num)
+                line_numbers.append(reader.line_num)
     except csv.Error as error:
         raise InvalidDataError(f"line {reader.line_num}: {error}") from None
-    return names, np.array(numbers, dtype=int)
+    return names, np.array(line_numbers, dtype=int)
 
 
 # Parquet
 
-READABLE = (
+# Arrow types whose values can be features.
+READABLE_TYPES = (
     types.is_boolean,
     types.is_integer,
     types.is_floating,
@@ -167,8 +172,8 @@ def read_parquet(path: Path) -> Table:
             check_size(max(n_bytes, 2 * n_cells))  # repeated values take no space in Parquet
             arrow = file.read()
     except pa.ArrowException as error:
-        raise InvalidDataError(f"This is no Parquet file that can be read: {error}") from None
-    # pandas writes its index, the numbers of the rows, as a column of this name.
+        raise InvalidDataError(f"This is not a Parquet file that can be read: {error}") from None
+    # pandas writes its index, the numbers of the rows, to a column of this name.
     index = "__index_level_0__"
     names = to_names([UNNAMED if name == index else name for name in arrow.column_names])
     columns, unreadable = {}, {}
@@ -185,14 +190,14 @@ def read_parquet(path: Path) -> Table:
 
 
 def is_readable(data_type: pa.DataType) -> bool:
-    """Tell whether values of a type are numbers, booleans, strings or dates."""
-    return any(is_type(data_type) for is_type in READABLE)
+    """Return whether values of a type can be features."""
+    return any(is_type(data_type) for is_type in READABLE_TYPES)
 
 
 def to_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the values of a column as a CSV file would have them."""
+    """Return the values of a column as a CSV file would contain them."""
     if types.is_floating(column.type) or types.is_decimal(column.type):
-        # Arrow writes 110.0 as 110. Whole numbers in a column with gaps may have been integers.
+        # Arrow writes the float 110.0 as 110, which would be taken for an integer.
         texts = column.cast(pa.float64()).cast(pa.string())
         return pc.replace_substring_regex(texts, r"^(-?\d+)$", r"\1.0")
     return column.cast(pa.string())

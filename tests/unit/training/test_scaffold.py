@@ -19,7 +19,7 @@ from tests.helpers.commands import ROOT, run
 from tests.helpers.training_cli import run_training
 from training.data import parse_csv
 from training.errors import InvalidDataError
-from training.scaffold.columns import infer_columns
+from training.scaffold.columns import infer_table
 from training.scaffold.example import typical_record
 from training.scaffold.files import UNCHANGED
 from training.scaffold.review import review
@@ -37,7 +37,7 @@ def infer(tmp_path):
         frame = {"y": [str(n * 7 % 31) for n in range(N_ROWS)]} | columns
         path = tmp_path / "table.csv"
         pd.DataFrame(frame).to_csv(path, index=False)
-        return infer_columns(read_table(path), "y", dropped)
+        return infer_table(read_table(path), "y", dropped)
 
     return infer
 
@@ -61,7 +61,13 @@ KINDS = {  # name, cells, kind, bounds, part of the reason
     "integer": ("x", numbered("1{}"), "integer", (0, 10**9), "whole numbers"),
     "integer of both signs": ("x", cells("-3", "+4"), "integer", (-(10**9), 10**9), "negative"),
     "large integer": ("x", numbered("9{:015}"), "integer", (0, 2**53), "whole numbers"),
-    "integer beyond floats": ("x", numbered("9{:019}"), "text", (None, None), "no float holds"),
+    "integer beyond floats": (
+        "x",
+        numbered("9{:019}"),
+        "text",
+        (None, None),
+        "too large for a float",
+    ),
     "flag": ("x", cells("0", "1", "1"), "integer", (0, 1), "a flag"),
     "share": ("share_of_women", cells("0.1", "0.4"), "number", (0, 1), "a share"),
     "share beyond 1": ("share", cells("0.1", "1.4"), "number", (0, None), "negative"),
@@ -75,7 +81,7 @@ KINDS = {  # name, cells, kind, bounds, part of the reason
     "full-width digits": ("x", numbered("\uff11{}"), "text", (None, None), ""),
     "latitude": ("lat", cells("48.1", "52.4"), "number", (-90, 90), "a latitude"),
     "boolean": ("x", cells("True", "false"), "boolean", (None, None), "true or false"),
-    "category": ("x", cells("a", "b", "c"), "category", (None, None), "others are refused"),
+    "category": ("x", cells("a", "b", "c"), "category", (None, None), "others are rejected"),
     "yes or no": ("x", cells("yes", "no"), "category", (None, None), "2 different values"),
     "code": ("x", cells("007", "011"), "category", (None, None), "leading zeros"),
     "text": ("x", numbered("street {}"), "text", (None, None), "60 different values"),
@@ -93,14 +99,14 @@ def test_kind_and_bounds_are_inferred(infer, name, column, kind, bounds, reason)
     assert reason in feature.reason
 
 
-@pytest.mark.parametrize("gap", ["", "NA", "nan", "NULL", "?", " "])
-def test_gap_is_recognized(infer, gap):
+@pytest.mark.parametrize("marker", ["", "NA", "nan", "NULL", "?", " "])
+def test_missing_value_is_recognized(infer, marker):
     """It does not make a string of a number; the file that is written has an empty cell."""
-    columns = infer(x=cells("1.5", "2.5", gap))
-    assert columns.features[0].kind == "number"
-    assert columns.features[0].n_gaps == N_ROWS // 3
-    assert columns.features[0].gap_texts == ((gap,) if gap.strip() else ())
-    assert columns.frame["x"].isna().sum() == N_ROWS // 3
+    table = infer(x=cells("1.5", "2.5", marker))
+    assert table.features[0].kind == "number"
+    assert table.features[0].n_missing == N_ROWS // 3
+    assert table.features[0].missing_markers == ((marker,) if marker.strip() else ())
+    assert table.frame["x"].isna().sum() == N_ROWS // 3
 
 
 @pytest.mark.parametrize(
@@ -117,37 +123,37 @@ def test_gap_is_recognized(infer, gap):
         "2010.01.{}",
     ],
 )
-def test_dates_are_left_out(infer, day):
+def test_dates_are_excluded(infer, day):
     """A record has no dates; the reason says what to do."""
-    columns = infer(x=[day.format(n % 28 + 1) for n in range(N_ROWS)], z=cells("1", "2"))
-    assert [feature.name for feature in columns.features] == ["z"]
-    assert "such as the year or an age" in columns.left_out["x"]
+    table = infer(x=[day.format(n % 28 + 1) for n in range(N_ROWS)], z=cells("1", "2"))
+    assert [feature.name for feature in table.features] == ["z"]
+    assert "such as the year or an age" in table.excluded["x"]
 
 
-def test_row_numbers_and_empty_columns_are_left_out(infer):
+def test_row_numbers_and_empty_columns_are_excluded(infer):
     """Pandas writes its index as a column without a name."""
-    columns = infer(x=cells("1", "2"), empty=cells("", "NA"))
-    assert columns.left_out == {"empty": "it has no value in any row"}
+    table = infer(x=cells("1", "2"), empty=cells("", "NA"))
+    assert table.excluded == {"empty": "it has no value in any row"}
     named = infer(**{"Unnamed: 0": numbered("{}"), "x": cells("1", "2")})
-    assert list(named.left_out) == ["Unnamed: 0"]
+    assert list(named.excluded) == ["Unnamed: 0"]
     names = infer(**{"Unnamed: 0": numbered("n{}"), "x": cells("1")}, dropped=["Unnamed: 0"])
-    assert names.left_out == {"Unnamed: 0": "named by DROP"}
+    assert names.excluded == {"Unnamed: 0": "named by DROP"}
 
 
-def test_dropped_columns_are_left_out(infer):
+def test_dropped_columns_are_excluded(infer):
     """The author decides."""
-    columns = infer(x=cells("1", "2"), z=cells("1", "2"), dropped=["x"])
-    assert columns.left_out == {"x": "named by DROP"}
-    assert list(columns.frame) == ["y", "z"]
+    table = infer(x=cells("1", "2"), z=cells("1", "2"), dropped=["x"])
+    assert table.excluded == {"x": "named by DROP"}
+    assert list(table.frame) == ["y", "z"]
 
 
-def test_rows_without_a_target_are_counted_and_left_out(infer):
+def test_rows_without_a_target_are_counted_and_excluded(infer):
     """A gap that only such rows have makes no gap legal."""
     target = ["", "NA", *numbered("{}")[2:]]
-    columns = infer(y=target, x=["", *numbered("{}.5")[1:]])
-    assert columns.n_unlabelled == 2
-    assert len(columns.frame) == N_ROWS - 2
-    assert columns.features[0].n_gaps == 0
+    table = infer(y=target, x=["", *numbered("{}.5")[1:]])
+    assert table.n_unlabelled == 2
+    assert len(table.frame) == N_ROWS - 2
+    assert table.features[0].n_missing == 0
 
 
 REMARKS = {
@@ -157,12 +163,12 @@ REMARKS = {
     "identifier": ({"x": numbered("id-{}")}, "x: looks like an identifier"),
     "integer identifier": ({"house_id": numbered("9{}3")}, "house_id: looks like an identifier"),
     "date as integer": ({"x": cells("20260131", "20251201")}, "x: looks like dates"),
-    "many gaps": ({"x": cells("1", "", "", "2", "")}, "x: has gaps in 60% of the rows"),
-    "target in disguise": (
+    "many missing values": ({"x": cells("1", "", "", "2", "")}, "x: is missing in 60% of the rows"),
+    "leak of the target": (
         {"x": [str((n * 7 % 31) ** 2 / 4) for n in range(N_ROWS)]},
-        "x: ranks the rows as the target does (rank correlation 1.000)",
+        "x: may leak the target (rank correlation 1.000)",
     ),
-    "rare category": ({"x": ["rare", *cells("a", "b")[1:]]}, "x: one row only for 'rare'"),
+    "rare category": ({"x": ["rare", *cells("a", "b")[1:]]}, "x: only one row has 'rare'"),
     "named like an identifier": (
         {"Person ID": numbered("p{}")[:30] * 2},
         "looks like an identifier",
@@ -179,33 +185,33 @@ def test_suspicious_column_is_named(infer, columns, remark):
 
 def test_ordinary_columns_give_no_remark(infer):
     """A remark that is always there is not read."""
-    columns = infer(a=numbered("{}.5"), b=cells("1", "2", "3"), c=cells("x", "y"))
-    assert review(columns) == []
+    table = infer(a=numbered("{}.5"), b=cells("1", "2", "3"), c=cells("x", "y"))
+    assert review(table) == []
     assert review(infer(pool=cells("yes", ""))) == []
     few = infer(few=["1", "2", *cells("")[2:]])
-    assert review(few) == ["few: has gaps in 97% of the rows"]
+    assert review(few) == ["few: is missing in 97% of the rows"]
 
 
 def test_example_is_a_typical_row_without_gaps(infer):
     """Of the numbers the median, of the categories the most frequent, if one row has both."""
-    columns = infer(
+    table = infer(
         number=[*cells("1")[:29], "50", *cells("99")[30:]],
         category=["rare", *cells("usual")[1:]],
         gaps=["", *cells("true")[1:]],
     )
-    assert typical_record(columns) == {"number": 50, "category": "usual", "gaps": True}
+    assert typical_record(table) == {"number": 50, "category": "usual", "gaps": True}
 
 
 def test_example_need_not_have_what_most_rows_lack(infer):
     """Otherwise a row would be typical because it has a comment."""
-    columns = infer(a=["99", *cells("1.5")[1:]], comment=["rare", *cells("")[1:]])
-    assert typical_record(columns) == {"a": 1.5, "comment": "rare"}
+    table = infer(a=["99", *cells("1.5")[1:]], comment=["rare", *cells("")[1:]])
+    assert typical_record(table) == {"a": 1.5, "comment": "rare"}
 
 
 def test_example_is_composed_if_each_row_has_a_gap(infer):
     """The example has a value for each feature all the same."""
-    columns = infer(a=cells("1.5", ""), b=cells("", "x"))
-    assert typical_record(columns) == {"a": 1.5, "b": "x"}
+    table = infer(a=cells("1.5", ""), b=cells("", "x"))
+    assert typical_record(table) == {"a": 1.5, "b": "x"}
 
 
 def write(path, text, encoding="utf-8"):
@@ -238,7 +244,7 @@ BAD_FILES = {  # name, content, message
     "duplicate columns": ("table.csv", table("y,y"), "Several columns have the same name: y"),
     "first column without a name": ("table.csv", table(",y", "n{0},{0}"), "Column 1 has no name"),
     "unnamed column": ("table.csv", table("x,,y", "{0},1,{0}"), "Column 2 has no name"),
-    "only dates": ("table.csv", table(row="2026-01-01,{0}"), "no column left"),
+    "only dates": ("table.csv", table(row="2026-01-01,{0}"), "No column is left"),
     "semicolons": ("table.csv", table("x;y", "{0},5;{0}"), "separated by ';'"),
     "tabs": ("table.csv", table("x\ty", "{0}\t{0}"), "separated by '\\t'"),
     "decimal commas": ("table.csv", table(row='"{0},5",{0}'), "x has numbers with a decimal comma"),
@@ -258,7 +264,7 @@ BAD_FILES = {  # name, content, message
     "short row": ("table.csv", table() + "\n1", "line 62: the row has 1 cells"),
     "open quote": ("table.csv", table() + '\n"1,3', "line 62: unexpected end of data"),
     "name of the log": ("table.csv", table("prediction,y"), "prediction is a name that the"),
-    "no Parquet": ("table.parquet", table(), "This is no Parquet file that can be read"),
+    "not Parquet": ("table.parquet", table(), "This is not a Parquet file that can be read"),
 }
 
 
@@ -307,10 +313,10 @@ def test_file_that_is_too_large_is_refused_unread(tmp_path):
         ({"name": "request_body"}, "uses request_body for something else"),
         ({"out": "full"}, "is not an empty folder"),
         ({"out": "full/file"}, "is not an empty folder"),
-        ({"out": ROOT / "new"}, "is inside of this bundle"),
+        ({"out": ROOT / "new"}, "is inside this bundle"),
         ({"drop": "z"}, "There is no column 'z'"),
         ({"drop": "y"}, "y is the target: it can't be dropped"),
-        ({"drop": "x"}, "There is no column left"),
+        ({"drop": "x"}, "No column is left"),
     ],
 )
 def test_unusable_option_is_refused_with_a_sentence(tmp_path, options, message):
@@ -357,26 +363,25 @@ def test_parquet_gives_what_csv_gives(tmp_path):
     frame.to_parquet(tmp_path / "table.parquet", index=True)
     frame.to_csv(tmp_path / "table.csv", index=True)
     one, other = (
-        infer_columns(read_table(tmp_path / name), "y", [])
-        for name in ("table.parquet", "table.csv")
+        infer_table(read_table(tmp_path / name), "y", []) for name in ("table.parquet", "table.csv")
     )
     assert one.features == other.features
     assert [feature.kind for feature in one.features] == [
         "number", "integer", "integer", "boolean", "category", "text",
     ]  # fmt: skip
-    assert "day" in one.left_out
+    assert "day" in one.excluded
     other.frame["boolean"] = other.frame["boolean"].str.lower()
     pd.testing.assert_frame_equal(one.frame, other.frame)
 
 
-def test_nested_parquet_column_is_left_out(tmp_path):
+def test_nested_parquet_column_is_excluded(tmp_path):
     """A feature is one value, and so is the target."""
     table = pa.table({"x": [[1, 2]] * N_ROWS, "z": range(N_ROWS), "y": range(N_ROWS)})
     pq.write_table(table, tmp_path / "t.parquet")
-    columns = infer_columns(read_table(tmp_path / "t.parquet"), "y", ["x"])
-    assert columns.left_out["x"].startswith("values of the type list")
+    table = infer_table(read_table(tmp_path / "t.parquet"), "y", ["x"])
+    assert table.excluded["x"].startswith("values of the type list")
     with pytest.raises(InvalidDataError, match="The target x can't be predicted: values of the"):
-        infer_columns(read_table(tmp_path / "t.parquet"), "x", [])
+        infer_table(read_table(tmp_path / "t.parquet"), "x", [])
 
 
 # Names and values that Python, pydantic or JSON may take for something else.
