@@ -288,7 +288,7 @@ def test_model_card_describes_the_features(car_service, model):
     card = car_service.get("/model").json()
     assert card["target"] == {
         "name": "price",
-        "description": "Price that was asked",
+        "description": "Asking price",
         "unit": "euros",
     }
     assert list(card["features"]) == list(CAR)

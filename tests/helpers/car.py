@@ -16,14 +16,14 @@ PATH = ROOT / "examples/cars/used_cars.csv"
 
 
 def feature(description: str, unit: str, example: Any, **bounds: Any) -> Any:
-    """Declare a feature: its meaning, its unit, an example and the legal bounds."""
+    """Declare a feature: its meaning, its unit, an example and the bounds."""
     return Field(
         description=description, json_schema_extra={"unit": unit, "example": example}, **bounds
     )
 
 
 class Fuel(Enum):
-    """What moves the car; hydrogen is legal, although no car of the training data burns it."""
+    """Source of energy; hydrogen is valid, although no car of the training data has it."""
 
     PETROL = "petrol"
     DIESEL = "diesel"
@@ -37,19 +37,19 @@ Body = Literal["hatchback", "estate", "saloon", "van, 7 or more seats"]
 
 
 class Car(BaseModel):
-    """A used car, as it is offered for sale."""
+    """A used car that is offered for sale."""
 
     model_config = ConfigDict(
         strict=True, extra="forbid", allow_inf_nan=False, use_enum_values=True
     )
 
-    brand: Brand = feature("Who made it", "", "Borealis")
-    fuel: Fuel = feature("What moves it", "", "hybrid")
-    body: Body | None = feature("Its shape", "", "estate")
-    trim: str = feature("Its trim, as the seller calls it", "", "Comfort 1.1", max_length=40)
-    age: float = feature("Time since it was first registered", "years", 3.5, ge=0, le=100)
-    mileage: float | None = feature("Distance that it has gone", "km", 41000.0, ge=0)
-    power: int = feature("Power of its engine", "kW", 110, ge=1, le=2000)
+    brand: Brand = feature("Manufacturer", "", "Borealis")
+    fuel: Fuel = feature("Fuel or other source of energy", "", "hybrid")
+    body: Body | None = feature("Body style", "", "estate")
+    trim: str = feature("Trim, in the words of the seller", "", "Comfort 1.1", max_length=40)
+    age: float = feature("Time since the first registration", "years", 3.5, ge=0, le=100)
+    mileage: float | None = feature("Distance driven", "km", 41000.0, ge=0)
+    power: int = feature("Power of the engine", "kW", 110, ge=1, le=2000)
     owners: int | None = feature("Owners before the sale", "", 2, ge=0, le=100)
     accident_free: bool | None = feature("Never had an accident", "", True)
 
@@ -57,9 +57,7 @@ class Car(BaseModel):
 class LabelledCar(Car):
     """A row of the training data: a car and, last, the target, which the model predicts."""
 
-    price: float = Field(
-        description="Price that was asked", json_schema_extra={"unit": "euros"}, ge=0
-    )
+    price: float = Field(description="Asking price", json_schema_extra={"unit": "euros"}, ge=0)
 
 
 EXAMPLE = {
@@ -70,7 +68,7 @@ STRINGS = [FEATURES.index(name) for name in ("brand", "fuel", "body", "trim")]
 
 
 def fit(X_train, y_train):
-    """Fit gradient boosting on the numbers, the boolean, and a 0 or 1 for each string."""
+    """Fit gradient boosting on the numbers, the boolean and the one-hot encoded strings."""
     encoder = OneHotEncoder(handle_unknown="ignore")
     columns = ColumnTransformer([("strings", encoder, STRINGS)], remainder=SimpleImputer())
     trees = GradientBoostingRegressor(random_state=0)
