@@ -3,19 +3,19 @@
 #
 #   sudo deploy/base-image.sh [NAME]     then: make image BASE_IMAGE=NAME
 #
-# It takes over the host's certificate authorities and the addresses of its Debian archive, and holds
-# uv, with which BentoML installs the packages, from the virtual environment of this folder.
+# The image gets the certificate authorities of the host, the addresses of its Debian archive, and uv
+# from .venv, with which BentoML installs the packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 name=${1:-python-slim-stand-in:3.11}
-suite=bookworm # whose Python is 3.11
+suite=bookworm # it has Python 3.11
 default="http://deb.debian.org/debian $suite"
 
 [ "$(id -u)" = 0 ] || { echo "Run this as root: debootstrap needs it" >&2; exit 1; }
 command -v debootstrap >/dev/null || { echo "Install debootstrap first" >&2; exit 1; }
 docker version >/dev/null || { echo "Start the Docker engine first" >&2; exit 1; }
-[ -x .venv/bin/uv ] || { echo "Run make .venv/ready first, for uv" >&2; exit 1; }
+[ -x .venv/bin/uv ] || { echo "Run make .venv/ready first: it installs uv" >&2; exit 1; }
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
@@ -37,7 +37,7 @@ chroot "$root" sh -euc '
     apt-get upgrade --yes
     apt-get clean
     ln -s /usr/bin/python3 /usr/local/bin/python
-    # As in the image that this stands in for: pip may install packages.
+    # As in python:3.11-slim, pip may install packages.
     rm /usr/lib/python3.11/EXTERNALLY-MANAGED
     rm -rf /var/lib/apt/lists/* /var/log/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/*
 '

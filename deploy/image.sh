@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Build a Bento of this folder, and its image, and start that once; called by `make image`. With --check,
-# only look whether Docker could build it.
+# Build a Bento of this folder and its image, and start a container as a test; called by `make image`.
+# With --check, only check that Docker can build it.
 #
-# BASE_IMAGE        what it is built on (default: python:3.11-slim, or as your Python is)
-# TAG               the name of the image (default: the Bento's name, house_price, and :latest)
-# UV_DEFAULT_INDEX  the package index (default: the one that pip is configured with)
+# BASE_IMAGE        the base image (default: python:VERSION-slim, with the version of Python in .venv)
+# TAG               the name of the image (default: house_price:latest)
+# UV_DEFAULT_INDEX  the package index (default: the one in the configuration of pip)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PWD/.venv/bin:$PATH DOCKER_BUILDKIT=1
@@ -27,13 +27,13 @@ export UV_DEFAULT_INDEX
 built=$(bentoml build --output tag) || fail "The Bento was not built"
 bento=${built##*__tag__:}
 tag=${TAG:-${bento%:*}:latest}
-bentoml containerize "$bento" --image-tag "$tag" >/dev/null # where it advises a docker run without limits
+bentoml containerize "$bento" --image-tag "$tag" >/dev/null # its output advises a docker run without limits
 
-# A package that service.py imports, and the image lacks, shows only when a container starts.
+# If the image lacks a package that service.py imports, only the start of a container shows it.
 hardened=(--user 1034:1034 --read-only --tmpfs /tmp -e BENTOML_HOME=/tmp/bentoml --cap-drop ALL --security-opt no-new-privileges)
 container=${bento/:/-}-check-$$
 trap 'docker rm --force "$container" >/dev/null 2>&1 || true' EXIT
-trap 'exit 130' INT # bash goes on if the docker command has caught the signal, too
+trap 'exit 130' INT # without it, bash continues after a docker command that handled the signal
 
 is_running() { [ "$(docker container inspect --format '{{.State.Running}}' "$container")" = true ]; }
 

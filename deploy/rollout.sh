@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Replace the running replicas of compose.yaml one by one with new ones, of the image as it is now.
-# Each starts before its predecessor stops, so that no request is lost and no capacity is missing.
+# Replace the running replicas of compose.yaml one by one with new ones of the current image. Each
+# starts before its predecessor stops: no request is lost, and the capacity stays the same.
 #
 # IMAGE       the image (default: house_price:latest)
-# REPLAY_LOG  a folder with the prediction log of the replicas: replay it with the model of the image, and replace
-#             nothing if that model is refused (docs/after-the-request.md)
+# REPLAY_LOG  a folder with the prediction log of the replicas. Replay it with the model of the image
+#             first, and replace nothing if the replay blocks the model (docs/after-the-request.md)
 set -euo pipefail
 
 fail() { echo "$*" >&2; exit 1; }
 
-image_model() { # the tag of the model in the image
+image_model() { # print the tag of the model in an image
     docker run --rm --network none --entrypoint cat "$1" /home/bentoml/bento/bento.yaml |
         sed -n '/models:$/,$ s/^ *- tag: //p' | head -n 1
 }
@@ -36,7 +36,7 @@ await_health() {
         healthy && return
         sleep 1
     done
-    fail "A replica is not healthy after 60 s (docker ps); the others serve on"
+    fail "A replica is not healthy after 60 s (docker ps); the others continue to serve"
 }
 
 await_health
