@@ -1,13 +1,13 @@
-# The commands of the README and of CONTRIBUTING.md, the same for people and CI. `make new` copies this file
-# into each bundle, but for the end.
+# The commands of README.md and CONTRIBUTING.md, for people and CI. `make new` copies this file into each bundle,
+# without its end.
 
-# `make test` runs make: without the names of the folders, its output is that of the README.
+# `make test` runs make and compares its output with the README, which shows no folder names.
 MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 DEV_READY := .venv/ready-dev
-# The longest list of requirements; `make lock` gives the others the versions of its lock.
+# The longest list of requirements. `make lock` compiles it first; the other locks get the same versions.
 DEV_LIST := $(if $(wildcard tests/requirements.in),tests/requirements,requirements-dev)
 LISTS := $(filter-out $(DEV_LIST),$(basename $(wildcard requirements*.in benchmarks/requirements.in)))
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --annotation-style line \
@@ -42,7 +42,7 @@ replay: $(READY)
 	@$(BIN)/python -m training replay $(or $(LOG),$(error Say where the prediction log is: make replay LOG=FOLDER MODEL=TAG)) \
 		--model $(or $(MODEL),$(error Say which model: make replay LOG=FOLDER MODEL=TAG)) $(BOUND:%=--bound %)
 
-# Write a bundle for another table; DROP=id,date leaves columns out.
+# Write a bundle for another table; DROP=id,date leaves out these columns.
 new: new-variables $(READY)
 	@$(BIN)/python -m training new "$(DATA)" --target "$(TARGET)" --name "$(NAME)" --out "$(OUT)" --drop "$(DROP)"
 
@@ -66,7 +66,7 @@ format: $(DEV_READY)
 image: $(READY)
 	@deploy/image.sh
 
-# Compile the locks from the direct requirements; UPGRADE=bentoml takes its newest version.
+# Compile the locks from the direct requirements; UPGRADE=bentoml upgrades bentoml to its newest version.
 lock: $(READY)
 	@$(LOCK) $(UPGRADE:%=--upgrade-package %) $(DEV_LIST).in --output-file $(DEV_LIST).txt
 	@for name in $(LISTS); do \
