@@ -1,4 +1,4 @@
-"""Ablations: our service without one of its optimizations, which `ABLATION` names."""
+"""Ablations: our service without the optimization that the variable ABLATION names."""
 
 import gc
 import os
@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from serving._bentoml import metrics_files
 
 ablation = os.environ.get("ABLATION", "")
-if ablation == "metrics written five times a second":
+if ablation == "metrics buffered for 0.2 s":
     metrics_files.buffered = lambda value_class: value_class
 metrics_files.install()  # before the modules below create metrics
 
@@ -26,7 +26,7 @@ from serving.records import Prediction, RequestBody, Row  # noqa: E402
 
 
 def use_bentomls_http_layers() -> None:
-    """Use BentoML's own application between a request and its dispatcher."""
+    """Use BentoML's own HTTP application."""
 
     async def from_request(cls: type[RequestBody], request: Request, serde: Any) -> list[Row]:
         return cls.parse(await request.body())
@@ -43,7 +43,7 @@ def use_bentomls_http_layers() -> None:
 
 
 def queue_single_requests() -> None:
-    """Send a request that is the only one through BentoML's queue, too."""
+    """Put a request into BentoML's queue even if no other is pending."""
     batching.Batcher.is_only_request = lambda _: False
 
 
@@ -58,12 +58,12 @@ def predict_batches_inline() -> None:
 
 
 def collect_garbage() -> None:
-    """Let the garbage collector visit everything that was imported."""
+    """Let the garbage collector visit all objects of the imported modules."""
     gc.freeze = gc.unfreeze
 
 
 def collect_garbage_often() -> None:
-    """Collect garbage after as many new objects as Python does by default."""
+    """Use the default threshold of the garbage collector."""
     app.GC_THRESHOLD = gc.get_threshold()[0]
 
 
@@ -73,36 +73,36 @@ def use_asyncio_loop() -> None:
 
 
 def write_head_and_body_apart() -> None:
-    """Send responses as uvicorn does."""
+    """Write head and body of a response separately, as uvicorn does."""
     response_cycle.ResponseCycle.send = RequestResponseCycle.send
 
 
 def use_one_listener() -> None:
-    """Accept one connection in a turn of the event loop."""
+    """Accept one connection in each turn of the event loop."""
     server.LISTENERS = 1
 
 
 def count_nothing() -> None:
-    """Leave out the metrics of requests and predictions."""
+    """Switch off the metrics of requests and predictions."""
     RequestMetrics.start = RequestMetrics.finish = lambda *_, **__: None
     Histogram.observe = PredictionHistogram.observe_all = lambda *_: None
 
 
-# The names are those of the results; bench.py reads them from here.
+# bench.py reads the names from here, and shows them in the results.
 ABLATIONS = {
     "ServiceApp in place of BentoML's HTTP layers": use_bentomls_http_layers,
-    "no queue for one alone": queue_single_requests,
-    "one row on the event loop": predict_single_rows_in_a_thread,
-    "more rows in a thread": predict_batches_inline,
-    "garbage frozen": collect_garbage,
-    "garbage collected less often": collect_garbage_often,
+    "no queue for an only request": queue_single_requests,
+    "single rows predicted on the event loop": predict_single_rows_in_a_thread,
+    "batches predicted in a thread": predict_batches_inline,
+    "gc.freeze": collect_garbage,
+    "higher threshold of the garbage collector": collect_garbage_often,
     "uvloop": use_asyncio_loop,
-    "responses in one piece": write_head_and_body_apart,
-    "several listeners": use_one_listener,
-    "metrics written five times a second": lambda: None,  # done above
-    "(cost of the metrics)": count_nothing,
+    "head and body of a response in one write": write_head_and_body_apart,
+    "several listening sockets": use_one_listener,
+    "metrics buffered for 0.2 s": lambda: None,  # done above, before the metrics are created
+    "(metrics off)": count_nothing,
 }
 if ablation:
     ABLATIONS[ablation]()
 
-from service import HousePrice  # noqa: E402, F401 - it uses what was replaced above
+from service import HousePrice  # noqa: E402, F401 - after the replacements above

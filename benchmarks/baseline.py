@@ -1,4 +1,4 @@
-"""The baseline of the benchmark: uvicorn with a constant response, without any prediction."""
+"""The baseline of the benchmark: uvicorn with a constant response instead of a prediction."""
 
 from starlette.types import Receive, Scope, Send
 

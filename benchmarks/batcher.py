@@ -1,4 +1,4 @@
-"""Batching by hand: the records that arrive while a batch is predicted form the next one."""
+"""A hand-written batcher: records that arrive during a prediction form the next batch."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ MAX_BATCH = 100
 
 
 class Batcher:
-    """Predicts records in batches, in a thread, with scikit-learn."""
+    """Predicts batches of records in a thread, with scikit-learn."""
 
     def __init__(self) -> None:
         self.model = joblib.load(os.environ["MODEL_FILE"])

@@ -1,7 +1,7 @@
-"""Measure our service beside others, in interleaved rounds, on one core each.
+"""Measure our service and others in interleaved rounds, each on one core.
 
-Prints every figure beside its target, and writes results/ and the tables of the README. `QUICK=1`
-takes four minutes instead of an hour and writes nothing: one short round, no soak and no ablations.
+Prints every figure with its target, and writes results/ and the tables of the README. `QUICK=1`
+takes four minutes instead of an hour and writes nothing: one short round, no soak, no ablations.
 """
 
 import json
@@ -33,10 +33,10 @@ from house import EXAMPLE, NAME  # noqa: E402
 
 QUICK = bool(os.environ.get("QUICK"))
 ROUNDS, SECONDS, SOAK_MINUTES = (1, 3, 0) if QUICK else (3, 4, 10)
-ABLATION_ROUNDS, ABLATION_SECONDS = 9, 2  # each round has our service whole, too
+ABLATION_ROUNDS, ABLATION_SECONDS = 9, 2  # each round measures the complete service, too
 ABLATION_CONNECTIONS = ("64", "1")
-# In this order without a pause, so that "1" is one client right after a burst. "New": a new
-# connection for each request.
+# Measured in this order without a pause: "1" is one client right after a burst. "64 new" opens a
+# new connection for each request.
 CONNECTIONS = {"64": 64, "16": 16, "1": 1, "64 new": 64}
 PORT = "3999"
 URL = f"http://127.0.0.1:{PORT}"
@@ -67,7 +67,7 @@ def main() -> None:
     if not shutil.which("wrk"):
         raise SystemExit("wrk is missing: install it, on Debian with `apt-get install wrk`")
     if len(cores) < 2:
-        print("There is one core only: server and load share it, and nothing is pinned.")
+        print("There is only one core: server and load generator share it.")
     with TemporaryDirectory() as folder:
         bench = Bench(Path(folder), cores[:1], cores[-1:])
         results = bench.run()
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 class Bench:
-    """Runs servers on some cores, and the load generator on others."""
+    """Runs servers and the load generator on separate cores."""
 
     def __init__(self, folder: Path, server_cores: list[int], load_cores: list[int]) -> None:
         self.server_cores, self.load_cores = server_cores, load_cores
@@ -131,23 +131,24 @@ class Bench:
         return results
 
     def train_sklearn_model(self) -> None:
-        """Train the model once more, in a store of its own and without an export."""
+        """Train the model without an export, in a separate model store."""
         env = self.env | {"BENTOML_HOME": str(self.sklearn_store)}
         subprocess.run(["python", "sklearn_model.py"], cwd=HERE, env=env, check=True)
 
     def ablation_pairs(self, bar: tqdm) -> Figures:
-        """Return, by ablation and connections, the CPU time per request to that of our service.
+        """Return the relative CPU time per request, by ablation and connections.
 
-        Rates are too noisy for it. The ratios are medians of pairs, one in each round.
+        It is the median of the ratios to the complete service in the same round. Ratios of
+        requests/s are too noisy.
         """
         pairs: Figures = {name: {c: [] for c in ABLATION_CONNECTIONS} for name in self.ablations}
         for _ in range(ABLATION_ROUNDS):
-            full = self.cpu_times({})
+            complete = self.cpu_times({})
             bar.update()
             for name, env in self.ablations.items():
                 bar.set_description(f"without {name}")
                 for c, microseconds in self.cpu_times(env).items():
-                    pairs[name][c].append(microseconds / full[c])
+                    pairs[name][c].append(microseconds / complete[c])
                 bar.update()
         return {
             name: {c: median(ratios) for c, ratios in by_connections.items()}
@@ -168,7 +169,7 @@ class Bench:
     def load_measuring_cpu(
         self, server: subprocess.Popen, connections: int, bodies: str, seconds: int, **options: Any
     ) -> Figures:
-        """Run a load, and add the CPU time per request of the server, in us."""
+        """Run a load; return its figures and the CPU time of the server per request, in us."""
         before = cpu_seconds(server)
         measured = self.load(connections, bodies, seconds, **options)
         used = cpu_seconds(server) - before
@@ -185,7 +186,7 @@ class Bench:
             }
 
     def batch(self, bar: tqdm) -> Figures:
-        """Return records/s of /predict_batch with 1000 records, and of a loop of `predict`."""
+        """Return records/s of /predict_batch with 1000 records, and of a loop over `predict`."""
         with self.serving(SERVERS[OURS]):
             loads = [self.load(4, "batches", SECONDS, "/predict_batch") for _ in range(3)]
         code = (
@@ -209,7 +210,7 @@ class Bench:
         return {"batch": {"records_per_second": rate, "predict_loop": predict_loop}}
 
     def start(self, bar: tqdm) -> Figures:
-        """Return the seconds from `bentoml serve` to the first correct response of two services."""
+        """Return the seconds from `bentoml serve` to the first correct response, by service."""
         times: dict[str, list[float]] = {OURS: [], DOCUMENTED: []}
         for _ in range(1 if QUICK else 5):
             for name, measured in times.items():
@@ -219,7 +220,7 @@ class Bench:
         return {"first_answer_seconds": {name: median(times[name]) for name in times}}
 
     def workers(self, bar: tqdm) -> Figures:
-        """Return requests/s of one and two workers; they and the load share all cores."""
+        """Return requests/s of one and two workers; load generator and workers share all cores."""
         pinned = self.server_cores, self.load_cores
         self.server_cores = self.load_cores = [*self.server_cores, *self.load_cores]
         rates = {}
@@ -243,7 +244,7 @@ class Bench:
 
     @contextmanager
     def serving(self, command: str, **env: str) -> Iterator[subprocess.Popen]:
-        """Start a server, wait for its first correct response, and stop it in the end."""
+        """Start a server, wait for its first correct response, and stop it on exit."""
         server = subprocess.Popen(
             command.split(),
             cwd=HERE,
@@ -266,7 +267,7 @@ class Bench:
         path: str = "/predict",
         close: bool = False,
     ) -> Figures:
-        """Run wrk, and return what it measures."""
+        """Run wrk; return the figures that load.lua prints, and the rate in requests/s."""
         wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", "load.lua", URL + path]
         done = subprocess.run(
             [*wrk, "--", str(self.folder / bodies), *(["close"] if close else [])],
@@ -284,20 +285,20 @@ class Bench:
 
 
 def ablations(folder: Path) -> dict[str, dict[str, str]]:
-    """Return the environment of each ablation of our service, by name."""
+    """Return the environment variables of each ablation, by name."""
     if QUICK:
         return {}
     names = re.findall(r'^    "(.*)": ', (HERE / "ablation.py").read_text(), re.MULTILINE)
     return {
         **{name: {"ABLATION": name} for name in names},
         "tracing off": {"BENTOML_CONFIG_OPTIONS": TRACING},
-        "(cost of the access log)": {"ACCESS_LOG": "off"},
-        "(with the prediction log)": {"PREDICTION_LOG": str(folder)},
+        "(access log off)": {"ACCESS_LOG": "off"},
+        "(prediction log on)": {"PREDICTION_LOG": str(folder)},
     }
 
 
 def records(count: int, seed: int = 0) -> list[dict[str, float]]:
-    """Return varied records around the example."""
+    """Return the example with random values of two features, `count` times."""
     rng = random.Random(seed)
     return [
         EXAMPLE | {"RM": round(rng.uniform(4, 8), 3), "LSTAT": round(rng.uniform(2, 35), 2)}
@@ -306,7 +307,7 @@ def records(count: int, seed: int = 0) -> list[dict[str, float]]:
 
 
 def wait_for_answer(documented: bool) -> None:
-    """Return once the example is predicted; end the benchmark if the prediction is wrong."""
+    """Wait for a prediction of the example; end the benchmark if it is wrong."""
     body = {"input_series": [list(EXAMPLE.values())]} if documented else EXAMPLE
     headers = {"Content-Type": "application/json"}
     request = Request(URL + "/predict", json.dumps(body).encode(), headers)
@@ -322,7 +323,7 @@ def wait_for_answer(documented: bool) -> None:
 
 
 def cpu_seconds(server: subprocess.Popen) -> float:
-    """Return the CPU time of a process's children or, without any, of the process."""
+    """Return the CPU time of a server's workers: its children or, without any, itself."""
     process = psutil.Process(server.pid)
     workers = process.children(recursive=True) or [process]
     return sum(sum(worker.cpu_times()[:2]) for worker in workers)
@@ -354,34 +355,43 @@ def targets(results: Figures) -> Iterator[tuple[str, float, str]]:
     ours, flask = results["servers"][OURS], results["servers"][FLASK]
     baseline = results["servers"][BASELINE]
     for c, least in (("64", 11), ("16", 9), ("1", 5)):
-        yield f"requests/s at {c}, to Flask", ours[c]["rate"] / flask[c]["rate"], f">= {least}"
+        name = f"requests/s, {heading(c)}, relative to Flask"
+        yield name, ours[c]["rate"] / flask[c]["rate"], f">= {least}"
     for c, share in (("64", 0.4), ("16", 0.38), ("1", 0.35)):
         ratio = ours[c]["rate"] / baseline[c]["rate"]
-        yield f"requests/s at {c}, to uvicorn without prediction", ratio, f">= {share}"
+        name = f"requests/s, {heading(c)}, relative to uvicorn without prediction"
+        yield name, ratio, f">= {share}"
     for c, most in (("64", 0.09), ("1", 0.25)):
-        yield f"p99 at {c}, to Flask", ours[c]["p99_ms"] / flask[c]["p99_ms"], f"<= {most}"
+        name = f"p99, {heading(c)}, relative to Flask"
+        yield name, ours[c]["p99_ms"] / flask[c]["p99_ms"], f"<= {most}"
     failed = sum(figures["failed"] for figures in ours.values()) + results["soak_failed"]
     yield "failed requests", failed, "<= 0"
     batch = results["batch"]
     share = batch["records_per_second"] / batch["predict_loop"]
-    yield "records/s in arrays of 1000, to scikit-learn's predict alone", share, ">= 0.7"
+    yield "records/s in arrays of 1000, relative to scikit-learn's predict", share, ">= 0.7"
     sizes = results["memory_mb"]
     if len(sizes) > 2:
-        yield "memory after 10 minutes, to 1 minute", sizes[-1] / sizes[1], "<= 1.01"
+        yield "memory after 10 minutes, relative to 1 minute", sizes[-1] / sizes[1], "<= 1.01"
     yield "resident memory, MB", sizes[0], "<= 300"
     seconds = results["first_answer_seconds"]
-    yield "first good answer, s", seconds[OURS], "<= 2.5"
-    yield "first good answer as documented, s", seconds[DOCUMENTED], ""
-    yield "two workers, to one", results["workers"]["2"] / results["workers"]["1"], ""
+    yield "time to first prediction, s", seconds[OURS], "<= 2.5"
+    yield "time to first prediction, BentoML as documented, s", seconds[DOCUMENTED], ""
+    workers = results["workers"]
+    yield "requests/s, two workers, relative to one", workers["2"] / workers["1"], ""
+
+
+def heading(name: str) -> str:
+    """Return a key of CONNECTIONS as a heading."""
+    return f"{name} connection" if name == "1" else f"{name} connections"
 
 
 def report(results: Figures) -> str:
-    """Return the tables of the targets and of the servers, in Markdown."""
+    """Return the table of the targets and the table of the servers, in Markdown."""
     lines = ["| figure | measured | target | |", "|---|---|---|---|"]
     for name, value, target in targets(results):
         met = "" if not target else "met" if meets_target(value, target) else "**missed**"
         lines.append(f"| {name} | {value:.3g} | {target} | {met} |")
-    columns = " | ".join(CONNECTIONS)
+    columns = " | ".join(map(heading, CONNECTIONS))
     head = f"| requests/s (p99, ms) | {columns} | CPU us/request at 64, 1 | failed |"
     lines += ["", head, "|---|---|---|---|---|---|---|"]
     for name, figures in results["servers"].items():
@@ -394,7 +404,7 @@ def report(results: Figures) -> str:
 
 def ablation_table(results: Figures) -> str:
     """Return the table of the ablations, in Markdown."""
-    lines = ["| CPU time per request, to that with all | at 64 | at 1 |", "|---|---|---|"]
+    lines = ["| without this, relative CPU time | 64 connections | 1 connection |", "|---|---|---|"]
     for name, ratios in results["ablations"].items():
         cells = " | ".join(f"{ratios[c]:.2f}" for c in ABLATION_CONNECTIONS)
         lines.append(f"| {name} | {cells} |")
@@ -412,7 +422,7 @@ def publish(results: Figures) -> None:
 
 
 def replace_block(name: str, text: str) -> None:
-    """Replace what is between two comments of the README."""
+    """Replace the text between two comments of the README."""
     readme = HERE / "README.md"
     start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     before, _, rest = readme.read_text().partition(start)
@@ -420,13 +430,13 @@ def replace_block(name: str, text: str) -> None:
 
 
 def meets_target(value: float, target: str) -> bool:
-    """Tell whether a value is within a target such as `>= 5.0`."""
+    """Return whether a value meets a target such as `>= 5.0`."""
     sign, bound = target.split()
     return value >= float(bound) if sign == ">=" else value <= float(bound)
 
 
 def draw_chart(results: Figures) -> None:
-    """Draw the rates of the servers."""
+    """Plot the requests/s of the servers."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -439,7 +449,7 @@ def draw_chart(results: Figures) -> None:
         bars = axes.bar(positions, [f["rate"] for f in figures.values()], 0.12, label=name)
         axes.bar_label(bars, fmt="%.0f", fontsize=5)
     ticks = [index + 0.4 for index in range(len(CONNECTIONS))]
-    axes.set_xticks(ticks, [f"{c} connections" for c in CONNECTIONS])
+    axes.set_xticks(ticks, [heading(c) for c in CONNECTIONS])
     axes.set_ylabel("requests/s, one server core")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

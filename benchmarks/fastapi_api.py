@@ -1,4 +1,4 @@
-"""The same API on FastAPI and uvicorn: validated by the record type, no batching."""
+"""The same API on FastAPI and uvicorn, with the same record type and without batching."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The same API on FastAPI, with the batching that one would write by hand."""
+"""The same API on FastAPI, with a hand-written batcher."""
 
 from fastapi import FastAPI
 

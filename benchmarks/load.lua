@@ -1,5 +1,5 @@
--- Posts the bodies of a file in turn, each over a new connection if a second argument says "close",
--- and prints what wrk measured as one line of JSON.
+-- wrk script with the arguments FILE [close]: post the bodies of a file, one per line, in turn, and
+-- print the figures of wrk as one line of JSON. With "close", open a new connection for each request.
 local requests, next = {}, 0
 
 function init(args)

@@ -1,4 +1,4 @@
-"""Train the model without an export, so that scikit-learn predicts in the service."""
+"""Train the model without an export; scikit-learn then predicts in the service."""
 
 import sys
 
@@ -8,10 +8,10 @@ from training.errors import NotExportableError
 from training.fitting import inference
 
 
-def refuse(*_: object) -> bytes:
-    """Take the place of the export."""
+def refuse_export(*_: object) -> bytes:
+    """Replace the export to ONNX: raise NotExportableError."""
     raise NotExportableError("The benchmark compares with scikit-learn.")
 
 
-inference.export = refuse
+inference.export = refuse_export
 main(PROJECT, ["train", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""The same API on Starlette, with the batching that one would write by hand."""
+"""The same API on Starlette, with a hand-written batcher."""
 
 from starlette.applications import Starlette
 from starlette.requests import Request
