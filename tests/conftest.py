@@ -1,4 +1,4 @@
-"""Fixtures: a model store of the tests' own, a trained model, the service in and out of process."""
+"""Fixtures: a temporary model store, a trained model, the service in process and as a server."""
 
 import atexit
 import os
@@ -15,7 +15,7 @@ STORE = tempfile.mkdtemp(prefix="house-price-tests-")
 atexit.register(shutil.rmtree, STORE, ignore_errors=True)
 
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.prefix, "bin")), os.environ["PATH"]])
-# BentoML and the Prometheus client read these only once, when they are imported.
+# BentoML and the Prometheus client read these variables only when they are imported.
 os.environ["BENTOML_HOME"] = STORE
 os.environ["BENTOML_DO_NOT_TRACK"] = "true"
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(dir=STORE)
@@ -27,7 +27,7 @@ from service import HousePrice  # noqa: E402
 from tests.helpers.commands import run, running_server  # noqa: E402
 
 HousePrice.inject_config()
-# The in-process service would write its access log between the results of pytest.
+# The in-process service would write its access log into the output of pytest.
 HousePrice.inner.settings.access_log = "off"
 
 
@@ -39,7 +39,7 @@ def training():
 
 @pytest.fixture(scope="session")
 def model(training):
-    """The stored model that it saved."""
+    """The stored model that `training` saved."""
     return bentoml.models.get("house_price:latest")
 
 

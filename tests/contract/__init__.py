@@ -1,1 +1,1 @@
-"""What every bundle promises of its features: these tests follow the record type of train.py."""
+"""Tests of the contract of each feature. They are generated from the record type of train.py."""

@@ -1,4 +1,4 @@
-"""Valid and invalid values of each feature, as the JSON schema of the record type says."""
+"""Valid and invalid values of each feature, from the JSON schema of the record type."""
 
 import math
 
@@ -14,13 +14,14 @@ WRONG_TYPES = {
     "category": [1, True, [], {}],
     "text": [1, True, [], {}],
 }
-# A bound in a JSON schema, and the step from it to the nearest valid or invalid number.
+# By bound of a JSON schema: the direction from it to the nearest valid, or invalid, number. 0 means
+# the bound itself.
 VALID_STEPS = {"minimum": 0, "maximum": 0, "exclusiveMinimum": 1, "exclusiveMaximum": -1}
 INVALID_STEPS = {"minimum": -1, "maximum": 1, "exclusiveMinimum": 0, "exclusiveMaximum": 0}
 
 
 def valid_values(schema: Schema) -> list:
-    """Return each category or flag, each bound, the longest text, and null if that is legal."""
+    """Return each category or boolean, each bound, the longest text, and null if it is valid."""
     values = declared_values(schema)
     values += [move(schema, schema[key], VALID_STEPS[key]) for key in VALID_STEPS if key in schema]
     if "maxLength" in schema:
@@ -29,7 +30,7 @@ def valid_values(schema: Schema) -> list:
 
 
 def invalid_values(schema: Schema) -> list:
-    """Return a value beyond each bound, an unknown category, a text that is too long, null."""
+    """Return a value beyond each bound, an unknown category, a too long text, perhaps null."""
     values = [
         move(schema, schema[key], step) for key, step in INVALID_STEPS.items() if key in schema
     ]
@@ -41,7 +42,7 @@ def invalid_values(schema: Schema) -> list:
 
 
 def move(schema: Schema, bound: float, step: int) -> float:
-    """Return a bound, or the next number of its type, above for 1 and below for -1."""
+    """Return the bound for step 0, or the next number of its type: above for 1, below for -1."""
     if kind_of(schema) == "integer":
         return bound + step
     return math.nextafter(bound, math.inf * step) if step else float(bound)

@@ -1,4 +1,4 @@
-"""The prediction APIs accept what the record type allows, and name the feature at fault."""
+"""The prediction APIs accept what the record type allows, and name the invalid feature."""
 
 import json
 import shlex
@@ -30,7 +30,7 @@ def ids(cases):
 
 @pytest.fixture(scope="module")
 def records(live):
-    """The example, once for each valid value, and rows of the training data."""
+    """The example, variants of it with each valid value, and rows of the test data."""
     data, _ = read_csv(PROJECT.data, PROJECT.labelled_type)
     rows = to_records(PROJECT.record_type, data.X_test.head(100))
     return [EXAMPLE, *(EXAMPLE | {name: value} for name, value in VALID), *rows]
@@ -50,7 +50,7 @@ def test_example_is_predicted(live):
 
 
 def test_readme_shows_a_valid_record(live):
-    """The first request of the page works as it is; correct it after a change of the features."""
+    """The first request of README.md is valid; correct it after a change of the features."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     command = shlex.split(next(line for line in readme.splitlines() if line.startswith("$ curl")))
     record = json.loads(command[command.index("-d") + 1])
@@ -59,26 +59,26 @@ def test_readme_shows_a_valid_record(live):
 
 @pytest.mark.parametrize(("name", "value"), VALID, ids=ids(VALID))
 def test_valid_value_is_predicted(live, name, value):
-    """Each category and flag, each bound, and null where it is legal."""
+    """Each category and boolean, each bound, and null where it is valid."""
     response = live.post("/predict", json=EXAMPLE | {name: value})
     assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize(("name", "value"), INVALID, ids=ids(INVALID))
 def test_invalid_value_is_rejected(live, name, value):
-    """A value beyond a bound, another category, a text that is too long, or null."""
+    """A value beyond a bound, an unknown category, a text that is too long, or null."""
     assert_rejected(live.post("/predict", json=EXAMPLE | {name: value}), name)
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG, ids=ids(WRONG))
 def test_wrong_type_is_rejected(live, name, value):
-    """Nothing is converted: not even "1" to 1."""
+    """No type is converted: not even "1" to 1."""
     assert_rejected(live.post("/predict", json=EXAMPLE | {name: value}), name)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_missing_feature_is_named(live, name):
-    """A feature that may be null must be given, too."""
+    """A record must have each feature, even if its value may be null."""
     record = {key: value for key, value in EXAMPLE.items() if key != name}
     response = live.post("/predict", json=record)
     assert response.status_code == 400
@@ -91,20 +91,20 @@ def test_unknown_feature_is_named(live):
 
 
 def test_array_equals_single_predictions(live, records):
-    """An array is predicted like its records, one by one, and in their order."""
+    """The predictions of an array are those of its single records, in the same order."""
     singles = [live.post("/predict", json=record).json()["prediction"] for record in records]
     assert predict_batch(live, records) == singles
 
 
 def predict_batch(client, records):
-    """Return the predictions for records, sent in arrays that are small enough for any setting."""
+    """Return the predictions for records, sent in arrays of 100."""
     arrays = [records[start : start + 100] for start in range(0, len(records), 100)]
     responses = [client.post("/predict_batch", json=array).json() for array in arrays]
     return [prediction for response in responses for prediction in response["predictions"]]
 
 
 def test_bento_predicts_the_same(live, records, tmp_path):
-    """A Bento contains all that serving needs."""
+    """A Bento contains all files that serving needs."""
     tag = run("bentoml", "build", "--output", "tag").stdout.strip().removeprefix("__tag__:")
     with running_server("bentoml", "serve", tag, log=tmp_path / "log", cwd=tmp_path) as client:
         assert predict_batch(client, records) == predict_batch(live, records)

@@ -51,7 +51,7 @@ def replicas():
 
 
 def all_healthy():
-    """Tell whether the health check of every replica succeeds."""
+    """Return whether the health check of every replica succeeds."""
     return all(replica["State"]["Health"]["Status"] == "healthy" for replica in replicas())
 
 
@@ -110,7 +110,7 @@ def test_proxy_forwards_only_exposed_paths(path, status, proxy):
 
 
 def test_page_predicts_behind_the_proxy(proxy, browser):
-    """All curves fit in what the proxy lets through."""
+    """The proxy forwards the requests for all curves."""
     page = TryPage(browser, proxy.base_url)
     assert page.prediction() == TUTORIAL_PREDICTION
     page.move_slider("RM", 7)
@@ -120,7 +120,7 @@ def test_page_predicts_behind_the_proxy(proxy, browser):
 
 
 def test_proxy_removes_forged_headers(proxy):
-    """A client can't forge the address that `/docs.json` tells."""
+    """A client can't forge the address in `/docs.json`."""
     forged = {
         "X-Forwarded-Host": "other.example",
         "X-Forwarded-Prefix": "/other",

@@ -153,7 +153,7 @@ def check_containers():
 
 
 def test_make_image_fails_if_the_container_does_not_start(engine, model, tmp_path):
-    """It shows the log, which has the reason: here a package that only training installs."""
+    """It prints the container's log with the reason, here a package that only training installs."""
     for name in ("service.py", "bentofile.yaml", "requirements-serve.txt", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("serving", "deploy"):

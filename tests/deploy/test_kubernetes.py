@@ -228,7 +228,7 @@ def test_network_policy_allows_only_ingress_from_named_namespaces():
 
 
 def is_exposed(path):
-    """Tell whether the Ingress forwards a path."""
+    """Return whether the Ingress forwards a path."""
     return any(
         path == rule["path"]
         or (rule["pathType"] == "Prefix" and PurePosixPath(path).is_relative_to(rule["path"]))

@@ -181,7 +181,7 @@ def test_prometheus_evaluates_all_alerts(prometheus):
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_alert_has_severity_summary_action_and_delay(name):
-    """The operator learns what to do; a short disturbance raises no alert."""
+    """The action says what to do; the delay ignores short disturbances."""
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert rule["annotations"].keys() == {"summary", "action"}

@@ -1,4 +1,4 @@
-"""deploy/rollout.sh with a replay of the prediction log in front."""
+"""deploy/rollout.sh with REPLAY_LOG: it replays the prediction log before the rollout."""
 
 import json
 
@@ -23,7 +23,7 @@ envs:
 
 @pytest.fixture
 def docker(tmp_path):
-    """A docker command with one image, that otherwise notes its calls: it touches no replica."""
+    """A fake docker command that has one image, and writes its calls to a file."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("docker", "docker-compose"):
@@ -43,8 +43,8 @@ def roll_out(docker, log, image="house_price:replayed"):
     return run("deploy/rollout.sh", check=False, **env)
 
 
-def test_refused_model_replaces_no_replica(model, docker, tmp_path):
-    """The status is that of the replay; with an accepted model the rollout begins."""
+def test_blocked_model_replaces_no_replica(model, docker, tmp_path):
+    """The exit status is that of the replay; with an accepted model, the rollout begins."""
     (tmp_path / "bento.yaml").write_text(BENTO.format(tag=model.tag))
     values = list(EXAMPLE.values())
     write_log(tmp_path, EXAMPLE, [([values], [TUTORIAL_PREDICTION.expected])], tag=str(model.tag))
@@ -67,7 +67,7 @@ def test_refused_model_replaces_no_replica(model, docker, tmp_path):
     ids=["no model", "no image"],
 )
 def test_image_whose_model_is_unknown_replaces_no_replica(docker, tmp_path, bento, image):
-    """What it would predict cannot be told."""
+    """Without the tag of its model, the log can't be replayed."""
     (tmp_path / "bento.yaml").write_text(bento)
     done = roll_out(docker, tmp_path, image)
     assert done.returncode == 1

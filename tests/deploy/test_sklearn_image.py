@@ -70,7 +70,7 @@ def trained(clone, store):
 
 
 def test_training_says_why_it_does_not_export(trained):
-    """And what it costs."""
+    """It also says what that costs."""
     assert "Served by scikit-learn" in trained.stdout
     assert "FunctionTransformer calls a function" in trained.stdout
     assert re.search(r"takes [\d.]+ ms for 1 row, [\d.]+ ms for 64", trained.stdout)

@@ -12,7 +12,7 @@ PAGE = (ROOT / "docs/after-the-request.md").read_text()
 
 
 def test_example_of_outcomes_is_read(tmp_path):
-    """With each column."""
+    """The example of the page has each column that the command reads."""
     path = tmp_path / "actual.csv"
     example = re.search(r"```\n(request_id.*?)```", PAGE, re.DOTALL)[1]
     path.write_text(example.replace("TARGET", PROJECT.target))
@@ -22,7 +22,7 @@ def test_example_of_outcomes_is_read(tmp_path):
 
 
 def test_limits_are_those_of_the_code():
-    """The page tells when the verdict is another."""
+    """The page has the limits at which the verdict changes."""
     text = " ".join(PAGE.split())
     assert f"surely above {WORSE}: if its 95 % interval is" in text
     assert f"A segment needs {MIN_OUTCOMES} outcomes, and {PRIOR_ROWS} rows in the training" in text
@@ -31,7 +31,7 @@ def test_limits_are_those_of_the_code():
 
 
 def test_targets_of_make_exist():
-    """Each command that the page names."""
+    """The Makefile has each command that the page names."""
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"`make (\w+)", PAGE)):
         assert f"\n{target}: " in makefile

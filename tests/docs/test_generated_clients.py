@@ -1,4 +1,4 @@
-"""docs/clients.md: Postman and generated clients get all that they need from /docs.json.
+"""docs/clients.md: Postman and generated clients need nothing but /docs.json.
 
 A client in Go, from the same generator, is not tested here: the compiler takes 470 MB.
 """
@@ -59,7 +59,7 @@ new PredictionApi().predict({{ house }}).then(answer => console.log(JSON.stringi
 
 @pytest.fixture(scope="module", autouse=True)
 def programs():
-    """What the tests run; outside CI, skip them if a program is not installed."""
+    """The programs that the tests run; outside CI, skip the tests if one is not installed."""
     missing = [name for name in ("haproxy", "java", "npx") if not shutil.which(name)]
     if missing and "CI" not in os.environ:
         pytest.skip(f"Not installed: {', '.join(missing)}")
@@ -108,7 +108,7 @@ def generate_client(language, document, folder):
 
 
 def check_prediction(output, client):
-    """A printed response has all digits: it is equal to that of the service."""
+    """Check that the printed prediction equals the service's, in all digits."""
     assert json.loads(output) == client.post("predict", json=EXAMPLE).json()
 
 

@@ -1,4 +1,4 @@
-"""docs/your-own-model.md: its commands write a bundle for the example, a service for car prices."""
+"""docs/your-own-model.md: its commands write a bundle for car prices, which works."""
 
 import csv
 import json
@@ -42,7 +42,7 @@ CAR = {
 
 
 def share_venv(bundle):
-    """Give a bundle the packages of this one, with no lock newer than they are."""
+    """Give a bundle the .venv of this one; old locks keep make from installing into it."""
     (bundle / ".venv").symlink_to(ROOT / ".venv")
     for lock in bundle.rglob("requirements*.txt"):
         os.utime(lock, (0, 0))
@@ -50,7 +50,7 @@ def share_venv(bundle):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A bundle that the page's commands have written and edited; its model is trained."""
+    """A bundle that the commands of the page have written, edited and trained."""
     path = tmp_path_factory.mktemp("cars") / "clone"
     shutil.copytree(ROOT, path, ignore=NOT_IN_A_CLONE)
     share_venv(path)
@@ -80,7 +80,7 @@ def car_service(clone, model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def car_records():
-    """300 records that differ in each kind of feature, some of them with gaps."""
+    """300 records that differ in each kind of feature, some of them with missing values."""
     brands = ("Aster", "Borealis", "Cirrus", "Other: not listed")
     return [
         CAR
@@ -156,7 +156,7 @@ def test_model_has_high_r2(model):
 
 
 def predict(model, records):
-    """Return scikit-learn's predictions; a gap is NaN, or None among strings."""
+    """Return scikit-learn's predictions; a missing value is NaN, or None for strings."""
     frame = pd.DataFrame(records).astype(object)
     strings = frame.columns.isin(["brand", "fuel", "body", "trim"])
     X = np.where(frame.isna(), np.where(strings, None, np.nan), frame)
@@ -178,7 +178,9 @@ def test_concurrent_requests_are_batched(car_service):
 def test_concurrent_requests_get_their_own_predictions(car_service, model, car_records):
     """Valid and invalid records and arrays are sent at the same moment."""
     expected = predict(model, car_records)
-    service_checks.check_neighbours_do_not_mix(car_service, car_records, expected, "mileage")
+    service_checks.check_concurrent_requests_do_not_mix(
+        car_service, car_records, expected, "mileage"
+    )
 
 
 def test_arrays_split_across_batches_keep_their_order(car_service, car_records):
@@ -241,7 +243,7 @@ def test_invalid_value_is_rejected(car_service, feature, value, message):
 
 
 def test_all_validation_errors_are_reported_at_once(car_service):
-    """An error in an array has the index of the record. A repeated feature is an error, too."""
+    """An error in an array has the index of the record. A repeated feature is an error as well."""
     invalid = {name: value for name, value in CAR.items() if name != "owners"} | {"age": -1, "x": 1}
     assert car_service.post("/predict_batch", json=[CAR, invalid]).json() == {
         "message": {
@@ -260,17 +262,17 @@ def test_all_validation_errors_are_reported_at_once(car_service):
     ("feature", "value"),
     [("body", None), ("mileage", None), ("owners", None), ("accident_free", None), ("owners", 2.0)],
 )
-def test_gap_and_whole_float_are_predicted(car_service, model, feature, value):
-    """As scikit-learn predicts them; a gap is counted."""
-    before = gap_count(car_service, feature)
+def test_missing_value_and_whole_float_are_predicted(car_service, model, feature, value):
+    """They equal scikit-learn's predictions; a missing value is counted."""
+    before = missing_count(car_service, feature)
     car = CAR | {feature: value}
     response = car_service.post("/predict", json=car)
     assert response.json() == {"prediction": pytest.approx(predict(model, [car])[0], rel=1e-12)}
-    assert gap_count(car_service, feature) == before + (value is None)
+    assert missing_count(car_service, feature) == before + (value is None)
 
 
-def gap_count(client, feature):
-    """Return the number of gaps that the metric has counted."""
+def missing_count(client, feature):
+    """Return the number of missing values that the metric has counted."""
     counters = service_checks.samples(client, "feature_gaps")
     return sum(each.value for each in counters if each.labels["feature"] == feature)
 
@@ -428,7 +430,7 @@ class Vague(LabelledRecord):
     ("old", "new", "messages"), UNSERVABLE_MODELS.values(), ids=UNSERVABLE_MODELS
 )
 def test_unservable_model_is_not_saved(clone, model, old, new, messages):
-    """It would fail other requests in the same batch, or the start of the service."""
+    """The model would fail requests, or the start of the service."""
     train = (clone / "train.py").read_text()
     assert old in train
     train = train.replace(old, new)

@@ -1,4 +1,4 @@
-"""Start Chromium, and read what it has logged."""
+"""Start Chromium, and read its log of requests."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def network_requests(browser):
 
 
 def is_network_request(event):
-    """Tell whether an event is a request over the network, not of a data URL."""
+    """Return whether an event is a request over the network, not of a data URL."""
     if event["method"] != "Network.requestWillBeSent":
         return False
     return event["params"]["request"]["url"].startswith(("http", "ws"))

@@ -1,4 +1,4 @@
-"""Send predictions in threads while something else happens."""
+"""Clients in threads that send prediction requests in the background of a test."""
 
 import http.client
 import json
@@ -11,16 +11,16 @@ from tests.helpers.tutorial import TUTORIAL_RESPONSE
 
 BODY = json.dumps(EXAMPLE)
 HEADERS = {"Content-Type": "application/json"}
-MAX_REQUESTS = 100_000  # of one client, so that the load ends whatever happens
+MAX_REQUESTS = 100_000  # of one client; the load ends even if a test never stops it
 
 
 class Load:
-    """Clients that send the example again and again, and count what they get for it."""
+    """Clients that send the example in a loop, and count the outcomes."""
 
     def __init__(self, host, port, clients, resend=False):
-        """With `resend`, send a request again if its kept-alive connection was closed unanswered.
+        """With `resend`, send a request again if its connection is closed without a response.
 
-        So do curl and browsers. `resent` counts these requests.
+        curl and browsers do the same. `resent` counts these requests.
         """
         self.address = (host, port)
         self.resend = resend
@@ -36,14 +36,14 @@ class Load:
         return self
 
     def __exit__(self, *_):
-        """Stop them, and print what they got."""
+        """Stop the clients, and print the outcomes."""
         self.stopping.set()
         for thread in self.threads:
             thread.join()
         print(f"\n{len(self.threads)} clients: {dict(self.outcomes)}, {self.resent} resent")
 
     def send(self):
-        """Send requests over one connection, or a new one after a failure, until told to stop."""
+        """Send requests until `stopping` is set; after a failure, on a new connection."""
         connection = http.client.HTTPConnection(*self.address, timeout=30)
         for _ in range(MAX_REQUESTS):
             if self.stopping.is_set():
@@ -57,7 +57,7 @@ class Load:
 
     @staticmethod
     def outcome(connection):
-        """Return "answered", or what came instead of the tutorial's answer."""
+        """Send a request; return "answered" for the correct prediction, or the error."""
         try:
             connection.request("POST", "/predict", BODY, HEADERS)
             response = connection.getresponse()
@@ -69,13 +69,13 @@ class Load:
         return "answered" if right else f"{response.status} {body!r}"
 
     def await_answers(self, number, log):
-        """Return once so many more requests were answered."""
+        """Return once `number` more requests have been answered."""
         enough = self.outcomes["answered"] + number
         wait_until(lambda: self.outcomes["answered"] >= enough, log)
 
     @property
     def failed(self):
-        """Return how many requests were not answered as they should be."""
+        """Return the number of requests without a correct prediction."""
         return self.outcomes.total() - self.outcomes["answered"]
 
 

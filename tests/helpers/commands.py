@@ -1,4 +1,4 @@
-"""Run commands and servers in processes of their own."""
+"""Run commands and servers as subprocesses."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*command, check=True, timeout=120, cwd=ROOT, **env):
-    """Run a command to its end, and return it with its output."""
+    """Run a command and return the completed process; with `check`, fail the test if it fails."""
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -29,7 +29,7 @@ def run(*command, check=True, timeout=120, cwd=ROOT, **env):
 
 
 def free_port():
-    """Return a port that nobody listens on."""
+    """Return a free TCP port."""
     with socket.socket() as unbound:
         unbound.bind(("127.0.0.1", 0))
         return unbound.getsockname()[1]
@@ -59,7 +59,7 @@ def running_server(*command, log, cwd=ROOT, **env):
 
 
 def without_linux_calls(folder):
-    """Return the environment of a Python that lacks the system calls which only Linux has."""
+    """Return environment variables for a Python without the system calls that only Linux has."""
     missing = {"os": ["posix_fallocate", "memfd_create", "waitid"]}
     lines = [
         f"import {module}; del {module}.{name}" for module in missing for name in missing[module]
@@ -69,7 +69,7 @@ def without_linux_calls(folder):
 
 
 def is_ready(client):
-    """Tell whether /readyz answers 200."""
+    """Return whether /readyz answers 200."""
     with suppress(httpx2.TransportError):
         return client.get("/readyz").status_code == 200
 

@@ -1,4 +1,4 @@
-"""Replay the console blocks of a page: commands, each with its expected output."""
+"""Replay the console blocks of a page, which have commands and their expected outputs."""
 
 import re
 from doctest import ELLIPSIS, OutputChecker
@@ -9,7 +9,7 @@ SERVERS = ("make serve", "bentoml serve")
 
 
 def console_commands(page):
-    """Yield each command of the console blocks, with the output that is shown below it."""
+    """Yield each command of the console blocks with its expected output."""
     for block in re.findall(r"^```console\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, output = step.partition("\n")
@@ -17,7 +17,7 @@ def console_commands(page):
 
 
 def check_output(command, expected, port, cwd=ROOT, **env):
-    """Run a command, with a port in place of 3000; compare its output, if one is shown."""
+    """Run a command, with `port` in place of 3000; check its output if the page shows one."""
     done = run("bash", "-c", command.replace(":3000", f":{port}"), cwd=cwd, **env)
     output = done.stdout.rstrip("\n") + "\n" if expected else ""
     assert OutputChecker().check_output(expected, output, ELLIPSIS), f"$ {command}\n{output}"

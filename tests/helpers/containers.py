@@ -24,7 +24,7 @@ class ContainerLog:
 @contextmanager
 def running_container(command):
     """Run a `docker run` command in the background, on a free port; yield a client when ready."""
-    # Without --rm, for its log and its exit status are wanted.
+    # Without --rm: tests read the log and the exit status of the stopped container.
     command = command.replace(" --rm", "").replace(" -p 3000:3000", " -p 127.0.0.1::3000")
     start = time.perf_counter()
     name = run(*shlex.split(command.replace("docker run", "docker run --detach"))).stdout.strip()

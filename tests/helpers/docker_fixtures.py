@@ -11,7 +11,7 @@ from tests.helpers.package_index import PRIVATE_INDEX
 
 @pytest.fixture(scope="session")
 def engine():
-    """A Docker engine that can build on a base image; elsewhere than in CI skip without one."""
+    """A Docker engine that can build the image; without one, skip the test, except in CI."""
     missing = None
     if not shutil.which("docker") or run("docker", "version", check=False).returncode:
         missing = "no Docker engine answers"

@@ -1,4 +1,4 @@
-"""Logs of predictions, as the prediction log writes them."""
+"""Write prediction logs."""
 
 from serving.observability.prediction_log import PredictedRequest, PredictionLog
 from serving.settings import Settings
@@ -7,7 +7,7 @@ START = 1_764_547_200  # 2025-12-01, 00:00 UTC
 
 
 def write_log(folder, names, requests, tag="house_price:1", worker_index=1, **settings):
-    """Log requests, a minute apart: pairs of their rows and their predictions; return their IDs."""
+    """Log requests, which are pairs of rows and predictions, a minute apart; return their IDs."""
     log = PredictionLog(Settings(prediction_log=str(folder), **settings), names, worker_index)
     ids = []
     for n, (rows, predictions) in enumerate(requests):

@@ -1,7 +1,8 @@
-"""A table with gaps, integers, texts and an odd name, and its record type.
+"""A table with missing values, integers, texts and a name that needs an alias, and its record type.
 
 tests/data/mpg.csv has rows of the cars in Vega's datasets (vega_datasets 0.9.0, BSD 3-Clause), with
-some more gaps: one origin in 19, and one in 17 of `wagon`, which says whether the name has "(sw)".
+more missing values: one origin in 19, and one in 17 of `wagon`, which says whether the name has
+"(sw)".
 """
 
 from typing import Annotated, Literal
@@ -16,7 +17,7 @@ PATH = ROOT / "tests/data/mpg.csv"
 
 
 class Model(BaseModel):
-    """A model of car."""
+    """A car model."""
 
     model_config = ConfigDict(**REQUIRED_CONFIG)
 
@@ -32,7 +33,7 @@ class Model(BaseModel):
 
 
 class LabelledModel(Model):
-    """A model of car with its consumption."""
+    """A car model with its fuel consumption."""
 
     mpg: float = Field(description="Consumption", json_schema_extra={"unit": "miles per gallon"})
 

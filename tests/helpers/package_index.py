@@ -1,11 +1,11 @@
-"""The package index, as one with a password, which must not get into an image."""
+"""The URL of the package index with a password, which must not get into an image."""
 
 import os
 import subprocess
 import sys
 from urllib.parse import urlsplit
 
-PASSWORD = "s3cret"  # noqa: S105 - it opens nothing
+PASSWORD = "s3cret"  # noqa: S105 - not a real password
 
 
 def private_index():

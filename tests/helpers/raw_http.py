@@ -1,4 +1,4 @@
-"""Write requests and read responses on a plain socket."""
+"""Write requests and read responses on a raw socket."""
 
 import json
 import re

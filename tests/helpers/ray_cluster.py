@@ -1,6 +1,6 @@
-"""Score files on a Ray cluster of two nodes, of which one is lost meanwhile.
+"""Score files on a Ray cluster of two nodes, and kill one node meanwhile.
 
-Arguments: DATA OUTPUT [DATA OUTPUT ...]; the node is lost during the first pair.
+Arguments: DATA OUTPUT [DATA OUTPUT ...]; the node is killed during the first pair.
 """
 
 import json
@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-# A busy machine starts a node slowly, and hardly runs workers of Ray's usual niceness, 15.
+# On a busy machine a node starts slowly, and workers with Ray's default niceness, 15, hardly run.
 os.environ |= {"RAY_raylet_start_wait_time_s": "300", "RAY_worker_niceness": "0"}
 
 import ray

@@ -1,4 +1,4 @@
-"""Checks that hold for any record type; `client` is one of `bentoml serve`."""
+"""Checks for any record type; `client` is a client of `bentoml serve`."""
 
 import json
 import socket
@@ -11,13 +11,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 def samples(client, family):
-    """Return the samples of a family of metrics."""
+    """Return the samples of a metric family."""
     families = text_string_to_metric_families(client.get("/metrics").text)
     return [sample for each in families if each.name == family for sample in each.samples]
 
 
 def batch_counts(client):
-    """Return the number of batches that `predict` has run, and of records in them."""
+    """Return the number of batches of `predict`, and the number of records in them."""
     sizes = {
         sample.name.rpartition("_")[2]: sample.value
         for sample in samples(client, "bentoml_service_adaptive_batch_size")
@@ -27,7 +27,7 @@ def batch_counts(client):
 
 
 def check_concurrent_requests_are_batched(client, record):
-    """Check that 64 single records, sent at the same moment, need few batches."""
+    """Check that 64 single records, sent at the same time, are predicted in at most 16 batches."""
     body = json.dumps(record).encode()
     head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -35,7 +35,7 @@ def check_concurrent_requests_are_batched(client, record):
     count, size = batch_counts(client)
     with ExitStack() as stack:
         connections = [stack.enter_context(socket.create_connection(address)) for _ in range(64)]
-        # Suspended, the worker sees all requests at once, however busy the machine is.
+        # While the worker is suspended, all requests arrive; it then sees them at once.
         (worker,) = psutil.Process(client.server.pid).children()
         worker.suspend()
         for connection in connections:
@@ -48,10 +48,10 @@ def check_concurrent_requests_are_batched(client, record):
     assert more - count <= 16
 
 
-def check_neighbours_do_not_mix(client, records, expected, feature):
-    """Check that valid and invalid requests, sent at the same moment, each get their own answer.
+def check_concurrent_requests_do_not_mix(client, records, expected, feature):
+    """Check that concurrent valid and invalid requests each get their own response.
 
-    A negative value of the feature makes a record invalid.
+    `feature` is one whose negative values are invalid.
     """
     assert len(set(expected)) > 100
 
@@ -65,11 +65,11 @@ def check_neighbours_do_not_mix(client, records, expected, feature):
     with ThreadPoolExecutor(64) as clients:
         answers = list(clients.map(ask, range(len(records))))
     for n, answer in enumerate(answers):
-        refused = {feature: f"{feature} should be greater than or equal to 0, got {-n - 1}"}
+        message = {feature: f"{feature} should be greater than or equal to 0, got {-n - 1}"}
         assert (
             answer
             == (
-                {"message": refused},
+                {"message": message},
                 {"prediction": expected[n]},
                 {"predictions": expected[n:] + expected[:n]},
             )[n % 3]
@@ -77,7 +77,7 @@ def check_neighbours_do_not_mix(client, records, expected, feature):
 
 
 def check_order_is_kept(client, records):
-    """Check that arrays which are split and joined in batches keep their order."""
+    """Check that predictions keep their order if arrays are split and joined in batches."""
     expected = client.post("/predict_batch", json=records).json()["predictions"]
     assert len(set(expected)) > 10
     with ThreadPoolExecutor(8) as clients:
@@ -86,7 +86,7 @@ def check_order_is_kept(client, records):
 
 
 def check_bentomls_client(client, record, prediction):
-    """Check BentoML's client with a record and with a list."""
+    """Check both APIs with BentoML's client."""
     with bentoml.SyncHTTPClient(str(client.base_url)) as own:
         assert own.predict(record) == {"prediction": prediction}
         assert own.predict_batch([record] * 2) == {"predictions": [prediction] * 2}

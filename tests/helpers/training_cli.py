@@ -1,4 +1,4 @@
-"""Run the command line of `training` in this process, which has imported its libraries already."""
+"""Run the command line of `training` in this process, which saves the time of its imports."""
 
 import io
 from contextlib import redirect_stderr, redirect_stdout
@@ -11,14 +11,14 @@ from training import main
 
 
 def run_training(*arguments, check=True, project=PROJECT):
-    """Run `python -m training` with arguments; return it as a finished process with its output."""
+    """Run `python -m training` with arguments; return the status and output as CompletedProcess."""
     output, errors, status = io.StringIO(), io.StringIO(), 0
     with redirect_stdout(output), redirect_stderr(errors):
         try:
             main(project, list(map(str, arguments)))
         except SystemExit as end:
             status = end.code
-    if isinstance(status, str):  # Python prints such a status and exits with 1
+    if isinstance(status, str):  # Python prints a text and exits with 1
         errors.write(f"{status}\n")
         status = 1
     done = CompletedProcess(arguments, status or 0, output.getvalue(), errors.getvalue())

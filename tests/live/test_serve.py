@@ -35,7 +35,7 @@ def test_concurrent_requests_get_their_own_predictions(live, model):
     houses = [EXAMPLE | {"RM": 3 + n / 50, "LSTAT": n % 30} for n in range(300)]
     estimator = bentoml.sklearn.load_model(model)
     expected = estimator.predict([list(house.values()) for house in houses]).tolist()
-    service_checks.check_neighbours_do_not_mix(live, houses, expected, "AGE")
+    service_checks.check_concurrent_requests_do_not_mix(live, houses, expected, "AGE")
 
 
 def test_arrays_split_across_batches_keep_their_order(live):

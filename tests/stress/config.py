@@ -16,7 +16,7 @@ class StressConfig:
     large_body_bytes: int = 100_000_000
     load_seconds: int = 3  # of each load phase
     overload_rounds: int = 7  # each alternates a load at capacity with an overload
-    isolation_rounds: int = 5  # each alternates good clients alone with bad ones beside them
+    isolation_rounds: int = 5  # each loads with good clients alone, then with bad ones too
     isolation_min_share: float = 0.8  # of the good responses per second without bad clients
     soak_seconds: int = 60
 

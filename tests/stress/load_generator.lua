@@ -10,8 +10,8 @@ function setup(thread)
   table.insert(threads, thread)
 end
 
--- wrk calls this before a request of any connection. Others may have been rejected meanwhile, but
--- there are as many waits as rejections.
+-- wrk calls this before each request, without saying which connection sends it. So another connection
+-- than the rejected one may wait, but there are as many waits as rejections.
 local function wait()
   if waits == 0 then return 0 end
   waits = waits - 1

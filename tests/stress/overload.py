@@ -1,9 +1,9 @@
 """Overload with ten times the clients that the server accepts, and a start under full load.
 
 An open-loop test at ten times the capacity would need a load generator ten times as fast as the
-server, which two cores do not provide. Therefore the clients are wrk's connections. Those that
-reach the server itself wait after a rejection, as `Retry-After` says; those that do not are for the
-proxy. Separate probe clients send one request a second, to measure how long a rejection takes.
+server, which two cores do not provide. Therefore the clients are wrk's connections. Without the
+proxy they wait after a rejection, as `Retry-After` says; with the proxy they do not wait. Separate
+probe clients send one request a second, to measure how long a rejection takes.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ def throughput_result(
     at_capacity: Iterable[LoadResult],
     min_share: float = MIN_CAPACITY_SHARE,
 ) -> Result:
-    """Return the median share of the capacity; each load is compared with that of its round."""
+    """Return the median share of the capacity; each load is compared within its round."""
     pairs = list(zip(loads, at_capacity, strict=True))
     succeeded = sum(load.succeeded for load, _ in pairs)
     rejected = sum(load.rejected for load, _ in pairs)

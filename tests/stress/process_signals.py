@@ -27,7 +27,7 @@ SHUTDOWN_MARGIN_SECONDS = 2
 
 
 def worker_crash(store: ModelStore, config: StressConfig) -> Iterator[Result]:
-    """Kill the only worker with SIGKILL and check that only requests in progress fail."""
+    """Kill the only worker with SIGKILL and check that only the requests in progress fail."""
     with run_server(store) as server:
         outcomes, seconds = asyncio.run(kill_under_load(server, config.load_seconds))
     failed = outcomes.total() - outcomes[200]

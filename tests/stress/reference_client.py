@@ -1,6 +1,6 @@
-"""A well-behaved client in a process of its own, which must get only correct responses.
+"""A well-behaved client in a separate process, which must get only correct responses.
 
-It runs beside an attack, to show that the attack does not affect other clients.
+It runs during an attack, to show that the attack does not affect other clients.
 `python -m tests.stress.reference_client PORT` reads pairs of a record and its prediction from
 standard input, one JSON array a line, up to an empty line. It sends the records in a loop until
 standard input is closed, then prints `ClientStats` as JSON.

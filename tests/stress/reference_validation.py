@@ -25,7 +25,7 @@ END_EVENTS = (h11.NEED_DATA, h11.PAUSED, h11.ConnectionClosed)  # all three are 
 def is_valid_body(body: bytes, path: str) -> bool:
     """Return whether a body is valid for a path: a record for `/predict`, otherwise an array."""
     try:
-        text = body.decode("utf-8-sig")  # the service skips a byte order mark, too
+        text = body.decode("utf-8-sig")  # as the service, skip a byte order mark
         value = json.loads(
             text, object_pairs_hook=reject_duplicate_names, parse_constant=reject_constant
         )

@@ -10,7 +10,7 @@ from rich.table import Table
 
 @dataclass
 class Result:
-    """Attempts and failures of one check, and a measured value beside its target."""
+    """Attempts and failures of one check, and a measured value with its target."""
 
     check: str
     attempts: int

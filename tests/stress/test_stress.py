@@ -1,4 +1,4 @@
-"""A short run of each scenario that passes on a busy machine, too."""
+"""A short run of the scenarios that pass even on a busy machine."""
 
 import pytest
 

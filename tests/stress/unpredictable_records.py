@@ -1,4 +1,4 @@
-"""Callers whose valid records the model can't predict, beside callers with other records."""
+"""Bad clients, whose valid records the model can't predict, next to good clients with others."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ RANDOM_RATE = 0.01
 
 
 def unpredictable_records(store: ModelStore, config: StressConfig) -> Iterator[Result]:
-    """Measure good clients alone and beside bad ones; then with a model that fails."""
+    """Measure good clients alone and next to bad ones; then with a model that fails."""
     rate_file = store.folder / "failure_rate"
     rate_file.write_text("0")
     env = {
@@ -46,7 +46,7 @@ def unpredictable_records(store: ModelStore, config: StressConfig) -> Iterator[R
 
 
 def train_unreliable_model(store: ModelStore) -> str:
-    """Train the model in a model store of its own, and return the folder of that."""
+    """Train the model in a separate model store; return the folder of the store."""
     home = store.folder / "unreliable"
     env = store.server_env(BENTOML_HOME=str(home))
     command = [sys.executable, "-m", "tests.stress.unreliable_model"]
@@ -73,20 +73,20 @@ BODIES: dict[str, tuple[str, Any]] = {
 
 
 def isolation_result(server: Server, config: StressConfig, check: str) -> Result:
-    """Compare good clients alone with the same beside bad ones, in alternating rounds."""
-    alone, beside, outcomes = [], [], Counter()
+    """Compare good clients alone with good clients next to bad ones, in alternating rounds."""
+    alone, together, outcomes = [], [], Counter()
     log_bytes = -log_size(server)
     for _ in range(config.isolation_rounds):
         alone.append(run_load(server, GOOD_CLIENTS, config.load_seconds))
         with background_load(server, GOOD_CLIENTS, config.load_seconds) as load:
             outcomes += asyncio.run(send_bad_requests(server, config.load_seconds, check))
-        beside.append(load.result())
+        together.append(load.result())
     log_bytes += log_size(server)
-    failed = sum(map(count_failed, beside)) + outcomes.total() - outcomes["expected"]
-    succeeded = sum(load.succeeded for load in beside)
+    failed = sum(map(count_failed, together)) + outcomes.total() - outcomes["expected"]
+    succeeded = sum(load.succeeded for load in together)
     n_requests = succeeded + outcomes.total() + sum(load.succeeded for load in alone)
-    share = median(b.throughput / a.throughput for a, b in zip(alone, beside, strict=True))
-    p99 = [median(load.p99_ms for load in loads) for loads in (alone, beside)]
+    share = median(b.throughput / a.throughput for a, b in zip(alone, together, strict=True))
+    p99 = [median(load.p99_ms for load in loads) for loads in (alone, together)]
     bytes_per_request = log_bytes / n_requests
     measured = (
         f"{share:.0%} of the good responses/s without the bad clients, p99 {p99[0]:.0f} and "
@@ -139,7 +139,7 @@ async def send_bad_requests(server: Server, seconds: float, check: str) -> Count
 
 
 def outcome(response: Response | None, path: str) -> int | str:
-    """Return "expected" for a 422 that names the record at fault, otherwise the status."""
+    """Return "expected" for a 422 that names the unpredictable record, otherwise the status."""
     if response is None:
         return "no response"
     if response.status == 422:
