@@ -42,7 +42,7 @@ replay: $(READY)
 	@$(BIN)/python -m training replay $(or $(LOG),$(error Say where the prediction log is: make replay LOG=FOLDER MODEL=TAG)) \
 		--model $(or $(MODEL),$(error Say which model: make replay LOG=FOLDER MODEL=TAG)) $(BOUND:%=--bound %)
 
-# Write a bundle for another table; DROP=id,date leaves out these columns.
+# Write a bundle for another table; DROP=id,date excludes these columns.
 new: new-variables $(READY)
 	@$(BIN)/python -m training new "$(DATA)" --target "$(TARGET)" --name "$(NAME)" --out "$(OUT)" --drop "$(DROP)"
 

@@ -63,13 +63,13 @@ KNOWN_BOUNDS = [
 
 
 class Column(NamedTuple):
-    """A feature, or the target, as it was inferred."""
+    """An inferred feature."""
 
     name: str
     kind: Kind
     reason: str  # for the kind and the bounds
-    n_missing: int = 0  # missing values
-    missing_markers: tuple[str, ...] = ()  # such as NA, which the file has for a missing value
+    n_missing: int = 0  # number of missing values
+    missing_markers: tuple[str, ...] = ()  # their texts in the file, such as NA
     minimum: float | None = None
     maximum: float | None = None
     values: tuple[str, ...] = ()  # of a category
@@ -81,7 +81,7 @@ class InferredTable(NamedTuple):
 
     features: list[Column]
     target: str
-    excluded: dict[str, str]  # why a column is no feature, by its name
+    excluded: dict[str, str]  # by name of a column: why it is not a feature
     frame: pd.DataFrame  # texts of the features and the target, in the file's order; NaN if missing
     n_unlabelled: int  # number of rows without a target; the frame lacks them
 
@@ -237,7 +237,7 @@ def infer_integer(name: str, values: pd.Series, numbers: pd.Series) -> Column:
     """Return an integer, or a string if floats can't hold the values."""
     largest = numbers.abs().max()
     if largest >= MAX_INTEGER:
-        return infer_string(name, values, "integers too large for a float; ")
+        return infer_string(name, values, "integers too large for exact floats; ")
     if set(numbers.unique()) == {0, 1}:
         return Column(name, "integer", "only 0 and 1: a flag", minimum=0, maximum=1)
     minimum, maximum, reason = number_bounds(name, numbers)

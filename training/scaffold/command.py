@@ -84,7 +84,7 @@ def print_table(table: InferredTable, data: Path) -> None:
     """Print what was inferred for each column, the excluded columns, and what to check."""
     summary = f"{len(table.frame):,} rows of {data} have the target {table.target}"
     if table.n_unlabelled:
-        summary += f"; {table.n_unlabelled:,} have none, and are left out"
+        summary += f"; {table.n_unlabelled:,} have none, and are excluded"
     print(f"{summary}\n")
     rows = [("feature", "type", "bounds", "missing", "why")]
     rows += [
@@ -99,10 +99,10 @@ def print_table(table: InferredTable, data: Path) -> None:
     ]
     print_aligned(rows)
     if table.excluded:
-        print("\nLeft out:")
+        print("\nExcluded:")
         print_aligned([(f"  {name}", reason) for name, reason in table.excluded.items()])
     if remarks := review(table):
-        print("\nCheck these columns (DROP=NAME leaves one out):")
+        print("\nCheck these columns (DROP=NAME excludes one):")
         print("\n".join(f"  {remark}" for remark in remarks))
 
 

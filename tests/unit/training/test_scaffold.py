@@ -66,7 +66,7 @@ KINDS = {  # name, cells, kind, bounds, part of the reason
         numbered("9{:019}"),
         "text",
         (None, None),
-        "too large for a float",
+        "too large for exact floats",
     ),
     "flag": ("x", cells("0", "1", "1"), "integer", (0, 1), "a flag"),
     "share": ("share_of_women", cells("0.1", "0.4"), "number", (0, 1), "a share"),
