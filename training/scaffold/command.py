@@ -11,17 +11,9 @@ from training.project import Project
 from training.scaffold.columns import Column, InferredTable, infer_table
 from training.scaffold.example import typical_record
 from training.scaffold.files import Name, check_folder, check_name, write_bundle
-from training.scaffold.record_module import RecordModule
+from training.scaffold.record_module import TYPES, RecordModule
 from training.scaffold.review import review
 from training.scaffold.table import read_table
-
-SHOWN_TYPES = {
-    "number": "float",
-    "integer": "int",
-    "boolean": "bool",
-    "category": "category",
-    "text": "str",
-}
 
 
 def new(
@@ -90,7 +82,7 @@ def print_table(table: InferredTable, data: Path) -> None:
     rows += [
         (
             each.name,
-            SHOWN_TYPES[each.kind],
+            TYPES.get(each.kind, each.kind),
             describe_bounds(each),
             describe_missing(each),
             each.reason,

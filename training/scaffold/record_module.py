@@ -16,6 +16,7 @@ from training.scaffold.columns import Column, InferredTable
 
 WIDTH = 100  # as in pyproject.toml
 INDENT = "    "
+# The Python type of each kind of feature; a category has a type of its own.
 TYPES = {"number": "float", "integer": "int", "boolean": "bool", "text": "str"}
 # Names that the class body of the record type uses. Fields get other names, also if a name is a
 # keyword, a builtin or an attribute of BaseModel.
