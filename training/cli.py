@@ -232,7 +232,7 @@ def add_replay(commands: Commands, project: Project) -> None:
 
 def run_replay(project: Project, options: Namespace) -> int:
     """Put a prediction log through another model; return the exit status."""
-    from training.monitoring.replay_command import EXIT_REFUSED, replay_log
+    from training.monitoring.replay import EXIT_REFUSED, replay_log
 
     bounds = options.bound, options.max_share
     return EXIT_REFUSED if replay_log(project, options.log, options.model, *bounds) else 0

@@ -6,7 +6,7 @@ from tests.helpers.commands import ROOT
 from train import PROJECT
 from training.cli import build_parser
 from training.monitoring.outcomes import read_outcomes
-from training.monitoring.served_error import MIN_OUTCOMES, PRIOR_ROWS, WORSE
+from training.monitoring.served_error import MAX_ERROR_RATIO, MIN_OUTCOMES, MIN_TRAINING_ROWS
 
 PAGE = (ROOT / "docs/after-the-request.md").read_text()
 
@@ -24,8 +24,11 @@ def test_example_of_outcomes_is_read(tmp_path):
 def test_limits_are_those_of_the_code():
     """The page has the limits at which the verdict changes."""
     text = " ".join(PAGE.split())
-    assert f"surely above {WORSE}: if its 95 % interval is" in text
-    assert f"A segment needs {MIN_OUTCOMES} outcomes, and {PRIOR_ROWS} rows in the training" in text
+    assert f"surely above {MAX_ERROR_RATIO}: if its 95 % interval is" in text
+    assert (
+        f"A segment needs {MIN_OUTCOMES} outcomes, and {MIN_TRAINING_ROWS} rows in the training"
+        in text
+    )
     share = build_parser(PROJECT).parse_args(["replay", ".", "--model", "m"]).max_share
     assert f"more than {share:.0%} of the predictions" in text.replace(" %", "%")
 

@@ -1,4 +1,4 @@
-"""The evaluate command: tell whether a model errs more than at its training."""
+"""The evaluate command: compare the error of a served model with that of training."""
 
 from pathlib import Path
 
@@ -9,27 +9,27 @@ from serving.features import feature_schemas
 from serving.model import ModelReference, training_metadata
 from training.errors import InvalidLogError, InvalidOutcomesError
 from training.formatting import print_table
-from training.monitoring.error_plot import draw
-from training.monitoring.join import Joined, join
+from training.monitoring.error_plot import plot_errors
+from training.monitoring.join import JoinedPredictions, join
 from training.monitoring.outcomes import read_outcomes
-from training.monitoring.prediction_log import Predictions, read_predictions
+from training.monitoring.prediction_log import LoggedPredictions, read_predictions
 from training.monitoring.retraining_data import write_csv
 from training.monitoring.served_error import (
+    MAX_ERROR_RATIO,
     MIN_OUTCOMES,
-    WORSE,
-    Errors,
+    LabelledPredictions,
+    add_scores,
     by_model,
     by_period,
-    compare,
-    describe,
+    compare_segments,
+    cross_validated_predictions,
     list_segments,
-    served_errors,
-    training_errors,
+    served_predictions,
 )
 from training.project import Project
 
 EXIT_WORSE = 3  # as that of drift
-SHOWN = 10  # segments
+SHOWN_SEGMENTS = 10
 
 
 def evaluate_log(
@@ -38,96 +38,106 @@ def evaluate_log(
     log_folder: Path,
     outcomes_path: Path,
     tag: str | None,
-    picture: Path,
-    labelled: Path | None,
+    plot_path: Path,
+    training_csv: Path | None,
 ) -> bool:
-    """Print the error of the models in a log, and tell whether one errs more than at its training.
+    """Print the error of each model in a log; return whether the judged one errs more than before.
 
-    That one is the model of the last prediction, if no tag is given. Raise TrainingError,
+    The judged model is that with the tag or, without one, that of the last prediction. Write a plot
+    of it and, with `training_csv`, the joined rows as training data. Raise TrainingError,
     BentoMLException or OSError.
     """
     predictions = read_predictions(log_folder, feature_schemas(project.record_type))
     reference = ModelReference(tag or last_tag(predictions), project.record_type)
     model = reference.resolve()
+    model_tag = str(model.tag)
     joined = join_file(predictions, outcomes_path, project.target)
-    own = joined.rows(joined.predictions.common["model_tag"] == str(model.tag))
-    if own.actual.empty:
-        raise InvalidLogError(f"The log in {log_folder} has no predictions of {model.tag}")
+    judged = joined.select(joined.predictions.common["model_tag"] == model_tag)
+    if judged.outcome.empty:
+        raise InvalidLogError(f"The log in {log_folder} has no predictions of {model_tag}")
     print_counts(joined)
-    if labelled:
-        write_csv(joined, project, labelled)
-    n_outcomes = int(own.actual.notna().sum())
-    is_enough = n_outcomes >= MIN_OUTCOMES
-    trained = training_errors(project, model, data_path) if is_enough else None
-    print_table("Each model", by_model(joined, str(model.tag), trained))
-    if not trained:
-        print(f"\nToo few: {n_outcomes} outcomes of {model.tag}; {MIN_OUTCOMES} are needed")
+    if training_csv:
+        write_csv(joined, project, training_csv)
+    n_outcomes = int(judged.outcome.notna().sum())
+    if n_outcomes < MIN_OUTCOMES:
+        print_table("Each model", by_model(joined, model_tag, None))
+        print(f"\nToo few: {n_outcomes} outcomes of {model_tag}; {MIN_OUTCOMES} are needed")
         return False
-    return judge(project, model, own, trained, picture)
+    trained = cross_validated_predictions(project, model, data_path)
+    print_table("Each model", by_model(joined, model_tag, trained))
+    return compare_with_training(project, model, judged, trained, plot_path)
 
 
-def last_tag(predictions: Predictions) -> str:
-    """Return the tag of the model that made the last prediction; raise InvalidLogError."""
+def last_tag(predictions: LoggedPredictions) -> str:
+    """Return the tag of the model that made the last prediction."""
     common = predictions.common
     return common["model_tag"][common["timestamp"].idxmax()]
 
 
-def join_file(predictions: Predictions, path: Path, target: str) -> Joined:
+def join_file(predictions: LoggedPredictions, path: Path, target: str) -> JoinedPredictions:
     """Join predictions with a file of outcomes; raise InvalidOutcomesError or OSError."""
     outcomes = read_outcomes(path, target)
     joined = join(predictions, outcomes, target)
-    if outcomes[target].notna().any() and joined.actual.isna().all():
+    if outcomes[target].notna().any() and joined.outcome.isna().all():
         remarks = "; ".join(joined.remarks)
         raise InvalidOutcomesError(
-            f"{path}: no outcome is that of a prediction in the log ({remarks}). Is request_id "
-            "what the response had in X-Request-ID?"
+            f"{path}: no outcome matches a logged prediction ({remarks}). Is request_id the "
+            "X-Request-ID of the response?"
         )
     return joined
 
 
-def print_counts(joined: Joined) -> None:
-    """Print how many predictions have an outcome, and what was left out."""
+def print_counts(joined: JoinedPredictions) -> None:
+    """Print how many predictions have an outcome, and what was excluded."""
     times = joined.predictions.common["timestamp"]
     first, last = (f"{time:%Y-%m-%d %H:%M}" for time in (times.min(), times.max()))
-    n_rows, n_known = len(times), int(joined.actual.notna().sum())
+    n_rows, n_outcomes = len(times), int(joined.outcome.notna().sum())
     print(
-        f"{n_rows:,} predictions from {first} to {last} UTC; {n_known:,} ({n_known / n_rows:.1%}) "
-        "have an outcome"
+        f"{n_rows:,} predictions from {first} to {last} UTC; {n_outcomes:,} "
+        f"({n_outcomes / n_rows:.1%}) have an outcome"
     )
     for remark in joined.remarks:
         print(f"- {remark}")
 
 
-def judge(
-    project: Project, model: bentoml.Model, own: Joined, trained: Errors, picture: Path
+def compare_with_training(
+    project: Project,
+    model: bentoml.Model,
+    judged: JoinedPredictions,
+    trained: LabelledPredictions,
+    plot_path: Path,
 ) -> bool:
-    """Compare the segments of one model, print and draw them, and tell whether one is worse."""
+    """Print and plot the errors of one model by segment; return whether it is worse in one."""
     training = training_metadata(model)
-    served = served_errors(own)
-    over_time = by_period(own)
-    print_table(f"{model.tag} over time", over_time)
-    table = compare(served, trained, list_segments(own, project, trained), training.target_std)
-    shown = table.head(SHOWN)
+    served = served_predictions(judged)
+    periods = by_period(judged)
+    print_table(f"{model.tag} over time", periods)
+    segments = list_segments(judged, project, trained)
+    comparison = compare_segments(served, trained, segments, training.target_std)
+    shown = comparison.head(SHOWN_SEGMENTS)
     title = (
-        f"{model.tag} by segment, the worst {len(shown)} of {len(table)}; was: at training; ratio: "
-        "of the MAE"
+        f"{model.tag} by segment, the worst {len(shown)} of {len(comparison)}; train: "
+        "cross-validated; ratio: MAE to that of training"
     )
-    print_table(title, describe(shown, served, trained))
-    verdict = to_verdict(table)
-    figure = draw(
-        f"{model.tag}: {verdict}", over_time, shown, (served, trained), training.target["unit"]
+    print_table(title, add_scores(shown, served, trained))
+    verdict = describe_verdict(comparison)
+    figure = plot_errors(
+        f"{model.tag}: {verdict}", periods, shown, (served, trained), training.target["unit"]
     )
-    figure.savefig(picture, format="png", dpi=100)
-    print(f"\n{verdict}\nWrote {picture}")
-    return bool((table["low"] > WORSE).any())
+    figure.savefig(plot_path, format="png", dpi=100)
+    print(f"\n{verdict}\nWrote {plot_path}")
+    return bool((comparison["low"] > MAX_ERROR_RATIO).any())
 
 
-def to_verdict(table: pd.DataFrame) -> str:
-    """Return what a comparison says, in one line; the first row is the worst segment."""
-    n_worse = int((table["low"] > WORSE).sum())
+def describe_verdict(comparison: pd.DataFrame) -> str:
+    """Return the verdict on a comparison in one line; its first row is the worst segment."""
+    n_worse = int((comparison["low"] > MAX_ERROR_RATIO).sum())
     if not n_worse:
-        return f"as expected, no mean absolute error is surely above {WORSE} times that of training"
-    worst = table.iloc[0]
+        return (
+            "OK: in no segment is the mean absolute error significantly above "
+            f"{MAX_ERROR_RATIO} times that of training"
+        )
+    worst = comparison.iloc[0]
     others = f", and {n_worse - 1} more segments" if n_worse > 1 else ""
     return (
         f"worse in {worst.name}: mean absolute error {worst['ratio']:.2f} times that of "

@@ -1,160 +1,154 @@
-"""Join the predictions of a log with what really happened."""
+"""Join the predictions of a log with their outcomes."""
 
 from typing import NamedTuple
 
 import pandas as pd
 
 from training.errors import InvalidOutcomesError
-from training.monitoring.outcomes import KEY
-from training.monitoring.prediction_log import Predictions
+from training.monitoring.outcomes import KEY, RECORD_NUMBER, REQUEST_ID
+from training.monitoring.prediction_log import LoggedPredictions
 
-MAX_EXAMPLES = 3  # that a remark names
-LATE_DAYS = 30  # an outcome that comes after more than these is counted as late
+MAX_EXAMPLES = 3  # keys listed in a remark
+LATE_DAYS = 30  # an outcome that becomes known later than this is counted as late
 
 
-class Joined(NamedTuple):
-    """The predictions of a log, and the outcome of each."""
+class JoinedPredictions(NamedTuple):
+    """Predictions of a log, and the outcome of each."""
 
-    predictions: Predictions
-    actual: pd.Series  # NaN without an outcome
-    remarks: list[str]  # what was left out, and why
+    predictions: LoggedPredictions
+    outcome: pd.Series  # NaN if it is not known
+    remarks: list[str]  # what was excluded from the log and the outcomes, and why
 
-    def rows(self, mask: pd.Series) -> "Joined":
-        """Return the rows of a mask."""
-        return Joined(self.predictions.rows(mask), self.actual[mask], self.remarks)
+    def select(self, mask: pd.Series) -> "JoinedPredictions":
+        """Return the rows that a mask selects."""
+        return JoinedPredictions(self.predictions.select(mask), self.outcome[mask], self.remarks)
 
-    def with_outcome(self) -> "Joined":
+    def with_outcome(self) -> "JoinedPredictions":
         """Return the rows that have an outcome."""
-        return self.rows(self.actual.notna())
+        return self.select(self.outcome.notna())
 
 
-def join(predictions: Predictions, outcomes: pd.DataFrame, target: str) -> Joined:
-    """Join the predictions of a log with outcomes; raise InvalidOutcomesError.
+def join(predictions: LoggedPredictions, outcomes: pd.DataFrame, target: str) -> JoinedPredictions:
+    """Join predictions with outcomes by the KEY, request ID and record number.
 
-    A prediction whose request ID and record number occur again in the log counts once for each
-    model if the record is the same, as when a caller retries. If the record is another, nobody
-    knows which of them the outcome is of: they are left out.
+    Retries, with the same key and the same record, count once for each model. Predictions of
+    different records with the same key are excluded, since the outcome may be of any of them. Raise
+    InvalidOutcomesError.
     """
-    outcomes, without_value = known_outcomes(outcomes, target)
-    if KEY[1] not in outcomes:
-        outcomes = outcomes.assign(**{KEY[1]: check_no_arrays(predictions.common, outcomes)})
-    logged, reported = number_keys(predictions.common, outcomes)
-    outcomes, several = single_outcomes(outcomes.join(reported), target)
-    is_kept, repeated = single_predictions(predictions, logged["key"])
-    kept = predictions.rows(is_kept)
-    found = outcomes.set_index("key").reindex(logged["key"][is_kept]).set_axis(kept.common.index)
-    remarks = [*repeated, *without_value, *several, *unknown_outcomes(logged, outcomes)]
+    outcomes, missing_remarks = drop_missing(outcomes, target)
+    if RECORD_NUMBER not in outcomes:
+        check_no_arrays(predictions.common, outcomes)
+        outcomes = outcomes.assign(**{RECORD_NUMBER: 0})
+    logged_codes, outcome_codes = encode_keys(predictions.common, outcomes)
+    outcomes, outcome_remarks = unique_outcomes(outcomes.join(outcome_codes), target)
+    is_kept, prediction_remarks = unique_predictions(predictions, logged_codes["key"])
+    kept = predictions.select(is_kept)
+    of_kept = outcomes.set_index("key").reindex(logged_codes["key"][is_kept])
+    of_kept = of_kept.set_axis(kept.common.index)
+    remarks = [
+        *prediction_remarks,
+        *missing_remarks,
+        *outcome_remarks,
+        *unmatched_remarks(outcomes, logged_codes),
+    ]
     if "timestamp" in outcomes and target != "timestamp":
-        remarks += delays(found["timestamp"] - kept.common["timestamp"])
-    return Joined(kept, found[target], [each for each in remarks if each])
+        remarks += delay_remarks(of_kept["timestamp"] - kept.common["timestamp"])
+    return JoinedPredictions(kept, of_kept[target], remarks)
 
 
-def known_outcomes(outcomes: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
-    """Return the outcomes that have a value, and a remark on the others."""
-    known = outcomes.dropna(subset=[name for name in (*KEY, target) if name in outcomes])
-    return known, [remark(len(outcomes) - len(known), "outcomes without a value")]
+def drop_missing(outcomes: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return the outcomes that have a key and a value, and a remark on the others."""
+    complete = outcomes.dropna(subset=[name for name in (*KEY, target) if name in outcomes])
+    return complete, remark(len(outcomes) - len(complete), "outcomes without a value")
 
 
-def check_no_arrays(common: pd.DataFrame, outcomes: pd.DataFrame) -> int:
-    """Return 0, the record number of each outcome; raise InvalidOutcomesError if it may be another.
-
-    It may be if the request has several records.
-    """
-    of_arrays = common.loc[common[KEY[1]] > 0, KEY[0]]
-    shared = of_arrays[of_arrays.isin(outcomes[KEY[0]])]
+def check_no_arrays(common: pd.DataFrame, outcomes: pd.DataFrame) -> None:
+    """Raise InvalidOutcomesError if an outcome is of a request with several records."""
+    of_arrays = common.loc[common[RECORD_NUMBER] > 0, REQUEST_ID]
+    shared = of_arrays[of_arrays.isin(outcomes[REQUEST_ID])]
     if len(shared):
         raise InvalidOutcomesError(
-            f"Request {shared.iloc[0]} has several records: say in a column {KEY[1]} of the "
-            "outcomes which of them each is of, from 0"
+            f"Request {shared.iloc[0]} has several records: add a column {RECORD_NUMBER} to the "
+            "outcomes, which numbers the records of a request from 0"
         )
-    return 0
 
 
-def number_keys(logged: pd.DataFrame, reported: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return numbers for the request ID ("request") and the KEY ("key") of the rows of two tables.
+def encode_keys(logged: pd.DataFrame, outcomes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Encode the request IDs ("request") and KEYs ("key") of two tables as the same integers.
 
-    Texts take ten times as long to compare.
+    Joining strings takes ten times as long.
     """
-    rows = pd.concat([logged[KEY], reported[KEY]], ignore_index=True)
-    records = rows[KEY[1]].astype("int64")
-    requests = pd.Series(pd.factorize(rows[KEY[0]])[0])
-    numbers = pd.DataFrame({"request": requests, "key": requests * (records.max() + 1) + records})
+    rows = pd.concat([logged[KEY], outcomes[KEY]], ignore_index=True)
+    records = rows[RECORD_NUMBER].astype("int64")
+    requests = pd.Series(pd.factorize(rows[REQUEST_ID])[0])
+    codes = pd.DataFrame({"request": requests, "key": requests * (records.max() + 1) + records})
     n_logged = len(logged)
-    return (
-        numbers[:n_logged].set_axis(logged.index),
-        numbers[n_logged:].set_axis(reported.index),
-    )
+    return codes[:n_logged].set_axis(logged.index), codes[n_logged:].set_axis(outcomes.index)
 
 
-def single_outcomes(outcomes: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
-    """Return the outcomes of which there is one for each key, and remarks on the others."""
+def unique_outcomes(outcomes: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return one outcome for each key, without contradictory ones, and remarks on the others."""
     distinct = outcomes.drop_duplicates(["key", target])
-    contradicts = distinct.duplicated("key", keep=False)
-    contradicted = distinct[contradicts].drop_duplicates("key")
-    return distinct[~contradicts], [
-        remark(len(outcomes) - len(distinct), "outcomes that come again with the same value"),
-        remark(len(contradicted), "records with contradictory outcomes, left out", contradicted),
+    is_contradictory = distinct.duplicated("key", keep=False)
+    contradictory = distinct[is_contradictory].drop_duplicates("key")
+    return distinct[~is_contradictory], [
+        *remark(len(outcomes) - len(distinct), "repeated outcomes with the same value"),
+        *remark(len(contradictory), "records with contradictory outcomes, excluded", contradictory),
     ]
 
 
-def single_predictions(predictions: Predictions, keys: pd.Series) -> tuple[pd.Series, list[str]]:
-    """Tell which predictions to join: one of each key and model. Return remarks on the others."""
+def unique_predictions(
+    predictions: LoggedPredictions, keys: pd.Series
+) -> tuple[pd.Series, list[str]]:
+    """Return a mask of one prediction for each key and model, and remarks on the others."""
     is_repeated = keys.duplicated(keep=False)
     features = predictions.features[is_repeated].add_prefix("feature ")
     records = features.assign(key=keys[is_repeated]).drop_duplicates()
     is_ambiguous = keys.isin(records.loc[records["key"].duplicated(), "key"])
     common = predictions.common
-    of_model = pd.DataFrame({"key": keys, "model_tag": common["model_tag"]})
-    is_retry = ~is_ambiguous & of_model.duplicated()
+    by_model = pd.DataFrame({"key": keys, "model_tag": common["model_tag"]})
+    is_retry = ~is_ambiguous & by_model.duplicated()
     ambiguous = common[is_ambiguous]
     return ~is_ambiguous & ~is_retry, [
-        remark(
-            int(is_retry.sum()), "predictions that repeat a request ID and its record, left out"
-        ),
-        remark(
-            len(ambiguous), "predictions that share an ID with another record, left out", ambiguous
+        *remark(int(is_retry.sum()), "predictions of retried requests, excluded"),
+        *remark(
+            len(ambiguous), "predictions of different records with the same ID, excluded", ambiguous
         ),
     ]
 
 
-def unknown_outcomes(logged: pd.DataFrame, outcomes: pd.DataFrame) -> list[str]:
-    """Return remarks on the outcomes that no prediction of the log has."""
-    unknown = outcomes[~outcomes["key"].isin(logged["key"])]
-    has_request = unknown["request"].isin(logged["request"])
-    strange, misnumbered = unknown[~has_request], unknown[has_request]
-    lost = "outcomes of requests that the log does not have, or no longer"
+def unmatched_remarks(outcomes: pd.DataFrame, logged_codes: pd.DataFrame) -> list[str]:
+    """Return remarks on outcomes without a logged prediction."""
+    unmatched = outcomes[~outcomes["key"].isin(logged_codes["key"])]
+    has_request = unmatched["request"].isin(logged_codes["request"])
+    of_no_request, of_no_record = unmatched[~has_request], unmatched[has_request]
     return [
-        remark(len(strange), lost, strange),
-        remark(
-            len(misnumbered), "outcomes of records that their request does not have", misnumbered
-        ),
+        *remark(len(of_no_request), "outcomes of requests that are not in the log", of_no_request),
+        *remark(len(of_no_record), "outcomes of records that their request lacks", of_no_record),
     ]
 
 
-def delays(delay: pd.Series) -> list[str]:
-    """Return remarks on how long after the predictions the outcomes were known."""
+def delay_remarks(delay: pd.Series) -> list[str]:
+    """Return remarks on the time from the predictions to their outcomes."""
     days = delay.dropna() / pd.Timedelta(days=1)
     if days.empty:
         return []
-    half, most = days.quantile([0.5, 0.95])
-    early = "outcomes older than their prediction (was the target known before?)"
+    median, high = days.quantile([0.5, 0.95])
+    n_late, n_early = int((days > LATE_DAYS).sum()), int((days < 0).sum())
     return [
-        f"half of the outcomes came within {half:.3g} days, 95 % within {most:.3g}",
-        remark(
-            int((days > LATE_DAYS).sum()),
-            f"outcomes that came late, after more than {LATE_DAYS} days",
-        ),
-        remark(int((days < 0).sum()), early),
+        f"half of the outcomes came within {median:.3g} days, 95 % within {high:.3g}",
+        *remark(n_late, f"outcomes that came late, after more than {LATE_DAYS} days"),
+        *remark(n_early, "outcomes older than their prediction (was the target known before?)"),
     ]
 
 
-def remark(count: int, text: str, rows: pd.DataFrame | None = None) -> str:
-    """Return a remark with its count and the KEY of some rows, or nothing for none."""
+def remark(count: int, text: str, rows: pd.DataFrame | None = None) -> list[str]:
+    """Return a remark with its count and the KEY of some rows, or nothing if the count is 0."""
     if not count:
-        return ""
+        return []
     if rows is None:
-        return f"{text}: {count:,}"
+        return [f"{text}: {count:,}"]
     keys = rows[KEY].drop_duplicates()
     examples = keys.head(MAX_EXAMPLES).itertuples(index=False)
     named = [f"{request_id} record {int(number)}" for request_id, number in examples]
-    return f"{text}: {count:,} ({', '.join(named)}{', ...' * (len(keys) > MAX_EXAMPLES)})"
+    return [f"{text}: {count:,} ({', '.join(named)}{', ...' * (len(keys) > MAX_EXAMPLES)})"]

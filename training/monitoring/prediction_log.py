@@ -14,7 +14,7 @@ from serving.features import Kind, Schema, is_nullable, kind_of
 from serving.observability import LOG_COLUMNS
 from training.errors import InvalidLogError
 
-Entry = dict[str, Any]  # of one line
+Entry = dict[str, Any]  # the JSON object of one line
 CHUNK_LINES = 20_000  # the objects of all lines of a long log would take ten times the memory
 NUMBERS = {float, int}  # a whole number may be written with or without ".0"
 TYPES: dict[Kind | None, set[type]] = {
@@ -24,35 +24,28 @@ TYPES: dict[Kind | None, set[type]] = {
     "category": {str},
     "text": {str},
 }
-MISSING = object()  # in place of a value, where a line lacks the feature
+ABSENT = object()  # replaces the value of a feature that a line lacks
 
 
-class Chunk(NamedTuple):
-    """Some lines of one file."""
+class LoggedPredictions(NamedTuple):
+    """The predictions of a log, in tables with one index.
 
-    path: Path
-    first_line: int
-    entries: list[Entry]
-
-    def place(self, n: int) -> str:
-        """Return where an entry stands, for a message."""
-        return f"{self.path}, line {self.first_line + n}"
-
-
-class Predictions(NamedTuple):
-    """The rows of a log, in three tables with one index.
-
-    A row that does not fit the record type lacks one of its features, or has another type of value
-    there; all its features are NaN or None.
+    A record is invalid if it lacks a feature, or if the value of one has the wrong type. All its
+    features are then NaN or None.
     """
 
     common: pd.DataFrame  # the LOG_COLUMNS
     features: pd.DataFrame
-    fits: pd.Series
+    invalid_feature: pd.Series  # the first feature that makes the record invalid, or ""
 
-    def rows(self, mask: pd.Series) -> "Predictions":
-        """Return the rows of a mask."""
-        return Predictions(*(table[mask] for table in self))
+    @property
+    def is_valid(self) -> pd.Series:
+        """Whether each record is valid."""
+        return self.invalid_feature == ""
+
+    def select(self, mask: pd.Series) -> "LoggedPredictions":
+        """Return the rows that a mask selects."""
+        return LoggedPredictions(*(table[mask] for table in self))
 
 
 def open_files(folder: Path) -> list[tuple[Path, BinaryIO]]:
@@ -60,12 +53,12 @@ def open_files(folder: Path) -> list[tuple[Path, BinaryIO]]:
 
     Raise InvalidLogError or OSError.
     """
-    opened: dict[tuple[int, int], tuple[Path, BinaryIO]] = {}
-    complete = False
-    while not complete:  # a file that has got a new name since the listing is in the next one
-        complete = True
-        # A rotation gives a file the next higher number. Opened in the order of the numbers, none
-        # escapes; one that is met under two names is known by its inode.
+    opened: dict[tuple[int, int], tuple[Path, BinaryIO]] = {}  # by device and inode
+    is_complete = False
+    while not is_complete:  # a rotation may give a file a name that the listing lacks
+        is_complete = True
+        # A rotation adds 1 to the number in each name. In ascending order, a file that is renamed
+        # meanwhile is still ahead of this loop, or it is open already and has the same inode.
         for path in sorted(folder.glob("**/predictions-*.jsonl"), key=rotation_number):
             try:
                 file = path.open("rb")
@@ -77,104 +70,110 @@ def open_files(folder: Path) -> list[tuple[Path, BinaryIO]]:
                 file.close()
             else:
                 opened[inode] = path, file
-                complete = False
+                is_complete = False
     if not opened:
         raise InvalidLogError(f"There is no folder {folder} with a predictions-*.jsonl in it")
     return sorted(opened.values(), key=lambda pair: pair[0])
 
 
-def rotation_number(path: Path) -> str:
-    """Return "1" for predictions-2.1.jsonl, and "" for predictions-2.jsonl."""
-    return path.stem.partition(".")[2]
+def rotation_number(path: Path) -> int:
+    """Return 1 for predictions-2.1.jsonl, and 0 for predictions-2.jsonl."""
+    number = path.stem.partition(".")[2]
+    return int(number) if number.isdecimal() else 0
 
 
-def read_chunks(folder: Path) -> Iterator[Chunk]:
-    """Yield the complete lines of a log; raise InvalidLogError or OSError.
+def read_chunks(folder: Path) -> Iterator[list[Entry]]:
+    """Yield the entries of a log, CHUNK_LINES at most at a time; raise InvalidLogError or OSError.
 
-    A line without an end is being written, or its writer was killed.
+    Skip a last line without a line end: it is still being written, or its writer was killed.
     """
     for path, file in open_files(folder):
         with file:
-            first_line, is_whole = 1, True
-            while is_whole and (lines := list(islice(file, CHUNK_LINES))):
-                is_whole = lines[-1].endswith(b"\n")
-                complete = lines if is_whole else lines[:-1]
-                yield Chunk(path, first_line, parse_lines(complete, path, first_line))
+            first_line, is_complete = 1, True
+            while is_complete and (lines := list(islice(file, CHUNK_LINES))):
+                is_complete = lines[-1].endswith(b"\n")
+                yield parse_lines(lines if is_complete else lines[:-1], path, first_line)
                 first_line += len(lines)
 
 
 def parse_lines(lines: list[bytes], path: Path, first_line: int) -> list[Entry]:
-    """Return the entries of some lines; raise InvalidLogError naming the first damaged line."""
+    """Return the entries of some lines; raise InvalidLogError naming the first damaged line.
+
+    `pandas.read_json` would neither name the line nor keep texts such as "3" apart from numbers.
+    """
     try:
         entries = from_json(b"[%b]" % b",".join(lines), allow_inf_nan=False)
         if len(entries) == len(lines) and all(map(is_entry, entries)):
             return entries
     except ValueError:
         pass
-    for number, line in enumerate(lines, first_line):
-        try:
-            is_damaged = not is_entry(from_json(line, allow_inf_nan=False))
-        except ValueError:
-            is_damaged = True
-        if is_damaged:
-            raise InvalidLogError(f"{path}, line {number} is damaged: remove it")
+    for line_number, line in enumerate(lines, first_line):
+        if is_damaged(line):
+            raise InvalidLogError(f"{path}, line {line_number} is damaged: remove it")
     raise InvalidLogError(f"{path} is damaged after line {first_line}: remove it")
 
 
-def is_entry(entry: Any) -> bool:
-    """Tell whether the JSON value of a line has what each line of the log has."""
+def is_damaged(line: bytes) -> bool:
+    """Return whether a line is not the JSON of an entry."""
+    try:
+        return not is_entry(from_json(line, allow_inf_nan=False))
+    except ValueError:
+        return True
+
+
+def is_entry(value: Any) -> bool:
+    """Return whether a JSON value has what the service writes to each line of the log."""
     return (
-        isinstance(entry, dict)
-        and isinstance(entry.get("timestamp"), str)
-        and isinstance(entry.get("request_id"), str)
-        and isinstance(entry.get("model_tag"), str)
-        and type(entry.get("record_number", 0)) is int
-        and type(entry.get("prediction")) in NUMBERS
+        isinstance(value, dict)
+        and isinstance(value.get("timestamp"), str)
+        and isinstance(value.get("request_id"), str)
+        and isinstance(value.get("model_tag"), str)
+        and type(value.get("record_number", 0)) is int
+        and type(value.get("prediction")) in NUMBERS
     )
 
 
-def read_predictions(folder: Path, schemas: Mapping[str, Schema]) -> Predictions:
-    """Return all rows of a log, with the features of these schemas.
+def read_predictions(folder: Path, schemas: Mapping[str, Schema]) -> LoggedPredictions:
+    """Return all predictions of a log, with the features that `schemas` describes.
 
     Raise InvalidLogError or OSError.
     """
-    chunks = [to_tables(chunk.entries, schemas) for chunk in read_chunks(folder)]
+    chunks = [to_tables(entries, schemas) for entries in read_chunks(folder)]
     if not any(len(chunk.common) for chunk in chunks):
         raise InvalidLogError(f"The log in {folder} has no line yet")
-    tables = zip(*chunks, strict=True)
-    common, features, fits = (pd.concat(parts, ignore_index=True) for parts in tables)
+    common, *others = (pd.concat(tables, ignore_index=True) for tables in zip(*chunks, strict=True))
     try:
         common["timestamp"] = pd.to_datetime(common["timestamp"], format="ISO8601", utc=True)
     except ValueError as error:
         raise InvalidLogError(f"The log in {folder} has an invalid timestamp: {error}") from None
-    return Predictions(common, features, fits)
+    return LoggedPredictions(common, *others)
 
 
-def to_tables(entries: list[Entry], schemas: Mapping[str, Schema]) -> Predictions:
+def to_tables(entries: list[Entry], schemas: Mapping[str, Schema]) -> LoggedPredictions:
     """Return the tables of some entries. A log of an earlier version has no record numbers."""
     common = {name: [entry.get(name, 0) for entry in entries] for name in LOG_COLUMNS}
-    features = {name: [entry.get(name, MISSING) for entry in entries] for name in schemas}
-    fits = np.full(len(entries), fill_value=True)
-    for name, values in features.items():
-        fits &= have_type(values, schemas[name])
-    if not fits.all():
-        for values in features.values():
-            values[:] = [value if fit else None for value, fit in zip(values, fits, strict=True)]
-    columns = {
-        name: pd.Series(values, dtype=column_type(schemas[name]))
-        for name, values in features.items()
-    }
-    return Predictions(pd.DataFrame(common), pd.DataFrame(columns), pd.Series(fits))
+    values = {name: [entry.get(name, ABSENT) for entry in entries] for name in schemas}
+    invalid_feature = np.full(len(entries), "", dtype=object)
+    for name in reversed(values):  # so that the first one remains
+        invalid_feature[~have_valid_type(values[name], schemas[name])] = name
+    is_valid = invalid_feature == ""
+    features = {name: to_column(values[name], is_valid, schemas[name]) for name in schemas}
+    return LoggedPredictions(
+        pd.DataFrame(common), pd.DataFrame(features), pd.Series(invalid_feature, dtype=object)
+    )
 
 
-def have_type(values: list[Any], schema: Schema) -> Any:
-    """Tell of each value whether it has the type of a feature, or may be a gap."""
+def have_valid_type(values: list[Any], schema: Schema) -> np.ndarray:
+    """Return for each value whether a feature may have it, by its type: (n_values,) of bool."""
     types = TYPES[kind_of(schema)] | ({type(None)} if is_nullable(schema) else set())
     if set(map(type, values)) <= types:
-        return True
+        return np.full(len(values), fill_value=True)
     return np.array([type(value) in types for value in values])
 
 
-def column_type(schema: Schema) -> str:
-    """Return the type of a feature's column; booleans may have gaps."""
-    return "float64" if TYPES[kind_of(schema)] is NUMBERS else "object"
+def to_column(values: list[Any], is_valid: np.ndarray, schema: Schema) -> pd.Series:
+    """Return the values of a feature as a column, without those of invalid records."""
+    if not is_valid.all():
+        values = [value if valid else None for value, valid in zip(values, is_valid, strict=True)]
+    has_numbers = TYPES[kind_of(schema)] is NUMBERS
+    return pd.Series(values, dtype="float64" if has_numbers else "object")

@@ -1,4 +1,4 @@
-"""Parts of the rows: by the quantiles, the values and the gaps of each feature, and by time."""
+"""Divide rows into segments: by the values of each feature, by missing values, and by time."""
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -10,19 +10,21 @@ import pandas as pd
 from serving.features import Schema, kind_of
 from training.formatting import format_number
 
-QUANTILES = (0.25, 0.5, 0.75)  # of the training
-MAX_VALUES = 20  # of one feature, each of which is a segment
-FEW_VALUES = 5  # of a number: each is a segment, instead of quantiles
+QUANTILES = (0.25, 0.5, 0.75)  # of the training data
+MAX_VALUE_SEGMENTS = 20  # of one feature
+# A number with more distinct values in the training data is divided by quantiles instead.
+MAX_DISCRETE_VALUES = 5
 MAX_PERIODS = 31
+# The units of time, and how the start of a period is written.
 PERIODS = {"h": "%Y-%m-%d %H:00", "D": "%Y-%m-%d", "W": "week of %Y-%m-%d", "M": "%Y-%m", "Y": "%Y"}
 
 
 class Segment(NamedTuple):
-    """A part of the log, and the same part of the training, as masks of rows."""
+    """The rows of a segment in the log and in the training data, as masks."""
 
     name: str
-    of_log: np.ndarray
-    of_training: np.ndarray
+    in_log: np.ndarray
+    in_training: np.ndarray
 
 
 def feature_segments(
@@ -32,7 +34,7 @@ def feature_segments(
     for name, schema in schemas.items():
         columns = log[name], training[name]
         is_number = kind_of(schema) in ("number", "integer")
-        if is_number and training[name].nunique() > FEW_VALUES:
+        if is_number and training[name].nunique() > MAX_DISCRETE_VALUES:
             yield from quantile_segments(name, *columns)
         else:
             yield from value_segments(name, *columns)
@@ -40,7 +42,7 @@ def feature_segments(
 
 
 def quantile_segments(name: str, log: pd.Series, training: pd.Series) -> Iterator[Segment]:
-    """Yield the parts between quantiles of the training, and the part outside of its range."""
+    """Yield the segments between quantiles of the training data, and the one outside its range."""
     edges = np.unique(training.quantile(QUANTILES))
     labels = [format_number(edge, 4) for edge in edges]
     names = [
@@ -48,20 +50,20 @@ def quantile_segments(name: str, log: pd.Series, training: pd.Series) -> Iterato
         *(f"{name} {low} to {high}" for low, high in pairwise(labels)),
         f"{name} above {labels[-1]}",
     ]
-    bins = [np.searchsorted(edges, column) for column in (log, training)]
-    known = [column.notna().to_numpy() for column in (log, training)]
-    for n, label in enumerate(names):
-        yield Segment(
-            label, *((part == n) & is_known for part, is_known in zip(bins, known, strict=True))
-        )
-    outside = (log < training.min()) | (log > training.max())
-    nothing = np.zeros(len(training), dtype=bool)
-    yield Segment(f"{name} outside its training range", outside.to_numpy(), nothing)
+    # The index of a missing value is that of no segment.
+    log_bins, training_bins = (
+        np.where(column.isna(), -1, np.searchsorted(edges, column)) for column in (log, training)
+    )
+    for index, segment_name in enumerate(names):
+        yield Segment(segment_name, log_bins == index, training_bins == index)
+    is_outside = (log < training.min()) | (log > training.max())
+    in_training = np.zeros(len(training), dtype=bool)
+    yield Segment(f"{name} outside its training range", is_outside.to_numpy(), in_training)
 
 
 def value_segments(name: str, log: pd.Series, training: pd.Series) -> Iterator[Segment]:
-    """Yield a part for each value, of the most frequent in the log."""
-    for value in log.value_counts().index[:MAX_VALUES]:
+    """Yield a segment for each of the most frequent values in the log."""
+    for value in log.value_counts().index[:MAX_VALUE_SEGMENTS]:
         masks = ((column == value).to_numpy(dtype=bool) for column in (log, training))
         yield Segment(f"{name} is {format_value(value)}", *masks)
 
@@ -73,12 +75,15 @@ def format_value(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else format_number(value, 6)
 
 
-def periods(timestamps: pd.Series) -> list[tuple[str, pd.Series]]:
-    """Return equal periods, from hours to years, as masks: the shortest that are few enough."""
+def divide_by_time(timestamps: pd.Series) -> dict[str, pd.Series]:
+    """Return a mask for each calendar period of the timestamps, in order.
+
+    The unit is the shortest one that gives at most MAX_PERIODS, or years.
+    """
     times = timestamps.dt.tz_localize(None)
     for unit in PERIODS:
         starts = times.dt.to_period(unit).dt.start_time
         if starts.nunique() <= MAX_PERIODS:
             break
     label = PERIODS[unit]
-    return [(start.strftime(label), starts == start) for start in sorted(starts.unique())]
+    return {start.strftime(label): starts == start for start in sorted(starts.unique())}

@@ -1,5 +1,7 @@
-"""The error of served models, beside that of their training."""
+"""The error of served models, by model, period and segment, compared with that of training."""
 
+from collections.abc import Mapping
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,175 +18,202 @@ from serving.regressor import GOLDEN_TOLERANCE, to_predictions
 from training.data import read_training_csv
 from training.fitting.evaluation import FOLDS, to_fitted_type
 from training.monitoring.bootstrap import ratio_intervals, resample
-from training.monitoring.join import Joined
-from training.monitoring.segments import Segment, feature_segments, periods
+from training.monitoring.join import JoinedPredictions
+from training.monitoring.segments import Segment, divide_by_time, feature_segments
 from training.project import Project
 
-WORSE = 1.1  # times the mean absolute error of training; less is seldom worth a retraining
-# Of 60 logs drawn from the errors of the houses, 98 % of those with 50 outcomes and twice the error
-# were found to be worse; of those without a change none with 300 outcomes, 5 % with 5,000.
-MIN_OUTCOMES = 50
-# A segment with fewer rows in the training has no error to expect. In a few more there may be no
-# large error by chance: it counts as if as many rows of average error were added, if that is more.
-# What the training lacks altogether is expected to have the average error.
+# The mean absolute error (MAE) divided by that of training; less is seldom worth a retraining.
+MAX_ERROR_RATIO = 1.1
+# Simulated with the errors of the house model, 60 logs each: a doubled error was detected in 98 %
+# of the logs with 50 outcomes. Without a change there was no false alarm with 300 outcomes, and one
+# in 5 % of the logs with 5,000.
+MIN_OUTCOMES = 50  # of a model or a segment
+# A segment with fewer training rows is not compared, unless it has none: its expected error is then
+# the MAE of all training rows.
+MIN_TRAINING_ROWS = 30
+# A few training rows may have small errors by chance. The expected MAE of a segment is shrunk
+# toward that of all training rows, with this many pseudo-rows, but only upward.
 PRIOR_ROWS = 30
 SCORES = ["RMSE", "MAE", "bias", "R2"]
 INTERVAL = ["low", "high"]
 
 
-class Errors(NamedTuple):
-    """Features, targets (n_samples,) and predictions (n_samples,) of some records."""
+class LabelledPredictions(NamedTuple):
+    """Features, true values (n_samples,) and predictions (n_samples,) of some records."""
 
     X: pd.DataFrame
-    actual: np.ndarray
-    predicted: np.ndarray
+    y_true: np.ndarray
+    y_pred: np.ndarray
 
     def scores(self, mask: np.ndarray | slice = slice(None)) -> list[float]:
-        """Return the SCORES of the rows of a mask."""
-        actual, predicted = self.actual[mask], self.predicted[mask]
-        if len(actual) < 2:  # R2 needs two
+        """Return the SCORES of the rows that a mask selects."""
+        y_true, y_pred = self.y_true[mask], self.y_pred[mask]
+        if len(y_true) < 2:  # R2 needs two
             return [np.nan] * len(SCORES)
         return [
-            root_mean_squared_error(actual, predicted),
-            mean_absolute_error(actual, predicted),
-            float(np.mean(predicted - actual)),
-            r2_score(actual, predicted),
+            root_mean_squared_error(y_true, y_pred),
+            mean_absolute_error(y_true, y_pred),
+            float(np.mean(y_pred - y_true)),
+            r2_score(y_true, y_pred),
         ]
 
-    def sizes(self, target_std: float) -> np.ndarray:
-        """Return the size of each error. None is 0, so that any two have a ratio."""
-        return np.hypot(self.predicted - self.actual, GOLDEN_TOLERANCE * target_std)
+    def absolute_errors(self, target_std: float) -> np.ndarray:
+        """Return absolute errors (n_samples,), slightly above zero, so that means have a ratio."""
+        return np.hypot(self.y_pred - self.y_true, GOLDEN_TOLERANCE * target_std)
 
 
-def served_errors(joined: Joined) -> Errors:
-    """Return the errors of the predictions that have an outcome."""
-    known = joined.with_outcome()
-    predicted = known.predictions.common["prediction"]
-    return Errors(known.predictions.features, known.actual.to_numpy(), predicted.to_numpy())
+def served_predictions(joined: JoinedPredictions) -> LabelledPredictions:
+    """Return the logged predictions that have an outcome."""
+    predictions, outcome, _ = joined.with_outcome()
+    y_pred = predictions.common["prediction"].to_numpy()
+    return LabelledPredictions(predictions.features, outcome.to_numpy(), y_pred)
 
 
-def training_errors(project: Project, model: bentoml.Model, data_path: Path) -> Errors:
-    """Return the errors on the training data, each row predicted by a fit without it.
+def cross_validated_predictions(
+    project: Project, model: bentoml.Model, data_path: Path
+) -> LabelledPredictions:
+    """Return cross-validated predictions of all rows that a model was trained and tested on.
 
     Raise InvalidDataError.
     """
     training = training_metadata(model)
     data = read_training_csv(data_path, project.labelled_type, training)
-    X, y = pd.concat(data[:2]), pd.concat(data[2:])
+    X = pd.concat([data.X_train, data.X_test])
+    y = pd.concat([data.y_train, data.y_test])
     estimator = bentoml.sklearn.load_model(model)
     y_pred = cross_val_predict(estimator, to_fitted_type(estimator, X), y, cv=FOLDS)
-    return Errors(X, y.to_numpy(), np.array(to_predictions(y_pred, len(X))))
+    return LabelledPredictions(X, y.to_numpy(), np.array(to_predictions(y_pred, len(X))))
 
 
-def by_model(joined: Joined, tag: str, trained: Errors | None) -> pd.DataFrame:
-    """Return the scores of each model in a log, each followed by those of its training.
+def by_model(
+    joined: JoinedPredictions, tag: str, trained: LabelledPredictions | None
+) -> pd.DataFrame:
+    """Return the scores of each model in a log, each followed by its scores on training data.
 
-    These are cross-validated for one model, otherwise those of the test part.
+    `trained` are the cross-validated predictions of the model `tag`. For other models, the scores
+    are those of the test part, as the model store has them.
     """
     tags = joined.predictions.common["model_tag"]
-    table = score_parts(joined, {name: tags == name for name in tags.unique()})
-    parts = []
-    for name in table.index:
+    served = score_groups(joined, {name: tags == name for name in tags.unique()})
+    tables = []
+    for name in served.index:
+        tables.append(served.loc[[name]])
         if name == tag and trained:
             scores = dict(zip(SCORES, trained.scores(), strict=True))
-            row, label = {"outcomes": len(trained.actual)} | scores, "cross-validated"
-        else:
-            metrics = stored_metrics(name)
-            row = {score: metrics.get(f"test_{score.lower()}") for score in SCORES}
-            label = "test part"
-        training = pd.DataFrame(row, [f"{name}, {label}"]).dropna(how="all")
-        parts += [table.loc[[name]], training]
-    return pd.concat([part for part in parts if len(part)])
+            row = {"outcomes": len(trained.y_true)} | scores
+            tables.append(pd.DataFrame(row, [f"{name}, cross-validated"]))
+        elif scores := stored_scores(name):
+            tables.append(pd.DataFrame(scores, [f"{name}, test part"]))
+    return pd.concat(tables)
 
 
-def stored_metrics(tag: str) -> Any:
-    """Return the metrics of a model's training, or nothing if the model store has it no longer."""
+def stored_scores(tag: str) -> dict[str, float]:
+    """Return the scores of a model on the test part, or nothing if the model store lacks it."""
     try:
-        return bentoml.models.get(tag).info.metadata.get("metrics", {})
+        metadata: Any = bentoml.models.get(tag).info.metadata
     except NotFound:
         return {}
+    metrics = metadata.get("metrics", {})
+    named = {score: metrics.get(f"test_{score.lower()}") for score in SCORES}
+    return {score: value for score, value in named.items() if value is not None}
 
 
-def by_period(joined: Joined) -> pd.DataFrame:
+def by_period(joined: JoinedPredictions) -> pd.DataFrame:
     """Return the scores of one model over time."""
-    return score_parts(joined, dict(periods(joined.predictions.common["timestamp"])))
+    return score_groups(joined, divide_by_time(joined.predictions.common["timestamp"]))
 
 
-def score_parts(joined: Joined, masks: dict[str, pd.Series]) -> pd.DataFrame:
-    """Return the number of predictions and outcomes, the scores and the interval of the RMSE."""
-    errors = served_errors(joined)
-    has_outcome = joined.actual.notna()
-    parts = [mask[has_outcome].to_numpy() for mask in masks.values()]
-    columns = {
-        "predictions": [mask.sum() for mask in masks.values()],
-        "outcomes": [part.sum() for part in parts],
-    }
-    scores = np.array([errors.scores(part) for part in parts]).T
-    columns |= {SCORES[0]: scores[0]} | dict(zip(INTERVAL, intervals(errors, parts), strict=True))
-    columns |= dict(zip(SCORES[1:], scores[1:], strict=True))
-    return pd.DataFrame(columns, list(masks))
+def score_groups(joined: JoinedPredictions, masks: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Return the counts, the scores and the interval of the RMSE of the rows of each mask."""
+    served = served_predictions(joined)
+    has_outcome = joined.outcome.notna()
+    outcome_masks = [mask[has_outcome].to_numpy() for mask in masks.values()]
+    scores = np.array([served.scores(mask) for mask in outcome_masks])
+    table = pd.DataFrame(scores, list(masks), SCORES)
+    low, high = rmse_intervals(served, outcome_masks)
+    table.insert(1, "low", low)
+    table.insert(2, "high", high)
+    table.insert(0, "predictions", [mask.sum() for mask in masks.values()])
+    table.insert(1, "outcomes", [mask.sum() for mask in outcome_masks])
+    return table
 
 
-def intervals(errors: Errors, parts: list[np.ndarray]) -> np.ndarray:
-    """Return the ends of the interval of each part's RMSE, or NaN if it has too few rows."""
-    ends = np.full((2, len(parts)), np.nan)
-    enough = [n for n, part in enumerate(parts) if part.sum() >= MIN_OUTCOMES]
-    if enough:
-        squares = (errors.predicted - errors.actual) ** 2
-        ends[:, enough] = resample(squares, [parts[n] for n in enough]).interval() ** 0.5
+def rmse_intervals(served: LabelledPredictions, masks: list[np.ndarray]) -> np.ndarray:
+    """Return the ends (2, n_masks) of the interval of each RMSE; NaN without MIN_OUTCOMES."""
+    ends = np.full((2, len(masks)), np.nan)
+    is_enough = [mask.sum() >= MIN_OUTCOMES for mask in masks]
+    if any(is_enough):
+        squares = (served.y_pred - served.y_true) ** 2
+        ends[:, is_enough] = resample(squares, list(compress(masks, is_enough))).intervals() ** 0.5
     return ends
 
 
-def list_segments(joined: Joined, project: Project, trained: Errors) -> list[Segment]:
-    """Return the segments that can be compared; all records are the first."""
-    common, features, fits = joined.with_outcome().predictions
+def list_segments(
+    joined: JoinedPredictions, project: Project, trained: LabelledPredictions
+) -> list[Segment]:
+    """Return the segments that can be compared; the first has all records."""
+    predictions = joined.with_outcome().predictions
+    is_valid = predictions.is_valid.to_numpy()
+    all_training = np.ones(len(trained.X), dtype=bool)
     schemas = feature_schemas(project.record_type)
-    whole = np.ones(len(trained.X), dtype=bool)
-    parts = [
-        Segment(part.name, part.of_log & fits.to_numpy(), part.of_training)
-        for part in feature_segments(features, trained.X, schemas)
+    segments = [
+        segment._replace(in_log=segment.in_log & is_valid)
+        for segment in feature_segments(predictions.features, trained.X, schemas)
     ]
-    parts += [Segment(name, mask.to_numpy(), whole) for name, mask in periods(common["timestamp"])]
-    return [
-        Segment("all records", np.ones(len(common), dtype=bool), whole),
-        *(
-            part
-            for part in parts
-            if part.of_log.sum() >= MIN_OUTCOMES
-            and not part.of_log.all()
-            and not 0 < part.of_training.sum() < PRIOR_ROWS
-        ),
+    segments += [
+        Segment(name, mask.to_numpy(), all_training)
+        for name, mask in divide_by_time(predictions.common["timestamp"]).items()
     ]
+    all_records = Segment("all records", np.ones(len(is_valid), dtype=bool), all_training)
+    return [all_records, *filter(is_comparable, segments)]
 
 
-def compare(
-    served: Errors, trained: Errors, segments: list[Segment], target_std: float
-) -> pd.DataFrame:
-    """Return the ratio of each segment's MAE to that expected from training, the worst first.
-
-    A few large errors decide an RMSE, and the training may lack them by chance. The worst segment
-    is not that with the largest ratio, which is often one of few rows, but that whose interval
-    begins highest.
-    """
-    of_log = resample(served.sizes(target_std), [part.of_log for part in segments])
-    of_training = resample(
-        trained.sizes(target_std), [part.of_training for part in segments], PRIOR_ROWS, seed=1
+def is_comparable(segment: Segment) -> bool:
+    """Return whether a segment is a part of the log, with enough rows in log and training data."""
+    n_training = segment.in_training.sum()
+    return bool(
+        segment.in_log.sum() >= MIN_OUTCOMES
+        and not segment.in_log.all()
+        and (n_training == 0 or n_training >= MIN_TRAINING_ROWS)
     )
-    ratio, low, high = ratio_intervals(of_log, of_training)
+
+
+def compare_segments(
+    served: LabelledPredictions,
+    trained: LabelledPredictions,
+    segments: list[Segment],
+    target_std: float,
+) -> pd.DataFrame:
+    """Return the ratio of each segment's MAE to that of training, and its interval.
+
+    The MAE, since a few large errors dominate an RMSE, and the training data may lack them by
+    chance. The rows are sorted by the lower end of the interval; a large ratio alone is often that
+    of a small segment.
+    """
+    served_mae = resample(
+        served.absolute_errors(target_std), [segment.in_log for segment in segments]
+    )
+    expected_mae = resample(
+        trained.absolute_errors(target_std),
+        [segment.in_training for segment in segments],
+        PRIOR_ROWS,
+        seed=1,
+    )
+    ratio, low, high = ratio_intervals(served_mae, expected_mae)
     table = pd.DataFrame({"ratio": ratio, "low": low, "high": high, "segment": segments})
-    table.index = pd.Index([part.name for part in segments])
+    table.index = pd.Index([segment.name for segment in segments])
     return table.sort_values("low", ascending=False, kind="stable")
 
 
-def describe(table: pd.DataFrame, served: Errors, trained: Errors) -> pd.DataFrame:
-    """Return a comparison with the scores of each segment beside those of training."""
+def add_scores(
+    comparison: pd.DataFrame, served: LabelledPredictions, trained: LabelledPredictions
+) -> pd.DataFrame:
+    """Return a comparison of segments with the scores of each, in the log and in training."""
     rows = {}
-    for name, part in table["segment"].items():
-        pairs = zip(served.scores(part.of_log), trained.scores(part.of_training), strict=True)
-        named = zip(SCORES, pairs, strict=True)
-        rows[name] = {"outcomes": part.of_log.sum()} | {
-            f"{score}{suffix}": value
-            for score, pair in named
-            for suffix, value in zip(("", ", was"), pair, strict=True)
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").join(table[["ratio", *INTERVAL]])
+    for name, segment in comparison["segment"].items():
+        row: dict[str, Any] = {"outcomes": segment.in_log.sum()}
+        scores = served.scores(segment.in_log), trained.scores(segment.in_training)
+        for score, of_log, of_training in zip(SCORES, *scores, strict=True):
+            row |= {score: of_log, f"{score} train": of_training}
+        rows[name] = row
+    return pd.DataFrame.from_dict(rows, orient="index").join(comparison[["ratio", *INTERVAL]])

@@ -368,7 +368,7 @@ def test_drift_finds_a_share_of_gaps_that_has_doubled(tmp_path, data, factor, ve
     weights /= np.where(has_gap, has_gap.sum(), (~has_gap).sum())
     chosen = np.random.default_rng(0).choice(len(rows), 3000, p=weights)
     write_log(tmp_path, [rows[i] for i in chosen])
-    log, _ = read_log(tmp_path, "mpg:1", list(training))
+    log, _ = read_log(tmp_path, "mpg:1", Model)
     table = compare(training, convert_types(log, training))
-    assert table.loc["wagon, gaps", "verdict"] == verdict
-    assert set(table["verdict"].drop("wagon, gaps")) == {"stable"}
+    assert table.loc["wagon, missing", "verdict"] == verdict
+    assert set(table["verdict"].drop("wagon, missing")) == {"stable"}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from house import FEATURES, LabelledHouse
+from house import FEATURES, House, LabelledHouse
 from serving.observability.prediction_log import PredictedRequest, PredictionLog
 from serving.regressor import Regressor
 from serving.settings import Settings
@@ -20,7 +20,7 @@ from training.monitoring.drift import (
     MIN_ROWS,
     compare,
     convert_types,
-    draw,
+    plot_columns,
     read_log,
     stability_index,
 )
@@ -30,7 +30,7 @@ STABLE = dict.fromkeys((*FEATURES, "prediction"), "stable")
 
 
 def log_predictions(folder, model, tag=None, n_rows=N_ROWS, **shifts):
-    """Log predictions for houses that are drawn from the training part; shift some features."""
+    """Log predictions for random rows of the training part; shift some features."""
     X_train = split(parse_csv(PROJECT.data.read_text(), LabelledHouse)).X_train.to_numpy()
     rows = X_train[np.random.default_rng(0).integers(len(X_train), size=n_rows)]
     for name, shift in shifts.items():
@@ -44,7 +44,7 @@ def log_predictions(folder, model, tag=None, n_rows=N_ROWS, **shifts):
 
 
 def run_drift(folder, *options):
-    """Run `python -m training drift` on the log in a folder; write the picture there."""
+    """Run `python -m training drift` on the log in a folder; write the plot there."""
     output = ("--output", folder / "drift.png")
     return run_training("drift", folder, *output, *options, check=False)
 
@@ -56,7 +56,7 @@ def verdicts(done):
 
 
 def check_error(done, *parts):
-    """Check for exit status 1, a message of one line that has these parts, and no table."""
+    """Check for exit status 1, a one-line message with these parts, and no table."""
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     for part in parts:
@@ -64,7 +64,7 @@ def check_error(done, *parts):
 
 
 def test_log_like_the_training_data_is_stable(model, tmp_path):
-    """In each feature and in the prediction. The picture is a PNG with more than three colours."""
+    """In each feature and in the prediction. The plot is a PNG with more than three colours."""
     done = run_drift(log_predictions(tmp_path, model))
     assert done.returncode == 0, done.stderr
     assert verdicts(done) == STABLE
@@ -75,7 +75,7 @@ def test_log_like_the_training_data_is_stable(model, tmp_path):
 
 
 def test_only_the_shifted_feature_drifts(model, tmp_path):
-    """TAX matters little to the model, so that the prediction stays stable."""
+    """The prediction stays stable: TAX matters little to the model."""
     done = run_drift(log_predictions(tmp_path, model, TAX=60))
     assert done.returncode == 3
     assert verdicts(done) == STABLE | {"TAX": "drifted"}
@@ -96,16 +96,16 @@ def test_too_few_rows_get_no_verdict(model, tmp_path):
     assert ["RM", str(MIN_ROWS - 1), "-", "-", "-", "too", "few"] in rows
 
 
-def test_rows_of_other_models_are_ignored(model, tmp_path):
+def test_rows_of_other_models_are_excluded(model, tmp_path):
     """The output says how many there are."""
     log_predictions(tmp_path, model, tag="house_price:old", n_rows=200, RM=1)
     done = run_drift(log_predictions(tmp_path, model))
     assert done.returncode == 0
-    assert "Left out: 200 of house_price:old\n" in done.stdout
+    assert "Excluded: 200 of house_price:old\n" in done.stdout
 
 
 def test_log_without_rows_of_the_newest_model_is_rejected(model, tmp_path):
-    """The message names the models that the log has rows of."""
+    """The message names the models in the log."""
     done = run_drift(log_predictions(tmp_path, model, tag="house_price:old", n_rows=200))
     check_error(done, str(model.tag), "200 of house_price:old")
 
@@ -121,7 +121,7 @@ def test_data_that_the_model_was_not_trained_on_are_rejected(model, tmp_path):
 @pytest.mark.parametrize(
     "line",
     ['{"model_tag": "hou', "5", "{}", '{"model_tag": "TAG", "RM": 6.5}'],
-    ids=["truncated", "number", "no model tag", "missing features"],
+    ids=["truncated", "number", "no model tag", "no prediction"],
 )
 def test_damaged_line_is_reported(model, tmp_path, line):
     """With its file and its line number."""
@@ -130,14 +130,31 @@ def test_damaged_line_is_reported(model, tmp_path, line):
     first, rest = path.read_text().split("\n", 1)
     path.write_text("\n".join([first, line.replace("TAG", str(model.tag)), rest]))
     with pytest.raises(InvalidLogError, match=f"{path}, line 2 is damaged"):
-        read_log(tmp_path, str(model.tag), list(STABLE))
+        read_log(tmp_path, str(model.tag), House)
 
 
-def test_text_in_place_of_a_number_is_rejected(model, tmp_path):
-    """The rest of its line is valid."""
+INVALID_RECORDS = {
+    "text for a number": ('"CHAS":0.0', '"CHAS":"no"', "1 without a valid CHAS"),
+    "feature missing": ('"CHAS":0.0,', "", "1 without a valid CHAS"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "counts"), INVALID_RECORDS.values(), ids=INVALID_RECORDS)
+def test_invalid_record_is_excluded_and_counted(model, tmp_path, old, new, counts):
+    """By its first invalid feature. The line is not damaged: the other records are compared."""
     path = log_predictions(tmp_path, model) / "predictions-1.jsonl"
-    path.write_text(path.read_text().replace('"CHAS":0.0', '"CHAS":"no"', 1))
-    check_error(run_drift(tmp_path), "no numbers", "'no'")
+    path.write_text(path.read_text().replace(old, new, 1))
+    done = run_drift(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{N_ROWS - 1} rows of {model.tag}" in done.stdout
+    assert f"Excluded: {counts}\n" in done.stdout
+
+
+def test_log_without_valid_records_is_rejected(model, tmp_path):
+    """The message names the feature."""
+    path = log_predictions(tmp_path, model) / "predictions-1.jsonl"
+    path.write_text(path.read_text().replace('"CHAS"', '"RIVER"'))
+    check_error(run_drift(tmp_path), f"only {N_ROWS} without a valid CHAS")
 
 
 def test_incomplete_last_line_is_ignored(model, tmp_path):
@@ -201,7 +218,7 @@ def test_categories_booleans_and_missing_values_are_compared():
     assert table["verdict"].tolist() == ["drifted", "stable", "too few", "drifted"]
     assert table["n"].tolist() == [N_ROWS, N_ROWS, MIN_ROWS - 1, N_ROWS]
     assert table["KS"][list(training)].isna().all()
-    assert len(draw(training, log, table["verdict"][list(training)]).axes) >= 3
+    assert len(plot_columns(training, log, table["verdict"][list(training)]).axes) >= 3
 
 
 def test_p_value_has_bonferroni_correction():

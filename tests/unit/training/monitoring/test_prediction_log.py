@@ -16,7 +16,7 @@ from training.monitoring.prediction_log import open_files, read_chunks, read_pre
 
 SCHEMAS = feature_schemas(Model)
 ROW = ("amc", "USA", 8, 304.0, 150, 3433, 12.5, 1970, False)
-GAPS = ("amc", None, 8, 304.0, None, 3433, 12.5, 1970, None)
+MISSING = ("amc", None, 8, 304.0, None, 3433, 12.5, 1970, None)
 
 
 def log_lines(folder, *entries):
@@ -26,31 +26,32 @@ def log_lines(folder, *entries):
 
 
 def entry(**changes):
-    """Return what a line has."""
+    """Return the JSON object of a line, with some changes."""
     common = {"timestamp": "2025-12-01T00:00:00.000Z", "request_id": "a", "record_number": 0}
     features = dict(zip(SCHEMAS, ROW, strict=True))
     return common | {"model_tag": "mpg:1"} | features | {"prediction": 18.5} | changes
 
 
 def without(name):
-    """Return what a line has, but for one name."""
+    """Return the JSON object of a line, without one name."""
     return {key: value for key, value in entry().items() if key != name}
 
 
 def test_rows_are_those_of_the_requests(tmp_path):
-    """With their keys, and with gaps as NaN or None."""
-    write_log(tmp_path, SCHEMAS, [([ROW, GAPS], [18.5, 19.5]), ([ROW], [18.5])])
-    common, features, fits = read_predictions(tmp_path, SCHEMAS)
+    """With their keys; missing values are NaN or None."""
+    write_log(tmp_path, SCHEMAS, [([ROW, MISSING], [18.5, 19.5]), ([ROW], [18.5])])
+    predictions = read_predictions(tmp_path, SCHEMAS)
+    common, features, _ = predictions
     assert common["record_number"].tolist() == [0, 1, 0]
     assert common["prediction"].tolist() == [18.5, 19.5, 18.5]
-    assert fits.all()
+    assert predictions.is_valid.all()
     assert features.iloc[0].tolist() == list(ROW)
-    gaps = [None if value != value else value for value in features.iloc[1]]
-    assert gaps == list(GAPS)
+    values = [None if value != value else value for value in features.iloc[1]]
+    assert values == list(MISSING)
 
 
 def test_log_of_several_workers_and_replicas_is_read_whole(tmp_path):
-    """Each replica may have a folder of its own."""
+    """Each replica may have its own folder."""
     for worker_index in (1, 2):
         write_log(tmp_path / "replica-a", SCHEMAS, [([ROW], [1])], worker_index=worker_index)
     write_log(tmp_path / "replica-b", SCHEMAS, [([ROW], [1])], tag="house_price:2")
@@ -61,7 +62,7 @@ def test_log_of_several_workers_and_replicas_is_read_whole(tmp_path):
 
 
 def test_log_without_record_numbers_is_read(tmp_path):
-    """An earlier version wrote none: each record is the first of its request."""
+    """An earlier version wrote none: each record gets the number 0."""
     log_lines(tmp_path, without("record_number"), without("record_number"))
     assert read_predictions(tmp_path, SCHEMAS).common["record_number"].tolist() == [0, 0]
 
@@ -77,7 +78,7 @@ def test_rotated_files_are_read(tmp_path, n_requests):
 
 
 def test_file_that_is_renamed_meanwhile_is_opened_once(tmp_path, monkeypatch):
-    """And none is lost: the log rotates after each file that is opened."""
+    """No file is lost, though the log rotates after the first one is opened."""
     log = PredictionLog(Settings(prediction_log=str(tmp_path)), SCHEMAS, worker_index=1)
     for n in range(FILES - 2):
         log.write([PredictedRequest(0, "a", "mpg:1", [ROW], [n])])
@@ -101,7 +102,7 @@ def test_file_that_is_renamed_meanwhile_is_opened_once(tmp_path, monkeypatch):
         file.close()
 
 
-def test_line_that_is_being_written_is_left_out(tmp_path):
+def test_line_that_is_being_written_is_skipped(tmp_path):
     """Even if its end is written before the next lines are read."""
     path = tmp_path / "predictions-1.jsonl"
     log_lines(tmp_path, entry())
@@ -110,18 +111,18 @@ def test_line_that_is_being_written_is_left_out(tmp_path):
     chunks = read_chunks(tmp_path)
     first = next(chunks)
     path.write_bytes(whole * 3)
-    assert [len(chunk.entries) for chunk in [first, *chunks]] == [1]
+    assert [len(entries) for entries in [first, *chunks]] == [1]
 
 
-def test_log_that_grows_meanwhile_is_read_up_to_its_last_line(tmp_path, monkeypatch):
-    """The lines that are added are read, too."""
+def test_log_that_grows_meanwhile_is_read_to_its_end(tmp_path, monkeypatch):
+    """Lines that are added meanwhile are read, too."""
     monkeypatch.setattr(prediction_log, "CHUNK_LINES", 2)
     log_lines(tmp_path, entry(), entry(), entry())
     chunks = read_chunks(tmp_path)
-    n_lines = len(next(chunks).entries)
+    n_lines = len(next(chunks))
     with (tmp_path / "predictions-1.jsonl").open("a") as file:
         file.write(f"{json.dumps(entry())}\n" * 2)
-    assert n_lines + sum(len(chunk.entries) for chunk in chunks) == 5
+    assert n_lines + sum(map(len, chunks)) == 5
 
 
 DAMAGED = {
@@ -161,21 +162,28 @@ def test_log_without_lines_is_reported(tmp_path):
         read_predictions(tmp_path, SCHEMAS)
 
 
-MISFITS = {
+INVALID_RECORDS = {
     "feature missing": without("weight"),
     "text for a number": entry(weight="3433"),
     "boolean for a number": entry(weight=True),
     "number for a boolean": entry(wagon=1),
     "number for a text": entry(name=5),
-    "gap that is not legal": entry(name=None),
+    "null for a text": entry(name=None),
 }
 
 
-@pytest.mark.parametrize("line", MISFITS.values(), ids=MISFITS)
-def test_record_of_another_record_type_is_marked(tmp_path, line):
-    """Its prediction counts; its features are not used."""
+@pytest.mark.parametrize("line", INVALID_RECORDS.values(), ids=INVALID_RECORDS)
+def test_record_that_does_not_match_the_record_type_is_invalid(tmp_path, line):
+    """Its prediction counts; its features are missing."""
     log_lines(tmp_path, entry(), line)
-    common, features, fits = read_predictions(tmp_path, SCHEMAS)
-    assert fits.tolist() == [True, False]
-    assert features.iloc[1].isna().all()
-    assert common["prediction"].tolist() == [18.5, 18.5]
+    predictions = read_predictions(tmp_path, SCHEMAS)
+    assert predictions.is_valid.tolist() == [True, False]
+    assert predictions.invalid_feature[1] in ("weight", "wagon", "name")
+    assert predictions.features.iloc[1].isna().all()
+    assert predictions.common["prediction"].tolist() == [18.5, 18.5]
+
+
+def test_first_invalid_feature_is_named(tmp_path):
+    """In the order of the record type."""
+    log_lines(tmp_path, entry(year="1970", cylinders=None))
+    assert read_predictions(tmp_path, SCHEMAS).invalid_feature.tolist() == ["cylinders"]

@@ -1,4 +1,4 @@
-"""The replay command: the records of a log through another model, before a rollout."""
+"""The replay command: compare a candidate with the model that made the logged predictions."""
 
 import json
 from types import SimpleNamespace
@@ -20,9 +20,8 @@ from tests.helpers.training_cli import run_training
 from training.data import to_rows
 from training.errors import TrainingError
 from training.fitting.train import train
-from training.monitoring.prediction_log import Chunk
-from training.monitoring.replay import Replay
-from training.monitoring.replay_command import run
+from training.monitoring.replay import replay_entries
+from training.monitoring.replay_results import ReplayResults
 from training.project import Project
 from training.stored_model import StoredModel
 
@@ -54,7 +53,7 @@ def served():
 
 @pytest.fixture(scope="module")
 def worse(served):
-    """A stored model that tells cars apart by one split."""
+    """A stored model with a single split."""
     train(project_of(regressor=DecisionTreeRegressor(max_depth=1)), PATH, "mpg_worse")
     return bentoml.models.get("mpg_worse:latest")
 
@@ -87,24 +86,24 @@ def edit_log(log, edit, first=0, last=None):
     path.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
 
 
-def test_same_model_moves_nothing(served, log):
-    """Each prediction is repeated to the last digit, or nearly so; the status is 0."""
+def test_predictions_of_the_same_model_do_not_change(served, log):
+    """Except in their last digits; the status is 0."""
     done = run_replay(log, served)
     assert done.returncode == 0, done.stderr
     assert "204 records of 200 requests" in done.stdout
-    assert "No request would be refused" in done.stdout
-    assert "Within the bounds" in done.stdout
+    assert "No request would be rejected" in done.stdout
+    assert "Candidate passes" in done.stdout
     (row,) = [line for line in done.stdout.splitlines() if line.startswith(f"{served.tag} ")][:1]
     assert float(row.split()[6]) < 1e-9
     assert row.split()[-1] == "0.00%"
 
 
-def test_model_made_worse_is_refused(worse, served, log):
-    """The differences are paired, and the largest are named; both models are timed."""
+def test_worse_model_fails(worse, served, log):
+    """The largest changes are listed, and both models are timed."""
     done = run_replay(log, worse)
     assert done.returncode == 3, done.stderr
-    assert "of the predictions move by more than" in done.stdout.splitlines()[-1]
-    assert "Largest differences" in done.stdout
+    assert "of the predictions change by more than" in done.stdout.splitlines()[-1]
+    assert "Largest changes" in done.stdout
     latency = done.stdout.partition("Milliseconds")[2]
     assert str(worse.tag) in latency
     assert str(served.tag) in latency
@@ -113,28 +112,28 @@ def test_model_made_worse_is_refused(worse, served, log):
 
 
 class NarrowModel(Model):
-    """A model of car, but none from Japan."""
+    """A model of car, without the category Japan."""
 
     origin: Literal["USA", "Europe"] | None
 
 
-def test_requests_with_a_lost_category_are_counted_and_named(served, log):
-    """The status is 3, though no prediction moves."""
+def test_requests_with_a_removed_category_are_counted_and_named(served, log):
+    """The status is 3, though no prediction changes."""
     table = read_table()
     is_japanese = (table["origin"] == "Japan").to_numpy()
     in_array = is_japanese[-5:].any()
     n_requests = is_japanese[:-5].sum() + in_array
     done = run_replay(log, served, record_type=NarrowModel)
     assert done.returncode == 3, done.stderr
-    assert f"{n_requests} requests with {is_japanese.sum()} invalid records" in done.stdout
     first = int(is_japanese.argmax())
-    assert f"would be refused: {served.tag}-1-{first}, " in done.stdout
+    assert f"{n_requests} requests would be rejected: {served.tag}-1-{first}, " in done.stdout
+    assert f"{is_japanese.sum()} of their records are invalid or can't be" in done.stdout
     assert 'got "Japan": ' in done.stdout
-    assert done.stdout.splitlines()[-1].startswith(f"Refused: {n_requests} requests")
+    assert done.stdout.splitlines()[-1].startswith(f"Candidate fails: {n_requests} requests")
 
 
 def test_features_that_the_log_lacks_are_named(served, log):
-    """So are those that it has in excess."""
+    """So are those that only the log has."""
     edit_log(log, lambda entry: entry.pop("weight"))
     edit_log(log, lambda entry: entry.update(colour="red"), last=3)
     done = run_replay(log, served)
@@ -146,8 +145,8 @@ def test_features_that_the_log_lacks_are_named(served, log):
     assert "no prediction of" in done.stdout.splitlines()[-1]
 
 
-def test_rows_of_an_earlier_model_do_not_decide(served, log):
-    """Only what the last model predicted is compared with the bound."""
+def test_only_predictions_of_the_last_model_decide(served, log):
+    """The changes from an earlier one are printed."""
     edit_log(log, lambda entry: entry.update(model_tag="mpg:old", prediction=99), last=100)
     done = run_replay(log, served)
     assert done.returncode == 0, done.stderr
@@ -155,12 +154,12 @@ def test_rows_of_an_earlier_model_do_not_decide(served, log):
     assert old.split()[1] == "100"
 
 
-def test_log_of_a_model_that_the_store_has_no_longer_is_replayed(served, log):
-    """It is not timed, and its error can't be the bound."""
+def test_log_of_a_model_that_the_store_lacks_is_replayed(served, log):
+    """That model is not timed, and --bound is needed."""
     edit_log(log, lambda entry: entry.update(model_tag="mpg:gone"))
     done = run_replay(log, served)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "say with --bound how far a prediction may move" in done.stderr
+    assert "say with --bound how much a prediction may change" in done.stderr
     done = run_replay(log, served, "--bound", "0.1")
     assert done.returncode == 0, done.stderr
     assert "The model store has no mpg:gone" in done.stdout
@@ -182,24 +181,24 @@ class FailingModel:
         ]
 
 
-def test_record_that_the_candidate_cannot_predict_is_refused(served):
-    """The service would answer it with 422."""
+def test_record_that_the_candidate_cannot_predict_is_rejected(served):
+    """The service would respond with 422."""
     candidate = StoredModel(served)
     candidate.regressor = FailingModel(candidate.regressor)
     table = read_table().iloc[:, :-1]
     records = [dict(zip(table, row, strict=True)) for row in to_rows(table, Model)]
     common = {"timestamp": "2025-12-01T00:00:00.000Z", "model_tag": "mpg:1", "prediction": 20.0}
     entries = [common | {"request_id": f"id-{n}"} | record for n, record in enumerate(records)]
-    replay = Replay(Model, candidate)
-    replay.add(Chunk("log", 1, entries))
+    results = ReplayResults(Model, candidate)
+    results.add(entries)
     heavy, light = (table["weight"] > 4700).sum(), (table["weight"] < 1800).sum()
     assert heavy > 0
     assert light > 0
-    assert replay.reasons == {
+    assert results.reasons == {
         "The model can't predict the record: ValueError": heavy,
         "The model can't predict the record: NonFinitePredictionError": light,
     }
-    assert len(replay.differences["mpg:1"]) == len(table) - heavy - light
+    assert len(results.changes["mpg:1"]) == len(table) - heavy - light
 
 
 class WideModel(Model):
@@ -209,7 +208,7 @@ class WideModel(Model):
 
 
 def test_wrong_command_is_reported(served, log):
-    """In one line, without a table."""
+    """On one line, without a table."""
     other_features = "trained on other features than those of WideModel (doors)"
     for done, message in [
         (run_replay(log, "mpg:nowhere"), "The model store has no mpg:nowhere"),
@@ -223,9 +222,9 @@ def test_wrong_command_is_reported(served, log):
     assert run_replay(log, served, "--max-share", "5").returncode == 2
 
 
-def test_candidate_that_predicts_nothing_is_reported(served, log):
-    """It fails on a row of its training, too."""
+def test_candidate_that_fails_on_every_record_is_reported(served, log):
+    """It fails on a training row, too."""
     candidate = StoredModel(served)
     candidate.regressor = SimpleNamespace(predict=lambda rows: 1 / 0)
     with pytest.raises(TrainingError, match="not even a row of its training: ZeroDivisionError"):
-        run(log, Model, candidate)
+        replay_entries(log, Model, candidate)

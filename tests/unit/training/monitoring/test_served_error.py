@@ -1,4 +1,4 @@
-"""The error of a served model: by segment, over time, and beside that of training."""
+"""The error of a served model: by segment, over time, and compared with that of training."""
 
 import numpy as np
 import pandas as pd
@@ -8,19 +8,20 @@ from sklearn.metrics import root_mean_squared_error
 from serving.features import feature_schemas
 from tests.helpers.mpg import Model, read_table
 from training.monitoring.bootstrap import resample
-from training.monitoring.join import Joined
-from training.monitoring.prediction_log import Predictions
-from training.monitoring.segments import MAX_PERIODS, feature_segments, periods
+from training.monitoring.join import JoinedPredictions
+from training.monitoring.prediction_log import LoggedPredictions
+from training.monitoring.segments import MAX_PERIODS, divide_by_time, feature_segments
 from training.monitoring.served_error import (
+    MAX_ERROR_RATIO,
     MIN_OUTCOMES,
     PRIOR_ROWS,
-    WORSE,
-    Errors,
+    LabelledPredictions,
+    add_scores,
     by_model,
     by_period,
-    compare,
-    describe,
+    compare_segments,
     list_segments,
+    served_predictions,
 )
 
 SCHEMAS = feature_schemas(Model)
@@ -30,27 +31,28 @@ DAYS = 20
 
 
 class Mpg:
-    """What `list_segments` needs of a project."""
+    """A project with what `list_segments` needs."""
 
     record_type = Model
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """Errors of the training, of the standard deviation 1; each row is there three times."""
+    """Training predictions with errors of standard deviation 1; each row occurs three times."""
     table = pd.concat([read_table()] * 3, ignore_index=True)
     noise = np.random.default_rng(0).normal(size=len(table))
-    return Errors(table.iloc[:, :-1], table["mpg"].to_numpy(), table["mpg"].to_numpy() + noise)
+    y_true = table["mpg"].to_numpy()
+    return LabelledPredictions(table.iloc[:, :-1], y_true, y_true + noise)
 
 
 def served(trained, is_worse=None, times=4, n_rows=N_LOGGED):
-    """Return logged records with errors as in the training or, in a part, larger ones.
+    """Return logged records with errors as in training or, in one segment, `times` larger ones.
 
-    `is_worse` chooses the part from the features and the times.
+    `is_worse` selects the segment from the features and the timestamps.
     """
     generator = np.random.default_rng(1)
-    drawn = generator.integers(len(trained.actual), size=n_rows)
-    features = trained.X.iloc[drawn].reset_index(drop=True)
+    sampled = generator.integers(len(trained.y_true), size=n_rows)
+    features = trained.X.iloc[sampled].reset_index(drop=True)
     wagon = [None if value != value else bool(value) for value in features["wagon"]]
     features["wagon"] = pd.Series(wagon, dtype=object)  # as the log is read
     start = pd.Timestamp("2026-01-01", tz="UTC")
@@ -58,32 +60,30 @@ def served(trained, is_worse=None, times=4, n_rows=N_LOGGED):
     noise = generator.normal(size=n_rows)
     if is_worse:
         noise *= np.where(is_worse(features, timestamps), times, 1)
-    actual = pd.Series(trained.actual[drawn])
+    outcome = pd.Series(trained.y_true[sampled])
     common = pd.DataFrame(
-        {"timestamp": timestamps, "model_tag": "mpg:1", "prediction": actual + noise}
+        {"timestamp": timestamps, "model_tag": "mpg:1", "prediction": outcome + noise}
     )
-    fits = pd.Series(np.ones(n_rows, dtype=bool))
-    return Joined(Predictions(common, features, fits), actual, [])
+    invalid_feature = pd.Series([""] * n_rows, dtype=object)
+    return JoinedPredictions(LoggedPredictions(common, features, invalid_feature), outcome, [])
 
 
 def compare_joined(joined, trained):
     """Return the comparison of a log with its training."""
-    known = joined.with_outcome()
-    prediction = known.predictions.common["prediction"]
-    errors = Errors(known.predictions.features, known.actual.to_numpy(), prediction.to_numpy())
-    return compare(errors, trained, list_segments(joined, Mpg, trained), TARGET_STD), errors
+    segments = list_segments(joined, Mpg, trained)
+    return compare_segments(served_predictions(joined), trained, segments, TARGET_STD)
 
 
-def test_error_as_at_training_is_expected(trained):
-    """In each of about fifty segments; the intervals have the ratio 1 in them."""
-    table, _ = compare_joined(served(trained), trained)
+def test_intervals_of_an_unchanged_error_include_1(trained):
+    """In each of about fifty segments."""
+    table = compare_joined(served(trained), trained)
     assert len(table) > 40
     assert (table["low"] < 1).all()
     assert (table["high"] > 1).all()
     assert table["ratio"].between(table["low"], table["high"]).all()
 
 
-PARTS = {
+SEGMENTS = {
     'origin is "Japan"': lambda X, _: X["origin"] == "Japan",
     "origin is null": lambda X, _: X["origin"].isna(),
     "wagon is true": lambda X, _: X["wagon"] == True,  # noqa: E712
@@ -94,63 +94,62 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize(("name", "is_worse"), PARTS.items(), ids=PARTS)
-def test_part_that_is_made_worse_is_named_first(trained, name, is_worse):
-    """A category, a gap, a boolean, an integer, a quantile, a day, or everything."""
-    table, _ = compare_joined(served(trained, is_worse, times=3), trained)
-    assert table["low"].iloc[0] > WORSE
+@pytest.mark.parametrize(("name", "is_worse"), SEGMENTS.items(), ids=SEGMENTS)
+def test_segment_with_larger_errors_is_named_first(trained, name, is_worse):
+    """A category, a missing value, a boolean, an integer, a quantile, a day, or everything."""
+    table = compare_joined(served(trained, is_worse, times=3), trained)
+    assert table["low"].iloc[0] > MAX_ERROR_RATIO
     assert name in (table.index[0], *table.index[table["ratio"] > 2.5])
     if name != "all records":
         assert table.index[0] == name
 
 
 def test_values_outside_the_training_range_are_a_segment(trained):
-    """The training has no such rows: they are compared with all of them."""
+    """The training data have no such rows: the segment is compared with all training rows."""
     joined = served(trained, lambda X, _: X.index < 300)
     joined.predictions.features.loc[:299, "weight"] = 9000.0
-    table, _ = compare_joined(joined, trained)
-    assert "weight outside its training range" in table.index[table["low"] > WORSE]
+    table = compare_joined(joined, trained)
+    assert "weight outside its training range" in table.index[table["low"] > MAX_ERROR_RATIO]
 
 
 def test_category_that_the_training_lacks_is_a_segment(trained):
     """A text may have any value."""
     joined = served(trained, lambda X, _: X.index < 300)
     joined.predictions.features.loc[:299, "name"] = "new model"
-    table, _ = compare_joined(joined, trained)
+    table = compare_joined(joined, trained)
     assert table.index[0] == 'name is "new model"'
 
 
-def test_segment_of_few_outcomes_is_left_out(trained):
-    """One more outcome makes it a segment."""
+def test_segment_with_few_outcomes_is_excluded(trained):
+    """MIN_OUTCOMES are enough."""
     for n_outcomes in (MIN_OUTCOMES - 1, MIN_OUTCOMES):
         joined = served(trained)
         joined.predictions.features["name"] = "other"
         joined.predictions.features.loc[: n_outcomes - 1, "name"] = "rare"
-        table, _ = compare_joined(joined, trained)
+        table = compare_joined(joined, trained)
         assert ('name is "rare"' in table.index) == (n_outcomes == MIN_OUTCOMES)
 
 
-def test_record_that_does_not_fit_counts_in_no_segment_of_a_feature(trained):
-    """Its features are not known, which is no gap."""
+def test_invalid_record_is_in_no_segment_of_a_feature(trained):
+    """Its features are not known: they do not count as null."""
     joined = served(trained)
-    fits = joined.predictions.fits
-    fits[:1000] = False
-    joined.predictions.features.loc[~fits, :] = None
-    segments = {part.name: part for part in list_segments(joined, Mpg, trained)}
+    joined.predictions.invalid_feature[:1000] = "weight"
+    joined.predictions.features.loc[:999, :] = None
+    segments = {segment.name: segment for segment in list_segments(joined, Mpg, trained)}
     assert "weight is null" not in segments
-    assert segments["all records"].of_log.sum() == N_LOGGED
-    assert not segments["origin is null"].of_log[:1000].any()
+    assert segments["all records"].in_log.sum() == N_LOGGED
+    assert not segments["origin is null"].in_log[:1000].any()
 
 
 def test_segments_of_a_feature_divide_its_rows(trained):
-    """Each row is in one: a quantile, a value or a gap."""
+    """Each row is in one: a quantile, a value or null."""
     X = trained.X[["weight", "origin", "wagon", "horsepower"]]
     for name in X:
-        parts = list(feature_segments(X, X, {name: SCHEMAS[name]}))
-        counts = sum(part.of_log.astype(int) for part in parts)
+        segments = list(feature_segments(X, X, {name: SCHEMAS[name]}))
+        counts = sum(segment.in_log.astype(int) for segment in segments)
         assert counts.tolist() == [1] * len(X)
-        for part in parts:
-            assert (part.of_log == part.of_training).all()
+        for segment in segments:
+            assert (segment.in_log == segment.in_training).all()
 
 
 @pytest.mark.parametrize(
@@ -166,26 +165,26 @@ def test_segments_of_a_feature_divide_its_rows(trained):
 def test_periods_are_few(span, first):
     """Hours, days, weeks, months or years; each row is in one."""
     times = pd.Series(pd.date_range("2026-01-01", periods=500, freq=pd.Timedelta(span) / 500))
-    parts = periods(times.dt.tz_localize("UTC"))
-    assert parts[0][0] == first
-    assert len(parts) <= MAX_PERIODS
-    assert sum(mask.astype(int) for _, mask in parts).tolist() == [1] * 500
+    periods = divide_by_time(times.dt.tz_localize("UTC"))
+    assert next(iter(periods)) == first
+    assert len(periods) <= MAX_PERIODS
+    assert sum(mask.astype(int) for mask in periods.values()).tolist() == [1] * 500
 
 
 def test_scores_are_those_of_the_rows_with_an_outcome(trained):
     """Over time and for each model. The bias is positive if predictions are too large."""
     joined = served(trained)
-    joined.actual[::2] = np.nan
+    joined.outcome[::2] = np.nan
     joined.predictions.common["prediction"] += 5
     joined.predictions.common.loc[:999, "model_tag"] = "mpg:0"
     table = by_model(joined, "mpg:1", trained)
     assert list(table.index) == ["mpg:0", "mpg:1", "mpg:1, cross-validated"]
     assert table["predictions"].tolist()[:2] == [1000, 3000]
-    assert table["outcomes"].tolist() == [500, 1500, len(trained.actual)]
-    known = joined.with_outcome()
-    own = known.predictions.common["model_tag"] == "mpg:1"
+    assert table["outcomes"].tolist() == [500, 1500, len(trained.y_true)]
+    with_outcome = joined.with_outcome()
+    is_judged = with_outcome.predictions.common["model_tag"] == "mpg:1"
     expected = root_mean_squared_error(
-        known.actual[own], known.predictions.common["prediction"][own]
+        with_outcome.outcome[is_judged], with_outcome.predictions.common["prediction"][is_judged]
     )
     assert table.loc["mpg:1", "RMSE"] == pytest.approx(expected)
     assert table.loc["mpg:1", "bias"] == pytest.approx(5, abs=0.2)
@@ -195,49 +194,49 @@ def test_scores_are_those_of_the_rows_with_an_outcome(trained):
     assert days["outcomes"].sum() == 2000
 
 
-def test_segments_are_described_beside_the_same_rows_of_training(trained):
-    """A score and what it was."""
-    table, errors = compare_joined(served(trained), trained)
-    rows = describe(table, errors, trained)
+def test_scores_of_segments_include_those_of_training(trained):
+    """Of the same segment of the training data."""
+    joined = served(trained)
+    rows = add_scores(compare_joined(joined, trained), served_predictions(joined), trained)
     japan = (trained.X["origin"] == "Japan").to_numpy()
-    assert rows.loc['origin is "Japan"', "MAE, was"] == pytest.approx(
-        np.abs(trained.actual - trained.predicted)[japan].mean()
+    assert rows.loc['origin is "Japan"', "MAE train"] == pytest.approx(
+        np.abs(trained.y_true - trained.y_pred)[japan].mean()
     )
     assert rows.loc["all records", "outcomes"] == N_LOGGED
 
 
-def test_interval_has_the_mean_in_nine_of_ten_samples():
-    """Of the squares of 100 numbers of a normal distribution."""
+def test_interval_includes_the_mean_in_nine_of_ten_samples():
+    """Of 100 squares of normally distributed numbers."""
     generator = np.random.default_rng(0)
     hits = 0
     for _ in range(100):
         squares = generator.normal(size=100) ** 2
-        ((low,), (high,)) = resample(squares, [np.ones(100, dtype=bool)]).interval()
+        ((low,), (high,)) = resample(squares, [np.ones(100, dtype=bool)]).intervals()
         hits += low <= 1 <= high
     assert 88 <= hits <= 99
 
 
 def test_groups_of_rows_give_the_interval_of_rows():
-    """A long log is resampled in groups: the standard error of the mean is known."""
+    """A long log is resampled in groups; the expected standard error is that of single rows."""
     losses = np.random.default_rng(0).normal(size=200_000) ** 2
-    resampled = resample(losses, [np.ones(len(losses), dtype=bool)])
+    means = resample(losses, [np.ones(len(losses), dtype=bool)])
     expected = np.std(losses) / np.sqrt(len(losses))
-    assert np.std(resampled.resamples) == pytest.approx(expected, rel=0.1)
+    assert np.std(means.resampled) == pytest.approx(expected, rel=0.1)
 
 
-def test_segment_of_few_rows_of_training_is_left_out(trained):
-    """The error that was to be expected there is not known."""
+def test_segment_with_few_training_rows_is_excluded(trained):
+    """Its expected error is not known."""
     joined = served(trained)
     joined.predictions.features.loc[:299, "name"] = trained.X["name"].iloc[0]
-    table, _ = compare_joined(joined, trained)
+    table = compare_joined(joined, trained)
     assert not [name for name in table.index if name.startswith("name is")]
 
 
-def test_rows_of_training_that_were_lucky_are_not_what_to_expect(trained):
-    """If by chance no car of a kind had an error, the average of all has some weight."""
+def test_expected_error_is_shrunk_toward_the_overall_error(trained):
+    """If a segment has no error in training, that may be chance."""
     is_six = (trained.X["cylinders"] == 6).to_numpy()
-    lucky = np.where(is_six, trained.actual, trained.predicted)
-    table, _ = compare_joined(served(trained), trained._replace(predicted=lucky))
-    average = 1 - is_six.mean()  # of the errors elsewhere
-    expected = (is_six.sum() + PRIOR_ROWS) / (PRIOR_ROWS * average)
+    y_pred = np.where(is_six, trained.y_true, trained.y_pred)
+    table = compare_joined(served(trained), trained._replace(y_pred=y_pred))
+    overall = 1 - is_six.mean()  # relative to the error of the other rows
+    expected = (is_six.sum() + PRIOR_ROWS) / (PRIOR_ROWS * overall)
     assert table.loc["cylinders is 6", "ratio"] == pytest.approx(expected, rel=0.2)
