@@ -1,5 +1,6 @@
 """Score files: the service's checks and predictions for the rows of CSV, Parquet and JSON Lines.
 
-`tables` reads a file as Arrow tables, `columns` turns their cells into JSON values, `scorer` checks
-and predicts them, `outputs` writes files, and `command` joins these on one machine.
+`readers` reads a file as Arrow tables, `cells` converts their cells to JSON values, `scorer`
+validates and predicts the rows, and `writers` writes files. `command` does all this on one machine,
+and `ray_data` on a cluster, with `batches`. `checks` rejects unusable paths and columns.
 """

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from serving.model import ModelReference, read_verified, training_metadata
-from training.scoring.inputs import body_of, check_columns
+from training.scoring.checks import body_of, check_columns
 from training.scoring.scorer import Scorer, take
 
 ERROR = "prediction_error"  # column of why a row has no prediction, as JSON

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from serving.model import ModelReference
 from training.project import Project
-from training.scoring.inputs import body_of, check_paths, open_source
-from training.scoring.outputs import OUTPUTS, Output, complete_file
+from training.scoring.checks import body_of, check_paths, open_source
+from training.scoring.readers import Source, StoredFile
 from training.scoring.scorer import Scorer
-from training.scoring.tables import Source, StoredFile
+from training.scoring.writers import OUTPUTS, Output, complete_file
 
 EXIT_REJECTED = 3  # Python exits with 1 on an error, argparse with 2
 

@@ -18,11 +18,11 @@ from serving.records import RequestBody
 from training.errors import InvalidDataError, TrainingError
 from training.project import ROOT, Project
 from training.scoring.batches import ERROR, BatchScorer, PortableModel
+from training.scoring.checks import body_of, check_ending, open_source
 from training.scoring.command import EXIT_REJECTED, to_line
-from training.scoring.inputs import body_of, check_ending, open_source
-from training.scoring.outputs import OUTPUTS
+from training.scoring.readers import MAX_ROWS, StoredFile
 from training.scoring.scorer import take
-from training.scoring.tables import MAX_ROWS, StoredFile
+from training.scoring.writers import OUTPUTS
 
 FILE, NUMBER = "source_file", "source_number"  # columns on the way: where a row is from
 BLOCK_BYTES = 8 << 20  # of the rows that one task scores and writes

@@ -14,7 +14,7 @@ from serving.errors import UNPREDICTABLE
 from serving.features import feature_schemas, kind_of
 from serving.record_errors import Loc, error_message, field_errors
 from serving.records import RequestBody, Row, to_row
-from training.scoring.columns import COLUMNS
+from training.scoring.cells import COLUMNS
 from training.stored_model import Rows, StoredModel
 
 Message = str | dict[str, str]

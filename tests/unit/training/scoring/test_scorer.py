@@ -27,8 +27,8 @@ from training.data import to_rows
 from training.fitting.train import train
 from training.project import Project
 from training.scoring.batches import BatchScorer, PortableModel
+from training.scoring.checks import body_of
 from training.scoring.command import score_file
-from training.scoring.inputs import body_of
 from training.scoring.scorer import Scorer, column_validator
 
 NUMBERS = ["cylinders", "displacement", "horsepower", "weight", "0-60 mph", "year", "wagon"]

@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from serving.features import Schema, kind_of
 from training.data import parse_cell
-from training.scoring.outputs import JSON_TEXT
+from training.scoring.writers import JSON_TEXT
 from training.stored_model import Rows
 
 ARROW_TYPES = {

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from serving.features import feature_schemas
 from serving.records import RequestBody
 from training.errors import InvalidDataError
-from training.scoring.outputs import OUTPUTS
+from training.scoring.readers import CsvFile, JsonLinesFile, ParquetFile, Source, StoredFile
 from training.scoring.scorer import ADDED
-from training.scoring.tables import CsvFile, JsonLinesFile, ParquetFile, Source, StoredFile
+from training.scoring.writers import OUTPUTS
 
 
 def check_paths(data: Path, output: Path) -> Path:
