@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,11 +17,11 @@ from serving.model import ModelReference, read_verified, training_metadata
 from training.scoring.checks import body_of, check_columns
 from training.scoring.scorer import Scorer, take
 
-ERROR = "prediction_error"  # column of why a row has no prediction, as JSON
+ERROR = "prediction_error"  # column with the error message of a row as JSON, or null
 
 
 class PortableModel(NamedTuple):
-    """A model out of the store, to send to machines that do not have it."""
+    """A stored model with its files in memory, to send to machines whose model store lacks it."""
 
     tag: str
     metadata: dict[str, Any]
@@ -37,7 +37,7 @@ class PortableModel(NamedTuple):
         return cls(str(model.tag), model.info.metadata, files)
 
     def unpack(self) -> Any:
-        """Return the model as the store would, with files in a folder of this machine."""
+        """Return the model as the model store does, with its files in a temporary folder."""
         folder = Path(tempfile.mkdtemp(prefix="model-"))
         for name, content in self.files.items():
             (folder / name).write_bytes(content)
@@ -49,10 +49,10 @@ class PortableModel(NamedTuple):
 
 
 class BatchScorer:
-    """Scores batches with one model, which is loaded and checked once, when this is created.
+    """Scores batches with one model, which __init__ loads and verifies.
 
-    `data_ending` says how to read the cells: ".csv" if they are strings as in a CSV file, ".jsonl"
-    if they are JSON texts, ".parquet" if they are values.
+    `data_ending` is the format of the cells: ".csv" for strings as in a CSV file, ".jsonl" for JSON
+    texts, ".parquet" for values.
     """
 
     def __init__(
@@ -61,37 +61,50 @@ class BatchScorer:
         record_type: type[BaseModel],
         data_ending: str = ".parquet",
         output_ending: str = ".parquet",
-        unread: Sequence[str] = (),  # columns that are passed on as they are
+        passthrough: Sequence[str] = (),  # columns that are neither read nor converted
     ) -> None:
-        self.unread = unread
+        self.passthrough = list(passthrough)
         self.scorer = Scorer(model.unpack(), body_of(record_type), data_ending, output_ending)
 
     def __call__(self, batch: pa.Table | pd.DataFrame) -> pa.Table | pd.DataFrame:
         """Return all rows with their `prediction`, `model_tag` and `prediction_error`.
 
-        A row with an error has no prediction. So does one that has an error already.
+        Rows with an error, old or new, have no prediction.
         """
         if isinstance(batch, pd.DataFrame):
             return self(pa.Table.from_pandas(batch, preserve_index=False)).to_pandas()
         check_columns(batch.schema, self.scorer.body.record_type)
-        errors: list[str | None] = [None] * len(batch)
-        if ERROR in batch.column_names:
-            errors = batch[ERROR].to_pylist()
-            batch = batch.drop_columns([ERROR])
-        passed_on = {name: batch[name] for name in self.unread}
-        batch = batch.drop_columns(list(self.unread))
-        readable = [place for place, error in enumerate(errors) if error is None]
-        scored = self.scorer.score(take(batch, readable))
-        for place, message in scored.errors.items():
-            errors[readable[place]] = json.dumps(message, ensure_ascii=False)
-        positions = count()
-        table = take(scored.table, [next(positions) if e is None else None for e in errors])
-        for n, field in enumerate(table.schema):
-            if (
-                field.name in batch.column_names
-                and batch.schema.field(field.name).type == field.type
-            ):
-                table = table.set_column(n, field, batch[field.name])
-        for name, column in passed_on.items():
+        passthrough = batch.select(self.passthrough)
+        batch, errors = split_errors(batch.drop_columns(self.passthrough))
+        without_error = [index for index, error in enumerate(errors) if error is None]
+        scored = self.scorer.score(take(batch, without_error))
+        for index, message in scored.errors.items():
+            errors[without_error[index]] = json.dumps(message, ensure_ascii=False)
+        table = restore_values(expand(scored.table, errors), batch)
+        for name, column in zip(self.passthrough, passthrough.columns, strict=True):
             table = table.append_column(name, column)
         return table.append_column(ERROR, pa.array(errors, pa.string()))
+
+
+def split_errors(batch: pa.Table) -> tuple[pa.Table, list[str | None]]:
+    """Return a batch without the column ERROR, and the error of each row or None."""
+    if ERROR not in batch.column_names:
+        return batch, [None] * len(batch)
+    return batch.drop_columns([ERROR]), batch[ERROR].to_pylist()
+
+
+def expand(scored: pa.Table, errors: Iterable[str | None]) -> pa.Table:
+    """Insert a row of nulls into a table of the other rows for each error."""
+    indices = count()
+    return take(scored, [next(indices) if error is None else None for error in errors])
+
+
+def restore_values(table: pa.Table, batch: pa.Table) -> pa.Table:
+    """Return a table with the columns of a batch, unless scoring has converted their type.
+
+    So rows with an error, which are null in the table, keep their values.
+    """
+    for index, field in enumerate(table.schema):
+        if field.name in batch.column_names and batch.schema.field(field.name).type == field.type:
+            table = table.set_column(index, field, batch[field.name])
+    return table

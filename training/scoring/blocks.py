@@ -11,8 +11,8 @@ from training.errors import InvalidDataError
 BLOCK_BYTES = 1 << 20
 MAX_ROW_BYTES = 1 << 26
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# A cell in quotes, with its line ends; the last one may lack its end. The quantifiers are
-# possessive: backtracking would take memory for each character.
+# A quoted cell with its line ends, possibly unterminated. The quantifiers are possessive:
+# backtracking would take memory for each character.
 QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"(?:[^"]++|"")*+"?')
 
 
@@ -20,24 +20,24 @@ class Block(NamedTuple):
     """Whole rows of a file, in UTF-8."""
 
     text: bytes
-    rows: bytes  # the same, in which each line end ends a row
-    line: int  # that it starts on
+    masked: bytes  # the text with spaces for the line ends inside quotes; the others end a row
+    first_line: int
 
     def header_length(self) -> int:
         """Return the length of the first row."""
-        return self.rows.find(b"\n") + 1 or len(self.rows)
+        return self.masked.find(b"\n") + 1 or len(self.masked)
 
     def without_header(self) -> Self:
         """Return the block without its first row."""
         length = self.header_length()
-        line = self.line + self.text.count(b"\n", 0, length)
-        return type(self)(self.text[length:], self.rows[length:], line)
+        first_line = self.first_line + self.text.count(b"\n", 0, length)
+        return type(self)(self.text[length:], self.masked[length:], first_line)
 
     def without_blank_rows(self) -> tuple[bytes, np.ndarray]:
         """Return the text without blank rows, and the line that each of its rows starts on."""
-        ends = line_ends(self.rows)
+        ends = line_ends(self.masked)
         starts = np.append(0, ends + 1)[: len(ends)]
-        lines = self.line + np.searchsorted(line_ends(self.text), starts)
+        lines = self.first_line + np.searchsorted(line_ends(self.text), starts)
         codes = np.frombuffer(self.text, np.uint8)
         is_blank = (starts == ends) | ((starts + 1 == ends) & (codes[starts] == ord("\r")))
         if not is_blank.any():
@@ -47,20 +47,20 @@ class Block(NamedTuple):
 
 
 def read_blocks(file: BinaryIO, quotes: bool) -> Iterator[Block]:
-    """Yield the rows of a file; raise InvalidDataError for one that is too large, or not UTF-8.
+    """Yield the rows of a file; raise InvalidDataError if one is too large, or not UTF-8.
 
-    With `quotes`, a line end in a cell in quotes ends no row.
+    `quotes`: line ends inside quoted cells do not end a row.
     """
     line, rest = 1, b""
     is_last = False
     while not is_last:
-        part = file.read(BLOCK_BYTES)
-        is_last = not part
-        text = rest + part
+        chunk = file.read(BLOCK_BYTES)
+        is_last = not chunk
+        text = rest + chunk
         if line == 1:
             text = text.removeprefix(BYTE_ORDER_MARK)
-        rows = hide_quoted_line_ends(text) if quotes else text
-        end = len(text) if is_last else rows.rfind(b"\n") + 1
+        masked = mask_quoted_line_ends(text) if quotes else text
+        end = len(text) if is_last else masked.rfind(b"\n") + 1
         rest = text[end:]
         if len(rest) > MAX_ROW_BYTES:
             hint = "; is a quote not closed?" if quotes else ""
@@ -70,25 +70,25 @@ def read_blocks(file: BinaryIO, quotes: bool) -> Iterator[Block]:
             raise InvalidDataError(f"line {line}: a quote is not closed")
         if end:
             check_encoding(text[:end], line)
-            yield Block(text[:end], rows[:end], line)
+            yield Block(text[:end], masked[:end], line)
             line += text.count(b"\n", 0, end)
 
 
 def line_ends(text: bytes) -> np.ndarray:
-    """Return the positions of the line ends, and of the end of a last line without one."""
+    """Return the offsets of line ends, and the end of the text if its last line has none."""
     ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
     return ends if text.endswith(b"\n") or not text else np.append(ends, len(text))
 
 
-def hide_quoted_line_ends(text: bytes) -> bytes:
-    """Return a CSV text with spaces for the line ends in quotes."""
+def mask_quoted_line_ends(text: bytes) -> bytes:
+    """Replace the line ends inside the quotes of a CSV text by spaces."""
     if b'"' not in text:
         return text
     return QUOTED.sub(lambda cell: cell[0].replace(b"\n", b" "), text)
 
 
 def check_encoding(text: bytes, line: int) -> None:
-    """Raise InvalidDataError naming the line that is not UTF-8."""
+    """Raise InvalidDataError naming the first line that is not UTF-8."""
     try:
         text.decode()
     except UnicodeDecodeError as error:

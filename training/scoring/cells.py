@@ -1,9 +1,10 @@
-"""The JSON values of a table's cells, and the columns of the output, for each kind of file."""
+"""Convert the cells of each file format to JSON values, and to the columns of the output."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from itertools import repeat
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,116 +23,134 @@ ARROW_TYPES = {
     "category": pa.string(),
     "text": pa.string(),
 }
-NUMBER = b"0123456789+-.eE,"
-ABSENT = "{}"  # in the place of a value: no feature may be an object
+NUMBER_CHARACTERS = b"0123456789+-.eE,"  # of JSON numbers, joined by commas
+ABSENT = "{}"  # placeholder for an absent value: an object is never a valid feature
 
 Schemas = Mapping[str, Schema]  # of the features
 
 
-class Columns(Protocol):
-    """How the cells of one kind of file stand for JSON values."""
+class CellFormat(ABC):
+    """Converts the cells of one file format to JSON values."""
 
-    null: str  # how a gap is written, for messages
+    null: str  # how a missing value is written, for messages
 
-    def to_json(self, column: pa.Array, schema: Schema, exact: bool) -> bytes:
-        """Return a feature's values as a JSON array.
+    def quick_json(self, column: pa.Array, schema: Schema) -> bytes:
+        """Return a feature's values as a JSON array, or as invalid JSON if a cell is invalid."""
+        return self.to_json(column, schema)
 
-        Without `exact` it need not be valid JSON if a value is unusual.
-        """
+    @abstractmethod
+    def to_json(self, column: pa.Array, schema: Schema) -> bytes:
+        """Return a feature's values as a JSON array."""
 
-    def record(self, row: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
-        """Return the JSON values of a row's features; leave out those that it lacks."""
+    @abstractmethod
+    def to_record(self, row: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
+        """Return the features of a row, without those that it lacks, as JSON values."""
 
-    def output(self, table: pa.Table, rows: Rows, schemas: Schemas, ending: str) -> pa.Table:
-        """Return the columns of valid rows for a file of another kind, or the same."""
+    @abstractmethod
+    def output_columns(
+        self, table: pa.Table, rows: Rows, schemas: Schemas, output_ending: str
+    ) -> pa.Table:
+        """Return the columns of a table for an output file; `rows` are its validated rows."""
 
 
-class CsvColumns:
+class CsvCells(CellFormat):
     """Cells are strings, read as in the training data."""
 
     null = "an empty cell"
 
-    def to_json(self, column: pa.Array, schema: Schema, exact: bool) -> bytes:
-        """Return a feature's values as a JSON array."""
-        if kind_of(schema) in ("number", "integer") and not exact:
+    def quick_json(self, column: pa.Array, schema: Schema) -> bytes:
+        """Join the cells without parsing them, if they have only characters of numbers.
+
+        Each one is then a JSON number or invalid JSON, which the validator reports.
+        """
+        if kind_of(schema) in ("number", "integer"):
             joined = join(column)
-            # No cell can be JSON but a number, unless it has other characters.
-            if not joined[1:-1].translate(None, NUMBER) and joined.count(b",") == len(column) - 1:
+            has_other_characters = joined[1:-1].translate(None, NUMBER_CHARACTERS)
+            if not has_other_characters and joined.count(b",") == len(column) - 1:
                 return joined
+        return self.to_json(column, schema)
+
+    def to_json(self, column: pa.Array, schema: Schema) -> bytes:
+        """Return a feature's values as a JSON array; parse each distinct cell once."""
         cells = column.to_pylist()
         values = {cell: parse_cell(cell, schema) for cell in set(cells)}
         return to_json([values[cell] for cell in cells])
 
-    def record(self, row: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
-        """Return the JSON values of a row's features."""
+    def to_record(self, row: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
+        """Return the features of a row as JSON values."""
         return {name: parse_cell(row[name], schema) for name, schema in schemas.items()}
 
-    def output(self, table: pa.Table, rows: Rows, schemas: Schemas, ending: str) -> pa.Table:
-        """Return features of their types, or for a CSV file the cells as they are."""
-        return table if ending == ".csv" else with_features(table, rows, schemas)
+    def output_columns(
+        self, table: pa.Table, rows: Rows, schemas: Schemas, output_ending: str
+    ) -> pa.Table:
+        """Return typed features or, for a CSV file, the cells unchanged."""
+        return table if output_ending == ".csv" else with_features(table, rows, schemas)
 
 
-class JsonColumns:
-    """Cells are JSON texts, or null where a record lacks the feature."""
+class JsonCells(CellFormat):
+    """Cells are JSON texts, or null if a record lacks the feature."""
 
     null = "null"
 
-    def to_json(self, column: pa.Array, schema: Schema, exact: bool) -> bytes:
-        """Return a feature's values as a JSON array, with ABSENT for those that are not there."""
+    def to_json(self, column: pa.Array, schema: Schema) -> bytes:
+        """Return a feature's values as a JSON array, with ABSENT for missing features."""
         return join(column.fill_null(ABSENT))
 
-    def record(self, row: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
-        """Return the JSON values of a row's features; leave out those that it lacks."""
+    def to_record(self, row: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
+        """Return the features of a row, without those that it lacks, as JSON values."""
         return {name: from_json(row[name]) for name in schemas if row[name] is not None}
 
-    def output(self, table: pa.Table, rows: Rows, schemas: Schemas, ending: str) -> pa.Table:
-        """Return features of their types; other columns are JSON texts, or just texts."""
-        others = [name for name in table.column_names if name not in schemas]
-        for name in others:
-            n = table.column_names.index(name)
-            if ending == ".jsonl":
+    def output_columns(
+        self, table: pa.Table, rows: Rows, schemas: Schemas, output_ending: str
+    ) -> pa.Table:
+        """Return typed features; other columns are JSON values in JSON Lines, otherwise texts."""
+        for index, name in enumerate(table.column_names):
+            if name in schemas:
+                continue
+            if output_ending == ".jsonl":
                 field = pa.field(name, pa.string(), metadata=JSON_TEXT)
-                table = table.set_column(n, field, table[name])
+                table = table.set_column(index, field, table[name])
             else:
-                values = [unquote(text) for text in table[name].to_pylist()]
-                table = table.set_column(n, name, pa.array(values, pa.string()))
+                texts = [decode_string(text) for text in table[name].to_pylist()]
+                table = table.set_column(index, name, pa.array(texts, pa.string()))
         return with_features(table, rows, schemas)
 
 
-class TypedColumns:
-    """Cells have the types of Arrow."""
+class ArrowCells(CellFormat):
+    """Cells have Arrow types."""
 
     null = "null"
 
-    def to_json(self, column: pa.Array, schema: Schema, exact: bool) -> bytes:
+    def to_json(self, column: pa.Array, schema: Schema) -> bytes:
         """Return a feature's values as a JSON array."""
-        values = column
         if pa.types.is_decimal(column.type):
-            values = column.cast(pa.float64())
-        return to_json(values.to_pylist())
+            column = column.cast(pa.float64())
+        return to_json(column.to_pylist())
 
-    def record(self, row: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
-        """Return the JSON values of a row's features."""
+    def to_record(self, row: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
+        """Return the features of a row as JSON values."""
         values = {name: row[name] for name in schemas}
         return {
             name: float(value) if isinstance(value, Decimal) else value
             for name, value in values.items()
         }
 
-    def output(self, table: pa.Table, rows: Rows, schemas: Schemas, ending: str) -> pa.Table:
-        """Return the columns as they are."""
+    def output_columns(
+        self, table: pa.Table, rows: Rows, schemas: Schemas, output_ending: str
+    ) -> pa.Table:
+        """Return the columns unchanged."""
         return table
 
 
-COLUMNS: dict[str, Columns] = {  # by the ending of the file
-    ".csv": CsvColumns(),
-    ".jsonl": JsonColumns(),
-    ".parquet": TypedColumns(),
+CELL_FORMATS: dict[str, CellFormat] = {  # by the ending of the file
+    ".csv": CsvCells(),
+    ".jsonl": JsonCells(),
+    ".parquet": ArrowCells(),
 }
 
 
 def join(column: pa.Array) -> bytes:
-    """Return JSON texts as a JSON array."""
+    """Join JSON texts to a JSON array."""
     joined = pc.binary_join(pa.ListArray.from_arrays([0, len(column)], column), ",")
     return b"[%b]" % joined[0].as_buffer().to_pybytes()
 
@@ -142,17 +161,17 @@ def arrow_type(schema: Schema) -> pa.DataType:
 
 
 def with_features(table: pa.Table, rows: Rows, schemas: Schemas) -> pa.Table:
-    """Return a table with the values of rows in place of its features."""
+    """Return a table whose features are replaced by the typed values of rows."""
     columns: Iterable[Any] = rows.T if isinstance(rows, np.ndarray) else zip(*rows, strict=True)
     for (name, schema), values in zip(
         schemas.items(), columns if len(rows) else repeat(()), strict=False
     ):
-        array = pa.array(values, arrow_type(schema), from_pandas=True)  # a NaN is a gap
+        array = pa.array(values, arrow_type(schema), from_pandas=True)  # NaN is a missing value
         table = table.set_column(table.column_names.index(name), name, array)
     return table
 
 
-def unquote(text: str | None) -> str | None:
-    """Return the string that a JSON text is, or the text of any other value; None for null."""
+def decode_string(text: str | None) -> str | None:
+    """Decode a JSON string; return the text of another JSON value, and None for null."""
     value = None if text is None else from_json(text)
     return value if isinstance(value, str | None) else text

@@ -1,4 +1,4 @@
-"""Which files can be scored, and where the results go."""
+"""Check which files can be scored, and where the results go."""
 
 from pathlib import Path
 
@@ -8,13 +8,12 @@ from pydantic import BaseModel
 from serving.features import feature_schemas
 from serving.records import RequestBody
 from training.errors import InvalidDataError
-from training.scoring.readers import CsvFile, JsonLinesFile, ParquetFile, Source, StoredFile
 from training.scoring.scorer import ADDED
-from training.scoring.writers import OUTPUTS
+from training.scoring.writers import WRITERS
 
 
 def check_paths(data: Path, output: Path) -> Path:
-    """Return the path of the rejected rows; raise InvalidDataError or OSError."""
+    """Return the path for rejected rows; raise InvalidDataError or OSError."""
     check_ending(str(data))
     check_ending(str(output))
     rejected = output.with_suffix(".rejected.jsonl")
@@ -24,16 +23,16 @@ def check_paths(data: Path, output: Path) -> Path:
             raise InvalidDataError(f"The output would replace {path}, the data: name another file")
     for path in (data, output, rejected):
         if path.exists() and not path.is_file():
-            raise InvalidDataError(f"{path} is no regular file")
+            raise InvalidDataError(f"{path} is not a regular file")
     return rejected
 
 
 def check_ending(path: str) -> str:
-    """Return the ending of a path; raise InvalidDataError if it is none of the known."""
-    for ending in OUTPUTS:
+    """Return the ending of a path; raise InvalidDataError if it is unknown."""
+    for ending in WRITERS:
         if path.endswith(ending):
             return ending
-    raise InvalidDataError(f"{path} has to end with {', '.join(OUTPUTS)}")
+    raise InvalidDataError(f"{path} has to end with one of {', '.join(WRITERS)}")
 
 
 def body_of(record: type[BaseModel]) -> type[RequestBody]:
@@ -45,22 +44,6 @@ def body_of(record: type[BaseModel]) -> type[RequestBody]:
     return Body
 
 
-def open_source(
-    file: StoredFile, body: type[RequestBody], schema: pa.Schema | None = None
-) -> Source:
-    """Open a file, by its ending; raise InvalidDataError or OSError.
-
-    `schema`: that of JSON Lines, which takes long to find.
-    """
-    source: Source
-    if file.path.endswith(".jsonl"):
-        source = JsonLinesFile(file, body, schema)
-    else:
-        source = CsvFile(file) if file.path.endswith(".csv") else ParquetFile(file)
-    check_columns(source.schema, body.record_type)
-    return source
-
-
 def check_columns(schema: pa.Schema, record_type: type[BaseModel]) -> None:
     """Raise InvalidDataError unless a file with these columns can be scored."""
     names = schema.names
@@ -68,23 +51,23 @@ def check_columns(schema: pa.Schema, record_type: type[BaseModel]) -> None:
         raise InvalidDataError(f"Several columns have the name {repeated[0]}: rename them")
     if reserved := [name for name in ADDED if name in names]:
         raise InvalidDataError(
-            f"There is a column {reserved[0]} already, which would be added: rename or remove it"
+            f"The output gets a column {reserved[0]}, which the data have, too: rename or remove it"
         )
     if missing := [name for name in feature_schemas(record_type) if name not in names]:
         raise InvalidDataError(f"There is no column {', '.join(missing)}")
     for name in feature_schemas(record_type):
-        if is_unsuited(data_type := schema.field(name).type):
+        if not is_feature_type(data_type := schema.field(name).type):
             raise InvalidDataError(
                 f"The column {name} has the type {data_type}: a feature is a number, a boolean or "
                 "a string"
             )
 
 
-def is_unsuited(data_type: pa.DataType) -> bool:
-    """Tell whether no value of an Arrow type can be one of a record."""
+def is_feature_type(data_type: pa.DataType) -> bool:
+    """Return whether a value of an Arrow type can be that of a feature."""
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type
-    is_suited = (
+    tests = (
         pa.types.is_boolean,
         pa.types.is_integer,
         pa.types.is_floating,
@@ -94,4 +77,4 @@ def is_unsuited(data_type: pa.DataType) -> bool:
         pa.types.is_string_view,
         pa.types.is_null,
     )
-    return not any(test(data_type) for test in is_suited)
+    return any(test(data_type) for test in tests)

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from serving.model import ModelReference
 from training.project import Project
-from training.scoring.checks import body_of, check_paths, open_source
-from training.scoring.readers import Source, StoredFile
+from training.scoring.checks import body_of, check_paths
+from training.scoring.readers import ArrowPath, Reader, open_reader
 from training.scoring.scorer import Scorer
-from training.scoring.writers import OUTPUTS, Output, complete_file
+from training.scoring.writers import WRITERS, Writer, atomic_write
 
 EXIT_REJECTED = 3  # Python exits with 1 on an error, argparse with 2
 
@@ -24,22 +24,22 @@ EXIT_REJECTED = 3  # Python exits with 1 on an error, argparse with 2
 def score_file(project: Project, tag: str, data: Path, output: Path) -> int:
     """Score the rows of a file with a stored model; return the exit status.
 
-    Raise TrainingError, BentoMLException or OSError, and leave `output` as it was.
+    Raise TrainingError, BentoMLException or OSError; `output` is then unchanged.
     """
     rejected = check_paths(data, output)
     model = ModelReference(tag, project.record_type).resolve()
     body = body_of(project.record_type)
-    source = open_source(StoredFile(LocalFileSystem(), str(data)), body)
+    reader = open_reader(ArrowPath(LocalFileSystem(), str(data)), body)
     scorer = Scorer(model, body, data.suffix, output.suffix)
-    if others := [name for name in source.schema.names if name not in scorer.schemas]:
-        print(f"Kept, though no feature: {', '.join(others)}")
+    if others := [name for name in reader.schema.names if name not in scorer.schemas]:
+        print(f"Kept, not features: {', '.join(others)}")
     with (
-        ended_by_signals(),
-        complete_file(output) as scored_file,
-        complete_file(rejected, keep_empty=False) as rejected_file,
+        exit_on_signals(),
+        atomic_write(output) as scored_file,
+        atomic_write(rejected, keep_empty=False) as rejected_file,
     ):
-        writer = OUTPUTS[output.suffix](scored_file, scorer.output_schema(source.schema))
-        n_scored, n_rejected = score_chunks(source, scorer, writer, rejected_file)
+        writer = WRITERS[output.suffix](scored_file, scorer.output_schema(reader.schema))
+        n_scored, n_rejected = score_chunks(reader, scorer, writer, rejected_file)
     print(f"Scored {n_scored:,} of {n_scored + n_rejected:,} rows with {model.tag}: {output}")
     if n_rejected:
         print(f"Rejected {n_rejected:,}: {rejected} says why")
@@ -47,17 +47,17 @@ def score_file(project: Project, tag: str, data: Path, output: Path) -> int:
 
 
 def score_chunks(
-    source: Source, scorer: Scorer, writer: Output, rejected_file: BinaryIO
+    reader: Reader, scorer: Scorer, writer: Writer, rejected_file: BinaryIO
 ) -> tuple[int, int]:
-    """Write the rows with their predictions, and the rejected ones; return both counts."""
+    """Write the scored and the rejected rows; return the number of both."""
     n_scored = n_rejected = 0
-    with tqdm(total=source.size, desc="Scoring", unit=source.unit, unit_scale=True) as bar:
-        for chunk in source.chunks():
+    with tqdm(total=reader.size, desc="Scoring", unit=reader.size_unit, unit_scale=True) as bar:
+        for chunk in reader.chunks():
             scored = scorer.score(chunk.table)
             writer.write(scored.table)
-            errors = {chunk.numbers[place]: error for place, error in scored.errors.items()}
+            errors = {chunk.numbers[index]: error for index, error in scored.errors.items()}
             for number, message in sorted((chunk.unreadable | errors).items()):
-                rejected_file.write(to_line({source.numbered: number, "message": message}))
+                rejected_file.write(to_line({reader.number_key: number, "message": message}))
                 n_rejected += 1
             n_scored += len(scored.table)
             bar.update(chunk.size)
@@ -71,13 +71,15 @@ def to_line(value: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Exit at SIGINT and SIGTERM, so that partial files are removed."""
+def exit_on_signals() -> Iterator[None]:
+    """Exit with SystemExit at SIGINT and SIGTERM, which removes temporary files."""
 
-    def end(number: int, _: Any) -> None:
+    def exit_on(number: int, _: Any) -> None:
         sys.exit(128 + number)
 
-    handlers = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {
+        number: signal.signal(number, exit_on) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The score command on a Ray cluster: files on a storage that all nodes see."""
+"""The score command on a Ray cluster, for files on a storage that all nodes can read."""
 
 import json
 import uuid
@@ -18,19 +18,19 @@ from serving.records import RequestBody
 from training.errors import InvalidDataError, TrainingError
 from training.project import ROOT, Project
 from training.scoring.batches import ERROR, BatchScorer, PortableModel
-from training.scoring.checks import body_of, check_ending, open_source
+from training.scoring.checks import body_of, check_ending
 from training.scoring.command import EXIT_REJECTED, to_line
-from training.scoring.readers import MAX_ROWS, StoredFile
+from training.scoring.readers import MAX_ROWS, ArrowPath, open_reader
 from training.scoring.scorer import take
-from training.scoring.writers import OUTPUTS
+from training.scoring.writers import WRITERS
 
-FILE, NUMBER = "source_file", "source_number"  # columns on the way: where a row is from
+FILE, NUMBER = "source_file", "source_number"  # temporary columns: file, and line or row number
 BLOCK_BYTES = 8 << 20  # of the rows that one task scores and writes
-# Reading and writing take little of a core, and must not wait until an actor leaves one. Without a
-# limit on them, Ray would start many processes for them, each of which imports for seconds.
+# Tasks that read or write take little of a core, and must not wait for an actor to free one.
+# `count_nodes` limits them: Ray would start many processes, which import for seconds each.
 ACTOR_CPUS, TASK_CPUS = 0.9, 0.04
 NOT_SHIPPED = [".git", ".venv*", "**/__pycache__", ".*_cache", "report", "tests", "benchmarks"]
-COMPLETE = "_SUCCESS"  # the file that says that a folder is complete, as Spark names it
+COMPLETE = "_SUCCESS"  # marks a complete folder, as in Spark
 
 
 def score_on_ray(project: Project, tag: str, data: str, output: str, address: str) -> int:
@@ -49,7 +49,8 @@ def score_on_ray(project: Project, tag: str, data: str, output: str, address: st
     start(address)
     rows = read_files(files, project.record_type, schema)
     scored = score_rows(rows, model, project.record_type, (data_ending, output_ending))
-    sink = Parts(*folders, output_ending, "row" if data_ending == ".parquet" else "line")
+    number_key = "row" if data_ending == ".parquet" else "line"
+    sink = FolderSink(*folders, output_ending, number_key)
     write(scored, sink)
     n_rows = sink.n_scored + sink.n_rejected
     print(f"Scored {sink.n_scored:,} of {n_rows:,} rows with {model.tag}: {output}")
@@ -59,9 +60,9 @@ def score_on_ray(project: Project, tag: str, data: str, output: str, address: st
 
 
 def read_files(
-    files: Sequence[StoredFile], record_type: type[BaseModel], schema: pa.Schema
+    files: Sequence[ArrowPath], record_type: type[BaseModel], schema: pa.Schema
 ) -> Dataset:
-    """Return the rows of files; a task reads one of them."""
+    """Return the rows of files; each task reads one file."""
     numbers = [{"id": n} for n in range(len(files))]
     return ray.data.from_items(numbers, override_num_blocks=len(files)).map_batches(
         read_file,
@@ -75,7 +76,7 @@ def read_files(
 def score_rows(
     rows: Dataset, model: PortableModel, record_type: type[BaseModel], endings: tuple[str, str]
 ) -> Dataset:
-    """Return rows with their predictions or errors; up to one actor for each CPU scores them."""
+    """Return rows with their predictions or errors; at most one actor per CPU scores them."""
     return rows.map_batches(
         BatchScorer,
         fn_constructor_args=[model, record_type, *endings, (FILE, NUMBER)],
@@ -86,13 +87,13 @@ def score_rows(
     )
 
 
-def write(scored: Dataset, sink: "Parts") -> None:
+def write(scored: Dataset, sink: "FolderSink") -> None:
     """Run all tasks and write their rows; raise TrainingError if one fails."""
     options = {"num_cpus": TASK_CPUS}
     try:
         scored.write_datasink(sink, ray_remote_args=options, concurrency=count_nodes())
     except ray.exceptions.RayError as error:
-        # Before this line there is the traceback of a task.
+        # Ray puts the traceback of the task before the message: keep the last line.
         raise TrainingError(str(error).strip().rpartition("\n")[2]) from error
 
 
@@ -102,7 +103,7 @@ def count_nodes() -> int:
 
 
 def start(address: str) -> None:
-    """Connect to a cluster, which gets this bundle's code, or start one with "local"."""
+    """Connect to a cluster and send it this bundle's code; "local" starts a cluster."""
     code = {"working_dir": str(ROOT), "excludes": NOT_SHIPPED}
     ray.init(address, runtime_env=code, log_to_driver=False, ignore_reinit_error=True)
     context = DataContext.get_current()
@@ -110,62 +111,63 @@ def start(address: str) -> None:
     context.execution_options.preserve_order = True
 
 
-def locate(address: str) -> tuple[FileSystem, str]:
-    """Return the storage and the path there of a path or of a URI such as s3://bucket/folder."""
+def locate(address: str) -> ArrowPath:
+    """Return the location of a path, or of a URI such as s3://bucket/folder."""
     if "://" not in address:
         address = Path(address).absolute().as_uri()
-    return FileSystem.from_uri(address)
+    return ArrowPath(*FileSystem.from_uri(address))
 
 
-def list_files(address: str) -> list[StoredFile]:
-    """Return a file, or the files of a folder that are not hidden; raise InvalidDataError."""
+def list_files(address: str) -> list[ArrowPath]:
+    """Return a file, or the files of a folder except hidden ones; raise InvalidDataError."""
     filesystem, path = locate(address)
     info = filesystem.get_file_info(path)
     infos = [info]
     if info.type == FileType.Directory:
         infos = filesystem.get_file_info(FileSelector(path, recursive=True))
     files = [
-        StoredFile(filesystem, each.path)
+        ArrowPath(filesystem, each.path)
         for each in sorted(infos, key=lambda each: each.path)
         if each.type == FileType.File and each.base_name[0] not in "._"
     ]
     if not files:
-        raise InvalidDataError(f"There is no file {address}, or no folder with files")
+        raise InvalidDataError(f"{address} is neither a file nor a folder with files")
     return files
 
 
-def new_folder(address: str) -> StoredFile:
-    """Return a folder to write to; raise InvalidDataError if it has files."""
-    filesystem, path = locate(address)
-    selector = FileSelector(path, allow_not_found=True)
-    if filesystem.get_file_info(path).type == FileType.File or filesystem.get_file_info(selector):
-        raise InvalidDataError(f"{address} is there already: remove it, or name another")
-    return StoredFile(filesystem, path)
+def new_folder(address: str) -> ArrowPath:
+    """Return a folder to write to; raise InvalidDataError if it is not new or empty."""
+    folder = locate(address)
+    selector = FileSelector(folder.path, allow_not_found=True)
+    file_type = folder.filesystem.get_file_info(folder.path).type
+    if file_type == FileType.File or folder.filesystem.get_file_info(selector):
+        raise InvalidDataError(f"{address} exists already: remove it, or name another")
+    return folder
 
 
-def common_schema(files: Sequence[StoredFile], body: type[RequestBody]) -> pa.Schema:
+def common_schema(files: Sequence[ArrowPath], body: type[RequestBody]) -> pa.Schema:
     """Return the schema of all files; raise InvalidDataError if they differ."""
-    schemas = [open_source(file, body).schema for file in files]
+    schemas = [open_reader(file, body).schema for file in files]
     if files[0].path.endswith(".jsonl"):
         schemas = [pa.unify_schemas(schemas)]
     for file, schema in zip(files, schemas, strict=False):
         if schema != schemas[0]:
             raise InvalidDataError(f"{file.path} has other columns than {files[0].path}")
     if reserved := [name for name in (FILE, NUMBER, ERROR) if name in schemas[0].names]:
-        raise InvalidDataError(f"There is a column {reserved[0]}: rename it")
+        raise InvalidDataError(f"The column name {reserved[0]} is reserved: rename it")
     return schemas[0]
 
 
 def read_file(
     batch: dict[str, Any],
-    files: Sequence[StoredFile],
+    files: Sequence[ArrowPath],
     record_type: type[BaseModel],
     schema: pa.Schema,
 ) -> Iterator[pa.Table]:
-    """Yield the rows of one file, by its number, with FILE, NUMBER and ERROR."""
+    """Yield the rows of the file whose index is in the batch, with FILE, NUMBER and ERROR."""
     file = files[batch["id"][0]]
-    source = open_source(file, body_of(record_type), schema)
-    for chunk in source.chunks():
+    reader = open_reader(file, body_of(record_type), schema)
+    for chunk in reader.chunks():
         errors = [json.dumps(message) for message in chunk.unreadable.values()]
         for table, numbers, reasons in (
             (chunk.table, chunk.numbers, [None] * len(chunk.table)),
@@ -177,29 +179,29 @@ def read_file(
 
 
 class Part(NamedTuple):
-    """What one task has written, under names that nobody reads."""
+    """What one task has written, to files with hidden names."""
 
     task: int
     n_scored: int
     n_rejected: int
-    scored: str
+    scored: str  # name of the file, or ""
     rejected: str
 
 
-class Parts(Datasink):
-    """Writes the scored and the rejected rows of each task to files of two folders.
+class FolderSink(Datasink):
+    """Writes the scored and the rejected rows to a folder each, one file per task.
 
-    A task writes to names of its own, and the driver renames the files of those that ended well: if
-    a task is repeated, since its node was lost, its rows are there once.
+    A task writes to files with hidden names, and the driver renames those of successful tasks. So
+    no row is duplicated if a task is repeated, because its node was lost.
     """
 
     def __init__(
-        self, scored: StoredFile, rejected: StoredFile, ending: str, numbered: str
+        self, scored: ArrowPath, rejected: ArrowPath, ending: str, number_key: str
     ) -> None:
         self.scored = scored
         self.rejected = rejected
         self.ending = ending
-        self.numbered = numbered  # what NUMBER counts
+        self.number_key = number_key
         self.n_scored = self.n_rejected = 0
 
     def on_write_start(self, schema: pa.Schema | None = None) -> None:
@@ -215,7 +217,7 @@ class Parts(Datasink):
         rejected = table.filter(pc.invert(is_scored)).select([FILE, NUMBER, ERROR])
         lines = [
             to_line(
-                {"file": row[FILE], self.numbered: row[NUMBER], "message": json.loads(row[ERROR])}
+                {"file": row[FILE], self.number_key: row[NUMBER], "message": json.loads(row[ERROR])}
             )
             for row in rejected.to_pylist()
         ]
@@ -224,9 +226,9 @@ class Parts(Datasink):
         if len(scored):
             part = part._replace(scored=name)
             with self.scored.filesystem.open_output_stream(f"{self.scored.path}/{name}") as file:
-                output = OUTPUTS[self.ending](file, scored.schema)
-                output.write(scored)
-                output.finish()
+                writer = WRITERS[self.ending](file, scored.schema)
+                writer.write(scored)
+                writer.finish()
         if lines:
             part = part._replace(rejected=name)
             path = f"{self.rejected.path}/{name}"
@@ -240,7 +242,7 @@ class Parts(Datasink):
             folder.filesystem.delete_dir(folder.path)
 
     def on_write_complete(self, write_result: Any) -> None:
-        """Give the files their names, remove those of lost tasks, and mark the folders."""
+        """Rename the files, remove those of lost tasks, and mark the folders as complete."""
         parts = sorted(write_result.write_returns)
         self.n_scored = sum(part.n_scored for part in parts)
         self.n_rejected = sum(part.n_rejected for part in parts)
@@ -250,8 +252,8 @@ class Parts(Datasink):
             self.rejected.filesystem.delete_dir(self.rejected.path)
 
 
-def complete(folder: StoredFile, names: Sequence[str], ending: str) -> None:
-    """Give the files of a folder that have these names their final ones; remove the others."""
+def complete(folder: ArrowPath, names: Sequence[str], ending: str) -> None:
+    """Rename the files with these names, remove the other hidden ones, and write COMPLETE."""
     filesystem, path = folder
     for number, name in enumerate(filter(None, names)):
         filesystem.move(f"{path}/{name}", f"{path}/part-{number:05}{ending}")

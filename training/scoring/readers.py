@@ -18,34 +18,35 @@ from serving.record_errors import error_message, repeated_features
 from serving.records import RequestBody
 from training.errors import InvalidDataError
 from training.scoring.blocks import BYTE_ORDER_MARK, Block, read_blocks
+from training.scoring.checks import check_columns
+from training.scoring.scorer import Message
 
-Message = str | dict[str, str]
 MAX_ROWS = 10_000  # of a chunk
 
 
 class Chunk(NamedTuple):
-    """Rows that follow each other in a file."""
+    """Consecutive rows of a file."""
 
-    table: pa.Table
-    numbers: Sequence[int]  # of each row of the table: its line in the file, or its row
-    unreadable: dict[int, Message]  # by its number, why a row is not in the table
-    size: int  # bytes or, in a Parquet file, rows
+    table: pa.Table  # of the readable rows
+    numbers: Sequence[int]  # line or row number of each row of the table
+    unreadable: dict[int, Message]  # the errors of the other rows, by line or row number
+    size: int  # in the `size_unit` of the reader
 
 
-class Source(Protocol):
-    """A file of rows; its creation raises InvalidDataError or OSError if it can't be read."""
+class Reader(Protocol):
+    """Reads a file as tables of one schema; __init__ raises InvalidDataError or OSError."""
 
-    numbered: str  # what the numbers of the rows count: "line" or "row"
-    unit: str  # of its size
+    number_key: str  # "line" or "row": what the numbers of rows count
+    size_unit: str
     size: int
-    schema: pa.Schema  # of all tables
+    schema: pa.Schema
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows; raise InvalidDataError or OSError."""
 
 
-class StoredFile(NamedTuple):
-    """A file in a folder, or on another storage that Arrow can read."""
+class ArrowPath(NamedTuple):
+    """A file or folder on a filesystem of Arrow, such as the local one or S3."""
 
     filesystem: FileSystem
     path: str
@@ -60,13 +61,13 @@ class StoredFile(NamedTuple):
         return self.filesystem.open_input_file(self.path)
 
 
-class CsvFile:
+class CsvReader:
     """A CSV file with a header. The cells of its tables are strings."""
 
-    numbered = "line"
-    unit = "B"
+    number_key = "line"
+    size_unit = "B"
 
-    def __init__(self, file: StoredFile) -> None:
+    def __init__(self, file: ArrowPath) -> None:
         self.file = file
         self.size = file.size
         self.names = self.read_header()
@@ -87,37 +88,37 @@ class CsvFile:
         """Yield the rows; raise InvalidDataError or OSError."""
         with self.file.open() as file:
             for block in read_blocks(file, quotes=True):
-                rows = block.without_header() if block.line == 1 else block
-                yield from split(self.parse(rows, len(block.text)))
+                rows = block.without_header() if block.first_line == 1 else block
+                yield from split_chunk(self.parse(rows, len(block.text)))
 
     def parse(self, block: Block, size: int) -> Chunk:
         """Return the rows of a block, which has no header."""
         text, lines = block.without_blank_rows()
-        misfits: list[pyarrow.csv.InvalidRow] = []
-        table = self.parse_cells(text, misfits) if text else self.schema.empty_table()
-        if len(table) + len(misfits) != len(lines):
+        invalid: list[pyarrow.csv.InvalidRow] = []
+        table = self.parse_cells(text, invalid) if text else self.schema.empty_table()
+        if len(table) + len(invalid) != len(lines):
             raise InvalidDataError(
-                f"line {block.line} or one of the next {len(lines)} has a CR inside: convert the "
-                "line ends to LF, or put the cell in quotes"
+                f"line {block.first_line} or one of the next {len(lines)} has a CR inside: convert "
+                "the line ends to LF, or put the cell in quotes"
             )
-        places = [row.number - 1 for row in misfits]
+        indices = [row.number - 1 for row in invalid]
         unreadable: dict[int, Message] = {
-            int(lines[place]): f"There are {row.actual_columns} cells for {len(self.names)} columns"
-            for place, row in zip(places, misfits, strict=True)
+            int(lines[index]): f"There are {row.actual_columns} cells for {len(self.names)} columns"
+            for index, row in zip(indices, invalid, strict=True)
         }
-        return Chunk(table, np.delete(lines, places).tolist(), unreadable, size)
+        return Chunk(table, np.delete(lines, indices).tolist(), unreadable, size)
 
-    def parse_cells(self, text: bytes, misfits: list[Any]) -> pa.Table:
-        """Return the rows of a text; add those of another length than the header's to `misfits`."""
+    def parse_cells(self, text: bytes, invalid: list[Any]) -> pa.Table:
+        """Return the rows of a text; append those with too many or too few cells to `invalid`."""
 
         def skip(row: Any) -> str:
-            misfits.append(row)
+            invalid.append(row)
             return "skip"
 
         types = {name: pa.string() for name in self.names}
         return pyarrow.csv.read_csv(
             pa.BufferReader(text),
-            # In one block and one thread, the rows are numbered.
+            # Invalid rows have a number only in a single block and thread.
             pyarrow.csv.ReadOptions(
                 use_threads=False, block_size=len(text) + 1, column_names=self.names
             ),
@@ -128,27 +129,26 @@ class CsvFile:
         )
 
 
-class JsonLinesFile:
+class JsonLinesReader:
     """A file with a JSON object in each line.
 
-    The cells of its tables are JSON texts, or null where a line lacks the column.
+    The cells of its tables are JSON texts, or null if a line lacks the column.
     """
 
-    numbered = "line"
-    unit = "B"
+    number_key = "line"
+    size_unit = "B"
 
     def __init__(
-        self, file: StoredFile, body: type[RequestBody], schema: pa.Schema | None = None
+        self, file: ArrowPath, body: type[RequestBody], schema: pa.Schema | None = None
     ) -> None:
-        """Find the columns, unless the schema is known."""
+        """Find the columns, unless a schema is given."""
         self.file = file
         self.body = body  # of one record
         self.size = file.size
         self.schema = schema or self.find_columns()
 
     def find_columns(self) -> pa.Schema:
-        """Return the columns of all lines."""
-        # The last line may be the first that names a column.
+        """Return the columns of all lines, since any line may have another one."""
         names: dict[str, None] = {}
         for block in self.blocks():
             for _, line in numbered_lines(block):
@@ -158,7 +158,7 @@ class JsonLinesFile:
         return pa.schema([(name, pa.string()) for name in names])
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the text of the file."""
+        """Yield the file in blocks of whole lines."""
         with self.file.open() as file:
             yield from read_blocks(file, quotes=False)
 
@@ -174,33 +174,39 @@ class JsonLinesFile:
                     records.append({key: to_json(value).decode() for key, value in record.items()})
                     numbers.append(number)
             table = pa.Table.from_pylist(records, self.schema)
-            yield from split(Chunk(table, numbers, unreadable, len(block.text)))
+            yield from split_chunk(Chunk(table, numbers, unreadable, len(block.text)))
 
     def parse_line(self, line: bytes) -> tuple[dict[str, Any], Message | None]:
-        """Return the record of a line, or the message of the service for what is none."""
-        line = line.removeprefix(BYTE_ORDER_MARK)  # of a file that was appended to another
+        """Return the record of a line and None, or the error message of the service."""
+        line = line.removeprefix(BYTE_ORDER_MARK)  # from a file that was appended to another
         try:
             record = from_json(line)
         except ValueError:
             record = None
         if not isinstance(record, dict):
-            try:
-                self.body.parse(line)
-            except APIError as error:
-                return {}, error.message
-        # Most objects with more colons than names have them in strings.
+            return {}, self.service_error(line)
+        # `from_json` keeps the last of repeated names. More colons than names usually come from
+        # strings, but may come from a repeated name.
         if line.count(b":") > len(record) and (repeated := list(repeated_features(line))):
             return {}, error_message(len(repeated), repeated)
         return record, None
 
+    def service_error(self, line: bytes) -> Message:
+        """Return the error message of the service for a line that is not a JSON object."""
+        try:
+            self.body.parse(line)
+        except APIError as error:
+            return error.message
+        return "Send one record, as a JSON object"
 
-class ParquetFile:
+
+class ParquetReader:
     """A Parquet file. The columns of its tables have the types of the file."""
 
-    numbered = "row"
-    unit = "rows"
+    number_key = "row"
+    size_unit = "rows"
 
-    def __init__(self, file: StoredFile) -> None:
+    def __init__(self, file: ArrowPath) -> None:
         self.file = file
         with self.open() as parquet:
             self.size = parquet.metadata.num_rows
@@ -211,7 +217,7 @@ class ParquetFile:
         try:
             return pq.ParquetFile(self.file.open(), pre_buffer=False, buffer_size=1 << 20)
         except pa.ArrowException as error:
-            raise InvalidDataError(f"This is no whole Parquet file: {error}") from None
+            raise InvalidDataError(f"This is not a complete Parquet file: {error}") from None
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows; raise InvalidDataError or OSError."""
@@ -231,8 +237,8 @@ class ParquetFile:
                 yield Chunk(pa.Table.from_batches([batch]), numbers, {}, len(batch))
 
 
-def split(chunk: Chunk) -> Iterator[Chunk]:
-    """Yield the parts of a chunk that have MAX_ROWS at most."""
+def split_chunk(chunk: Chunk) -> Iterator[Chunk]:
+    """Yield chunks of at most MAX_ROWS."""
     unreadable, size = chunk.unreadable, chunk.size
     for start in range(0, len(chunk.table) or 1, MAX_ROWS):
         table = chunk.table.slice(start, MAX_ROWS)
@@ -241,6 +247,22 @@ def split(chunk: Chunk) -> Iterator[Chunk]:
 
 
 def numbered_lines(block: Block) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a block that are not blank, with their numbers."""
+    """Yield the lines of a block, except blank ones, with their numbers."""
     text, numbers = block.without_blank_rows()
     return zip(numbers.tolist(), text.split(b"\n"), strict=False)
+
+
+def open_reader(
+    file: ArrowPath, body: type[RequestBody], schema: pa.Schema | None = None
+) -> Reader:
+    """Open a file with the reader for its ending; raise InvalidDataError or OSError.
+
+    `schema`: that of JSON Lines, if it is known. To find it, the whole file is read.
+    """
+    reader: Reader
+    if file.path.endswith(".jsonl"):
+        reader = JsonLinesReader(file, body, schema)
+    else:
+        reader = CsvReader(file) if file.path.endswith(".csv") else ParquetReader(file)
+    check_columns(reader.schema, body.record_type)
+    return reader

@@ -1,4 +1,4 @@
-"""Write tables to a CSV, JSON Lines or Parquet file, which gets its name when it is complete."""
+"""Write tables to a CSV, JSON Lines or Parquet file, atomically."""
 
 import csv
 import io
@@ -18,25 +18,25 @@ JSON_TEXT = {b"content": b"json"}  # metadata of a column of strings
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 100_000, 1 << 25
 
 
-class Output(Protocol):
-    """Writes tables of one schema to a file that somebody else opens and closes."""
+class Writer(Protocol):
+    """Writes tables of one schema to a file that the caller opens and closes."""
 
     def write(self, table: pa.Table) -> None:
         """Write the rows of a table; raise OSError."""
 
     def finish(self) -> None:
-        """Write what is still to write; raise OSError."""
+        """Write the remaining rows; raise OSError."""
 
 
-class CsvOutput:
-    """Writes a CSV file with a header; a cell is quoted only if it has to be."""
+class CsvWriter:
+    """Writes a CSV file with a header; quotes a cell only if necessary."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
         for field in schema:
             if pa.types.is_nested(field.type) or is_binary(field.type):
                 raise InvalidDataError(
-                    f"The column {field.name} ({field.type}) has no form in CSV: write .parquet "
-                    "or .jsonl"
+                    f"The column {field.name} ({field.type}) can't be written to CSV: write "
+                    ".parquet or .jsonl"
                 )
         self.text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         self.writer = csv.writer(self.text, lineterminator="\n")
@@ -48,24 +48,24 @@ class CsvOutput:
         self.writer.writerows(zip(*columns, strict=True))
 
     def finish(self) -> None:
-        """Leave the file to its owner."""
+        """Detach from the file without closing it."""
         self.text.detach()
 
 
-class JsonLinesOutput:
+class JsonLinesWriter:
     """Writes a JSON object for each row."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
         self.file = file
-        self.texts = {field.name for field in schema if field.metadata == JSON_TEXT}
+        self.json_texts = {field.name for field in schema if field.metadata == JSON_TEXT}
 
     def write(self, table: pa.Table) -> None:
-        """Write the rows of a table; leave out a JSON text that is null."""
+        """Write the rows of a table; omit a JSON text that is null."""
         for row in table.to_pylist():
             values = {
-                name: from_json(value) if name in self.texts else value
+                name: from_json(value) if name in self.json_texts else value
                 for name, value in row.items()
-                if value is not None or name not in self.texts
+                if value is not None or name not in self.json_texts
             }
             line = to_json(values, inf_nan_mode="null", bytes_mode="base64", fallback=str)
             self.file.write(line + b"\n")
@@ -74,17 +74,17 @@ class JsonLinesOutput:
         """Do nothing: each line is complete."""
 
 
-class ParquetOutput:
+class ParquetWriter:
     """Writes a Parquet file, in row groups that fit in memory."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
-        # A dictionary is a gain only for a column of few values.
+        # A dictionary pays only for a column with few distinct values.
         self.writer = pq.ParquetWriter(file, schema, use_dictionary=["model_tag"])
         self.tables: list[pa.Table] = []
         self.n_rows = self.n_bytes = 0
 
     def write(self, table: pa.Table) -> None:
-        """Keep the rows of a table, and write them once there are enough."""
+        """Buffer the rows of a table, and write them once they fill a row group."""
         self.tables.append(table)
         self.n_rows += len(table)
         self.n_bytes += table.nbytes
@@ -92,7 +92,7 @@ class ParquetOutput:
             self.write_row_group()
 
     def write_row_group(self) -> None:
-        """Write the rows that were kept."""
+        """Write the buffered rows."""
         if self.tables:
             self.writer.write_table(pa.concat_tables(self.tables))
         self.tables = []
@@ -104,18 +104,18 @@ class ParquetOutput:
         self.writer.close()
 
 
-OUTPUTS: dict[str, Callable[[BinaryIO, pa.Schema], Output]] = {  # by the ending of the file
-    ".csv": CsvOutput,
-    ".jsonl": JsonLinesOutput,
-    ".parquet": ParquetOutput,
+WRITERS: dict[str, Callable[[BinaryIO, pa.Schema], Writer]] = {  # by the ending of the file
+    ".csv": CsvWriter,
+    ".jsonl": JsonLinesWriter,
+    ".parquet": ParquetWriter,
 }
 
 
 @contextmanager
-def complete_file(path: Path, keep_empty: bool = True) -> Iterator[BinaryIO]:
-    """Open a file that replaces `path` once it is complete and on the disk.
+def atomic_write(path: Path, keep_empty: bool = True) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` once it is complete and on the disk.
 
-    Without `keep_empty`, an empty file removes `path` instead.
+    Without `keep_empty`, remove `path` instead if nothing was written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -133,7 +133,7 @@ def complete_file(path: Path, keep_empty: bool = True) -> Iterator[BinaryIO]:
 
 
 def is_binary(data_type: pa.DataType) -> bool:
-    """Tell whether a type is bytes."""
+    """Return whether the values of an Arrow type are bytes."""
     return (
         pa.types.is_binary(data_type)
         or pa.types.is_large_binary(data_type)

@@ -24,7 +24,7 @@ N_ROWS = 1200
 
 @pytest.fixture(scope="module")
 def houses():
-    """Houses with an `id` before the features and a `note` after them, which a CSV has to quote."""
+    """Houses with a column `id` and a column `note`, whose cells need quotes in CSV."""
     X = parse_csv(PROJECT.data.read_text(), LabelledHouse)[list(FEATURES)]
     houses = pd.concat([X] * 3, ignore_index=True).head(N_ROWS)
     generator = np.random.default_rng(0)
@@ -35,18 +35,18 @@ def houses():
 
 
 @pytest.fixture(scope="module")
-def answers(client, houses):
+def service_predictions(client, houses):
     """The predictions of the service for the houses."""
     records = houses[list(FEATURES)].to_dict("records")
-    answers = []
+    predictions = []
     for start in range(0, len(records), 1000):
         response = client.post("/predict_batch", json=records[start : start + 1000])
-        answers += response.json()["predictions"]
-    return answers
+        predictions += response.json()["predictions"]
+    return predictions
 
 
 def write(frame, path):
-    """Write a table to a file of the kind of its ending."""
+    """Write a table to a file, in the format of its ending."""
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)
     elif path.suffix == ".parquet":
@@ -58,7 +58,7 @@ def write(frame, path):
 
 
 def read(path):
-    """Return a file that the command has written, as a table."""
+    """Return a file that the command wrote, as a table."""
     if path.suffix == ".csv":
         return pd.read_csv(path, dtype={"id": str})
     return pd.read_parquet(path) if path.suffix == ".parquet" else read_lines(path)
@@ -75,7 +75,7 @@ def score(data, output, *options):
 
 
 def score_text(tmp_path, text, ending="csv"):
-    """Score a CSV text, or another; return the process, the output, and the rejected rows."""
+    """Score a text; return the process, the path of the output, and the rejected rows."""
     data, output = tmp_path / f"data.{ending}", tmp_path / "out.csv"
     data.write_bytes(text if isinstance(text, bytes) else text.encode())
     done = score(data, output)
@@ -85,7 +85,7 @@ def score_text(tmp_path, text, ending="csv"):
 
 
 def csv_text(*rows, header=FEATURES):
-    """Return a CSV text: the header, and each row as the example with some changes."""
+    """Return a CSV text: the header, and rows with some changes to the example."""
     lines = [",".join(header)]
     lines += [",".join(str((EXAMPLE | row).get(name, "")) for name in header) for row in rows]
     return "\n".join(lines) + "\n"
@@ -93,28 +93,28 @@ def csv_text(*rows, header=FEATURES):
 
 @pytest.mark.parametrize("output_ending", ENDINGS)
 @pytest.mark.parametrize("data_ending", ENDINGS)
-def test_predictions_are_those_of_the_service(
-    model, houses, answers, tmp_path, data_ending, output_ending
+def test_predictions_equal_those_of_the_service(
+    model, houses, service_predictions, tmp_path, data_ending, output_ending
 ):
-    """Bit for bit, in order, beside all columns of the input, from any format to any."""
+    """Bit for bit and in order, for each pair of formats. All columns of the input are kept."""
     data, output = tmp_path / f"in.{data_ending}", tmp_path / f"out.{output_ending}"
     done = score(write(houses, data), output)
     assert done.returncode == 0, done.stderr
     scored = read(output)
     assert list(scored) == [*houses, "prediction", "model_tag"]
-    assert scored["prediction"].tolist() == answers
+    assert scored["prediction"].tolist() == service_predictions
     assert set(scored["model_tag"]) == {str(model.tag)}
     pd.testing.assert_frame_equal(scored[list(houses)], houses, check_dtype=False)
     assert sorted(tmp_path.iterdir()) == sorted([data, output])
     assert f"Scored 1,200 of 1,200 rows with {model.tag}: {output}" in done.stdout
-    assert "Kept, though no feature: id, note\n" in done.stdout
+    assert "Kept, not features: id, note\n" in done.stdout
 
 
 @pytest.mark.parametrize("data_ending", ENDINGS)
-def test_invalid_row_is_rejected_in_the_words_of_the_service(
-    model, client, houses, answers, tmp_path, data_ending
+def test_invalid_row_is_rejected_with_the_message_of_the_service(
+    model, client, houses, service_predictions, tmp_path, data_ending
 ):
-    """With its line or row; the others are scored, and the exit status is 3."""
+    """And with its line or row number; the others are scored, and the exit status is 3."""
     wrong = houses.head(100).copy()
     wrong.loc[17, ["LSTAT", "CHAS"]] = [101.0, 0.5]
     wrong.loc[60, "RM"] = -1.0
@@ -137,12 +137,12 @@ def test_invalid_row_is_rejected_in_the_words_of_the_service(
     }[data_ending]
     assert rejected[column].tolist() == numbers
     kept = [n for n in range(100) if n not in (17, 60)]
-    assert read(output)["prediction"].tolist() == [answers[n] for n in kept]
+    assert read(output)["prediction"].tolist() == [service_predictions[n] for n in kept]
     assert read(output)["id"].tolist() == houses["id"][kept].tolist()
 
 
-def test_line_of_json_gets_the_message_of_the_service(model, client, tmp_path):
-    """Whether it is no JSON, no object, or an object with a wrong, missing or repeated feature."""
+def test_invalid_json_line_is_rejected_with_the_message_of_the_service(model, client, tmp_path):
+    """If it is not JSON or not an object, or if a feature is invalid, missing or repeated."""
     record = json.dumps(EXAMPLE)
     lines = [
         record[:-1],
@@ -157,14 +157,14 @@ def test_line_of_json_gets_the_message_of_the_service(model, client, tmp_path):
     done, output, rejected = score_text(tmp_path, "\n".join([record, "", *lines, record]), "jsonl")
     assert done.returncode == 3
     headers = {"Content-Type": "application/json"}
-    answers = [client.post("/predict", content=line, headers=headers).json() for line in lines]
-    assert rejected == [{"line": n} | answer for n, answer in enumerate(answers, 3)]
+    errors = [client.post("/predict", content=line, headers=headers).json() for line in lines]
+    assert rejected == [{"line": n} | error for n, error in enumerate(errors, 3)]
     assert read(output)["prediction"].tolist() == [TUTORIAL_PREDICTION] * 2
 
 
 CELLS = {
     "text": ("n/a", {"RM": 'RM should be a valid number, got "n/a"'}),
-    "no number": ("nan", {"RM": 'RM should be a valid number, got "nan"'}),
+    "NaN": ("nan", {"RM": 'RM should be a valid number, got "nan"'}),
     "infinite": ("1e999", {"RM": "RM should be a finite number, got Infinity"}),
     "empty": ("", {"RM": 'RM should be a valid number, got ""'}),
     "JSON in place of a number": ('"5,""RM"":6"', {"RM": 'RM should be a valid number, got "5'}),
@@ -176,7 +176,7 @@ CELLS = {
 
 @pytest.mark.parametrize(("cell", "message"), CELLS.values(), ids=CELLS)
 def test_cell_without_a_number_is_rejected(model, tmp_path, cell, message):
-    """The rows beside it are scored."""
+    """The other rows are scored."""
     text = csv_text({}, {"RM": cell}, {})
     _, output, rejected = score_text(tmp_path, text)
     assert [line["line"] for line in rejected] in ([3], [3, 4])
@@ -188,7 +188,7 @@ def test_cell_without_a_number_is_rejected(model, tmp_path, cell, message):
 
 
 def test_cells_are_read_as_in_the_training_data(model, client, tmp_path):
-    """Numbers may have spaces around, a sign, and no digit before or after the point."""
+    """Numbers may have spaces around them, a sign, and no digit before or after the point."""
     text = csv_text({"RM": " +5.3 ", "DIS": "2.1", "RAD": "24.", "NOX": ".614"})
     done, output, _ = score_text(tmp_path, text)
     assert done.returncode == 0, done.stderr
@@ -197,7 +197,7 @@ def test_cells_are_read_as_in_the_training_data(model, client, tmp_path):
 
 
 def test_row_of_ten_megabytes_is_scored(model, tmp_path):
-    """The row before and the row after it, too; blank lines and a byte order mark are skipped."""
+    """So are the rows before and after it; blank lines and a byte order mark are skipped."""
     header = (*FEATURES, "note")
     text = csv_text({}, {"note": "x" * 10_000_000}, {}, header=header).replace("\n", "\r\n\r\n")
     done, output, _ = score_text(tmp_path, b"\xef\xbb\xbf" + text.encode())
@@ -205,8 +205,8 @@ def test_row_of_ten_megabytes_is_scored(model, tmp_path):
     assert read(output)["prediction"].tolist() == [TUTORIAL_PREDICTION] * 3
 
 
-def test_file_without_rows_gives_an_output_without_rows(model, tmp_path):
-    """It has the columns; a file of JSON Lines without a line has those of the record type."""
+def test_file_without_rows_gives_output_without_rows(model, tmp_path):
+    """With the columns of the file or, if JSON Lines have no line, those of the record type."""
     for text, ending in [(csv_text(), "csv"), ("", "jsonl")]:
         done, output, _ = score_text(tmp_path, text, ending)
         assert done.returncode == 0, done.stderr
@@ -225,15 +225,23 @@ FILES = {
     "open quote": ("csv", csv_text({}, {"CRIM": '"1'}, {}).encode(), "line 3: a quote is not"),
     "repeated column": ("csv", csv_text({}, header=(*FEATURES, "RM")).encode(), "the name RM"),
     "missing columns": ("csv", b"CRIM;ZN\n1;2\n", "There is no column CRIM, ZN"),
-    "prediction": ("csv", csv_text(header=(*FEATURES, "prediction")).encode(), "column prediction"),
-    "prediction in JSON": ("jsonl", b'{"model_tag": "a"}', "column model_tag already"),
-    "no Parquet": ("parquet", csv_text({}).encode(), "no whole Parquet file"),
-    "empty Parquet": ("parquet", b"", "no whole Parquet file"),
+    "prediction": (
+        "csv",
+        csv_text(header=(*FEATURES, "prediction")).encode(),
+        "gets a column prediction",
+    ),
+    "prediction in JSON": (
+        "jsonl",
+        b'{"model_tag": "a"}',
+        "gets a column model_tag",
+    ),
+    "no Parquet": ("parquet", csv_text({}).encode(), "not a complete Parquet file"),
+    "empty Parquet": ("parquet", b"", "not a complete Parquet file"),
 }
 
 
 @pytest.mark.parametrize(("ending", "content", "sentence"), FILES.values(), ids=FILES)
-def test_unusable_file_gets_a_sentence(model, tmp_path, ending, content, sentence):
+def test_unusable_file_is_reported(model, tmp_path, ending, content, sentence):
     """The exit status is 1, and the output of an earlier run stays as it was."""
     (tmp_path / "out.csv").write_text("earlier")
     done, output, _ = score_text(tmp_path, content, ending)
@@ -246,7 +254,7 @@ def test_unusable_file_gets_a_sentence(model, tmp_path, ending, content, sentenc
 
 
 def test_damaged_parquet_file_gives_no_output(model, houses, tmp_path):
-    """Whether its end is missing, or bytes in the middle are others."""
+    """Whether it is cut off, or bytes in the middle are overwritten."""
     data, output = write(houses, tmp_path / "in.parquet"), tmp_path / "out.csv"
     content = data.read_bytes()
     middle = len(content) // 2
@@ -262,7 +270,7 @@ def test_damaged_parquet_file_gives_no_output(model, houses, tmp_path):
 
 
 def test_types_of_parquet_are_converted_like_json(model, tmp_path):
-    """Integers, decimals, small floats and dictionaries are values; text is no number."""
+    """Integers, decimals, float32 and dictionaries are numbers; null, NaN and lists are not."""
     table = pa.table({name: [value] * 3 for name, value in EXAMPLE.items()})
     n = list(FEATURES).index
     table = table.set_column(n("RAD"), "RAD", pa.array([24] * 3, pa.int8()))
@@ -284,7 +292,7 @@ def test_types_of_parquet_are_converted_like_json(model, tmp_path):
 
 
 def test_nested_column_is_kept_except_in_csv(model, tmp_path):
-    """A column of bytes, too; CSV has no form for them."""
+    """So is a column of bytes; CSV can't hold either."""
     columns = {"tags": [["a", "b"]], "photo": [b"\xff"], "at": [pd.Timestamp("1970-01-01")]}
     table = pa.table({name: [value] for name, value in EXAMPLE.items()} | columns)
     pq.write_table(table, tmp_path / "in.parquet")
@@ -298,7 +306,7 @@ def test_nested_column_is_kept_except_in_csv(model, tmp_path):
 
 
 def test_byte_order_mark_of_an_appended_file_is_ignored(model, tmp_path):
-    """As the service ignores one before a record."""
+    """The service ignores one before a record, too."""
     line = json.dumps(EXAMPLE)
     done, output, _ = score_text(tmp_path, f"{line}\n\ufeff{line}\n", "jsonl")
     assert done.returncode == 0
@@ -306,7 +314,7 @@ def test_byte_order_mark_of_an_appended_file_is_ignored(model, tmp_path):
 
 
 def test_values_of_json_lines_keep_their_types(model, tmp_path):
-    """In JSON Lines; in other files a column that is no feature has texts."""
+    """In JSON Lines; in other formats, a column that is not a feature becomes text."""
     extras = [{"id": 7}, {"id": "7", "tags": ["é"]}, {"id": None, "price": 1.5}]
     data = tmp_path / "in.jsonl"
     data.write_text("".join(json.dumps(extra | EXAMPLE) + "\n" for extra in extras))
@@ -323,8 +331,8 @@ def test_values_of_json_lines_keep_their_types(model, tmp_path):
     assert scored["price"].to_pylist() == [None, None, "1.5"]
 
 
-def test_rejected_rows_of_an_earlier_run_do_not_survive(model, tmp_path):
-    """Once a run has none."""
+def test_rejected_rows_of_an_earlier_run_are_removed(model, tmp_path):
+    """If a run rejects none."""
     _, _, rejected = score_text(tmp_path, csv_text({"RM": -1}))
     assert len(rejected) == 1
     done, _, rejected = score_text(tmp_path, csv_text({}))
@@ -333,19 +341,19 @@ def test_rejected_rows_of_an_earlier_run_do_not_survive(model, tmp_path):
 
 PATHS = {
     "no file": ("missing.csv", "out.csv", "No such file"),
-    "a folder": ("folder.csv", "out.csv", "no regular file"),
-    "other data": ("in.xlsx", "out.csv", "has to end with .csv, .jsonl, .parquet"),
+    "a folder": ("folder.csv", "out.csv", "not a regular file"),
+    "other data": ("in.xlsx", "out.csv", "has to end with one of .csv, .jsonl, .parquet"),
     "other output": ("in.csv", "out.txt", "has to end with"),
     "the same": ("in.csv", "in.csv", "would replace"),
     "the rejected rows": ("out.rejected.jsonl", "out.csv", "would replace"),
     "no folder": ("in.csv", "nowhere/out.csv", "No such file"),
-    "output is a folder": ("in.csv", "folder.csv", "no regular file"),
+    "output is a folder": ("in.csv", "folder.csv", "not a regular file"),
 }
 
 
 @pytest.mark.parametrize(("data", "output", "sentence"), PATHS.values(), ids=PATHS)
-def test_unusable_path_gets_a_sentence(model, tmp_path, data, output, sentence):
-    """The data stay as they are."""
+def test_unusable_path_is_reported(model, tmp_path, data, output, sentence):
+    """No file is changed or added."""
     (tmp_path / "folder.csv").mkdir()
     for name in ("in.csv", "in.xlsx", "out.rejected.jsonl"):
         (tmp_path / name).write_text(csv_text({}))
@@ -356,7 +364,7 @@ def test_unusable_path_gets_a_sentence(model, tmp_path, data, output, sentence):
 
 
 def test_tag_chooses_the_model(model, tmp_path):
-    """One that is not in the store gets the message of the service."""
+    """A tag that the store lacks is reported as by the service."""
     (tmp_path / "in.csv").write_text(csv_text({}))
     done = score(tmp_path / "in.csv", tmp_path / "out.csv", "--tag", model.tag)
     assert done.returncode == 0
@@ -366,7 +374,7 @@ def test_tag_chooses_the_model(model, tmp_path):
 
 
 def test_make_scores_a_file(model, tmp_path):
-    """`make` ends with 2 if rows are rejected, and says what is missing."""
+    """`make` exits with 2 if rows are rejected, and names a missing variable."""
     data, output = tmp_path / "in.csv", tmp_path / "out.csv"
     data.write_text(csv_text({}, {"RM": -1}))
     done = run("make", "score", f"DATA={data}", f"OUT={output}", check=False)
@@ -378,7 +386,7 @@ def test_make_scores_a_file(model, tmp_path):
 
 @pytest.fixture
 def many_rows(model, tmp_path):
-    """A file that takes some seconds, and the output of an earlier run."""
+    """A file that takes some seconds to score, and the output of an earlier run."""
     row = csv_text({}).splitlines()[1]
     (tmp_path / "in.csv").write_text("\n".join([",".join(FEATURES), *[row] * 400_000]))
     (tmp_path / "out.csv").write_text("earlier")
@@ -389,8 +397,8 @@ def many_rows(model, tmp_path):
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name
 )
-def test_killed_command_leaves_the_earlier_output(many_rows, number):
-    """Without partial files, except those with a hidden name that SIGKILL leaves."""
+def test_killed_command_keeps_the_earlier_output(many_rows, number):
+    """It leaves no temporary files, except after SIGKILL: those with hidden names."""
     data, output = many_rows
     command = [sys.executable, "-m", "training", "score", data, output]
     log = data.with_name("log")
@@ -408,8 +416,8 @@ def test_killed_command_leaves_the_earlier_output(many_rows, number):
 
 @pytest.mark.slow  # scores a large file
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_full_disk_gets_a_sentence(many_rows, ending):
-    """A limit on the size of files stands for it. The earlier output stays."""
+def test_full_disk_is_reported(many_rows, ending):
+    """A limit on the size of files simulates it. The earlier output is kept."""
     data, output = many_rows
     output = output.rename(output.with_suffix(f".{ending}"))
     command = f"ulimit -f 3; exec {sys.executable} -m training score {data} {output}"

@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def houses(folder):
-    """Houses with an `id`, in the CSV files of `in.csv` and, some of them, in two other files."""
+    """Houses with a column `id`: in the CSV files of the folder in.csv, and in other formats."""
     X = parse_csv(PROJECT.data.read_text(), LabelledHouse)[list(FEATURES)]
     generator = np.random.default_rng(0)
     houses = X.iloc[generator.integers(len(X), size=N_FILES * ROWS_PER_FILE)].reset_index(drop=True)
@@ -52,7 +52,7 @@ def houses(folder):
 
 @pytest.fixture(scope="module")
 def alone(model, houses, folder):
-    """The output of the command on this machine alone."""
+    """The output of the command without a cluster."""
     done = run_training("score", folder / "all.csv", folder / "alone.parquet", check=False)
     assert done.returncode == 3, done.stderr
     return pd.read_parquet(folder / "alone.parquet")
@@ -60,15 +60,15 @@ def alone(model, houses, folder):
 
 @pytest.fixture(scope="module")
 def cluster(model, houses, folder):
-    """What the cluster has printed, as JSON."""
+    """The JSON lines that the helper printed on the cluster."""
     pairs = [("in.csv", "out.parquet"), ("in.parquet", "second.csv"), ("in.jsonl", "third.jsonl")]
     paths = [folder / name for pair in pairs for name in pair]
     done = run(PYTHON, "-m", "tests.helpers.ray_cluster", *paths, timeout=900)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def test_each_row_is_scored_once_though_a_node_is_lost(cluster, alone, folder):
-    """In order, with the predictions that one machine makes; the rejected rows, too."""
+def test_each_row_is_scored_once_if_a_node_is_lost(cluster, alone, folder):
+    """In order, with the predictions of a single machine; rejected rows are complete, too."""
     assert 0 < cluster[0]["killed_after"] < N_FILES
     assert cluster[1] == {"output": str(folder / "out.parquet"), "status": 3}
     scored = pd.read_parquet(folder / "out.parquet")
@@ -91,7 +91,7 @@ def test_each_row_is_scored_once_though_a_node_is_lost(cluster, alone, folder):
     assert not [name for name in names if name.startswith(".")]
 
 
-def test_other_kinds_of_file_are_scored(cluster, alone, folder):
+def test_other_formats_are_scored(cluster, alone, folder):
     """From Parquet to CSV, and from JSON Lines to JSON Lines."""
     parts = sorted((folder / "second.csv").glob("part-*.csv"))
     scored = pd.concat(map(pd.read_csv, parts))
@@ -105,8 +105,8 @@ def test_other_kinds_of_file_are_scored(cluster, alone, folder):
 
 
 def test_output_that_exists_is_not_replaced(cluster, folder):
-    """Nor is a cluster started for it."""
+    """The command stops with a message."""
     command = (PYTHON, "-m", "training", "score", folder / "in.parquet", folder / "second.csv")
     done = run(*command, "--ray", "local", check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].endswith("is there already: remove it, or name another")
+    assert done.stderr.splitlines()[-1].endswith("exists already: remove it, or name another")

@@ -1,4 +1,4 @@
-"""The scorer, with records of each kind of feature, and models that can't predict every row."""
+"""The scorer, with each kind of feature, and with a model that can't predict every row."""
 
 import json
 from typing import Self
@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
@@ -35,7 +35,7 @@ NUMBERS = ["cylinders", "displacement", "horsepower", "weight", "0-60 mph", "yea
 
 
 def fit_mpg(X, y):
-    """Fit a model of numbers, a boolean and a category, each with gaps."""
+    """Fit a model of numbers, a boolean and a category, each with missing values."""
     encoder = OrdinalEncoder(
         handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1
     )
@@ -55,15 +55,15 @@ LOGARITHM = PROJECT._replace(name="logarithm", fit=fit_logarithm)
 
 @pytest.fixture(scope="module")
 def mpg_predictions():
-    """The predictions of the stored model for the table with gaps."""
+    """The predictions of the stored model for the table with missing values."""
     train(MPG, PATH, "mpg")
     rows = to_rows(read_table().iloc[:, :-1], Model)
     return Regressor(bentoml.models.get("mpg:latest")).predict(rows)
 
 
 @pytest.mark.parametrize("output", ["out.csv", "out.jsonl", "out.parquet"])
-def test_gaps_integers_and_texts_are_scored(mpg_predictions, tmp_path, output):
-    """A CSV file writes the integers of a column with gaps as 130.0; the target is kept."""
+def test_missing_values_integers_and_texts_are_scored(mpg_predictions, tmp_path, output):
+    """In CSV, the integers of a column with missing values are 130.0; the target is kept."""
     assert score_file(MPG, "mpg:latest", PATH, tmp_path / output) == 0
     if output.endswith(".parquet"):
         scored = pq.read_table(tmp_path / output)
@@ -71,7 +71,7 @@ def test_gaps_integers_and_texts_are_scored(mpg_predictions, tmp_path, output):
         assert types[1:5] == ["string", "int64", "double", "int64"]
         assert types[8] == "bool"
         assert scored["horsepower"].null_count == read_table()["horsepower"].isna().sum()
-        # The output is data, too.
+        # The output can be scored again.
         again = tmp_path / "again.parquet"
         pq.write_table(scored.drop_columns(["prediction", "model_tag"]), again)
         assert score_file(MPG, "mpg:latest", again, tmp_path / "twice.jsonl") == 0
@@ -85,7 +85,7 @@ def test_gaps_integers_and_texts_are_scored(mpg_predictions, tmp_path, output):
 
 
 def test_invalid_cells_of_each_kind_are_rejected(mpg_predictions, tmp_path):
-    """A message of a CSV file names an empty cell, where JSON has null."""
+    """In the messages of a CSV file, null is "an empty cell"."""
     frame = pd.read_csv(PATH, dtype=str, keep_default_na=False).head(6)
     cells = {"name": "x" * 41, "origin": "Mars", "cylinders": "8.5", "wagon": "maybe", "year": ""}
     for n, (name, cell) in enumerate(cells.items()):
@@ -100,7 +100,7 @@ def test_invalid_cells_of_each_kind_are_rejected(mpg_predictions, tmp_path):
 
 
 def test_rows_that_the_model_cannot_predict_are_rejected(tmp_path):
-    """However many there are; the model predicts the others."""
+    """A third of them; the model predicts the others."""
     train(LOGARITHM, PROJECT.data, "logarithm")
     frame = pd.DataFrame([EXAMPLE] * 200)
     frame.loc[::3, "RM"] = 0.0
@@ -126,7 +126,7 @@ class Detached(House):
 
 
 def test_rule_about_several_features_is_checked(model):
-    """Its record type has no validator of columns: each row becomes a record."""
+    """Such a record type has no validator of columns: each row becomes a record."""
     assert column_validator(House)
     assert column_validator(Detached) is None
     table = pa.table({name: [str(value)] * 3 for name, value in EXAMPLE.items()})
@@ -137,8 +137,25 @@ def test_rule_about_several_features_is_checked(model):
     assert scored.errors == {1: "Value error, near the river are new houses only"}
 
 
+class Ordered(House):
+    """A house with a validator of one feature that reads another."""
+
+    @field_validator("ZN")
+    @classmethod
+    def check_zone(cls, value: float, info: ValidationInfo) -> float:
+        """Reject zones without crime."""
+        if not info.data["CRIM"]:
+            raise ValueError("zones need a crime rate")
+        return value
+
+
+def test_validator_that_reads_other_features_is_not_applied_by_column():
+    """Such a validator needs the whole record."""
+    assert column_validator(Ordered) is None
+
+
 def test_batch_keeps_rows_that_have_an_error(model):
-    """Of Arrow and of pandas, with a model out of the store."""
+    """In Arrow and in pandas, with a model that is sent with its files."""
     portable = PortableModel.from_store(ModelReference(model.tag, House))
     scorer = BatchScorer(portable, House)
     batch = pd.DataFrame([EXAMPLE | {"id": n} for n in range(4)])
