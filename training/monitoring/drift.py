@@ -33,7 +33,7 @@ TOO_FEW = "too few"
 # BINS - 1 degrees of freedom: B. Yurdakul, Statistical Properties of Population Stability Index
 # (2018). With 455 training rows, the PSI of 500 such rows is above 0.1 in 0.5 % of cases, that of
 # 200 in 13 %.
-MIN_ROWS = 500
+MIN_LOG_ROWS = 500
 # The share of missing values has drifted if it has doubled or halved, and not by chance.
 MISSING_RATIO = 2
 MAX_MISSING_P = 0.01
@@ -130,7 +130,7 @@ def is_number(column: pd.Series) -> bool:
 def measure_values(training: pd.Series, log: pd.Series) -> Measures:
     """Measure the difference of the values of a column, without the missing ones."""
     training, log = training.dropna(), log.dropna()
-    if len(log) < MIN_ROWS:
+    if len(log) < MIN_LOG_ROWS:
         return Measures(len(log))
     psi = stability_index(training, log)
     if not is_number(training):
@@ -141,7 +141,7 @@ def measure_values(training: pd.Series, log: pd.Series) -> Measures:
 
 def measure_missing(training: pd.Series, log: pd.Series) -> Measures:
     """Measure the difference of the shares of missing values, with Fisher's exact test."""
-    if len(log) < MIN_ROWS:
+    if len(log) < MIN_LOG_ROWS:
         return Measures(len(log))
     counts = np.array([(each.isna().sum(), each.notna().sum()) for each in (training, log)])
     difference = abs(log.isna().mean() - training.isna().mean())

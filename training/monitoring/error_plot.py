@@ -11,7 +11,7 @@ from training.monitoring.served_error import MAX_ERROR_RATIO, LabelledPrediction
 from training.plotting import BLUE, STYLE, VERMILION
 
 MAX_TICKS = 8
-BINS = 60
+HISTOGRAM_BINS = 60
 GREY = "#888888"
 MAX_NAME = 45  # characters of a segment's name
 
@@ -52,7 +52,7 @@ def plot_predictions(axes: Axes, served: LabelledPredictions, unit: str) -> None
     """Plot the number of records by prediction and outcome."""
     ends = np.quantile(np.concatenate([served.y_true, served.y_pred]), [0.001, 0.999])
     low, high = ends + np.array([-0.05, 0.05]) * np.ptp(ends)
-    edges = np.linspace(low, high, BINS + 1)
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
     counts, *_ = np.histogram2d(served.y_true, served.y_pred, (edges, edges))
     shown = np.ma.masked_equal(counts, 0)
     mesh = axes.pcolormesh(edges, edges, shown, norm=LogNorm(0.3), cmap="Blues")

@@ -1,4 +1,4 @@
-"""Validate many records as the service does: those of a log, or rows for the training."""
+"""Validate many records as the service does: those of a log, or of training data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ class Validator:
             chunk = records[start : start + CHUNK_RECORDS]
             try:
                 results += map(to_row, self.body_type.validate(to_json(chunk)))
-            except ValidationError:  # of many errors pydantic is slow to name all
+            except ValidationError:  # pydantic is slow at collecting many errors
                 results += map(self.validate_one, chunk)
         return results
 

@@ -17,7 +17,7 @@ from training.data import parse_csv, split
 from training.errors import InvalidLogError
 from training.monitoring.drift import (
     BINS,
-    MIN_ROWS,
+    MIN_LOG_ROWS,
     compare,
     convert_types,
     plot_columns,
@@ -25,7 +25,7 @@ from training.monitoring.drift import (
     stability_index,
 )
 
-N_ROWS = MIN_ROWS + 100
+N_ROWS = MIN_LOG_ROWS + 100
 STABLE = dict.fromkeys((*FEATURES, "prediction"), "stable")
 
 
@@ -89,11 +89,11 @@ def test_prediction_drifts_with_an_important_feature(model, tmp_path):
 
 def test_too_few_rows_get_no_verdict(model, tmp_path):
     """Even if RM has shifted. The exit status is 0."""
-    done = run_drift(log_predictions(tmp_path, model, n_rows=MIN_ROWS - 1, RM=1))
+    done = run_drift(log_predictions(tmp_path, model, n_rows=MIN_LOG_ROWS - 1, RM=1))
     assert done.returncode == 0
-    assert f"{MIN_ROWS - 1} rows of {model.tag}" in done.stdout
+    assert f"{MIN_LOG_ROWS - 1} rows of {model.tag}" in done.stdout
     rows = [line.split() for line in done.stdout.splitlines()]
-    assert ["RM", str(MIN_ROWS - 1), "-", "-", "-", "too", "few"] in rows
+    assert ["RM", str(MIN_LOG_ROWS - 1), "-", "-", "-", "too", "few"] in rows
 
 
 def test_rows_of_other_models_are_excluded(model, tmp_path):
@@ -212,11 +212,11 @@ def test_categories_booleans_and_missing_values_are_compared():
         }
     )
     log = training.assign(town="east").astype({"rooms": object})
-    log.loc[MIN_ROWS - 1 :, "rooms"] = None
+    log.loc[MIN_LOG_ROWS - 1 :, "rooms"] = None
     log = convert_types(log, training)
     table = compare(training, log)
     assert table["verdict"].tolist() == ["drifted", "stable", "too few", "drifted"]
-    assert table["n"].tolist() == [N_ROWS, N_ROWS, MIN_ROWS - 1, N_ROWS]
+    assert table["n"].tolist() == [N_ROWS, N_ROWS, MIN_LOG_ROWS - 1, N_ROWS]
     assert table["KS"][list(training)].isna().all()
     assert len(plot_columns(training, log, table["verdict"][list(training)]).axes) >= 3
 
