@@ -41,7 +41,7 @@ def evaluate_log(
     plot_path: Path,
     training_csv: Path | None,
 ) -> bool:
-    """Print the error of each model in a log; return whether the judged one errs more than before.
+    """Print the errors of the models in a log; return whether the judged one has become worse.
 
     The judged model is that with the tag or, without one, that of the last prediction. Write a plot
     of it and, with `training_csv`, the joined rows as training data. Raise TrainingError,
