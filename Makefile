@@ -24,10 +24,10 @@ train: $(READY)
 
 report: $(READY)
 	@$(BIN)/python train.py --if-missing
-	@$(BIN)/python -m training report
+	@$(BIN)/python -m training report $(DATA:%=--data %)
 
 drift: $(READY)
-	@$(BIN)/python -m training drift $(or $(LOG),$(error Say where the prediction log is: make drift LOG=FOLDER))
+	@$(BIN)/python -m training drift $(or $(LOG),$(error Say where the prediction log is: make drift LOG=FOLDER)) $(DATA:%=--data %)
 
 score: $(READY)
 	@$(BIN)/python -m training score \
