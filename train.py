@@ -1,4 +1,4 @@
-"""The estimator and the names of this bundle; `python train.py` trains and saves a model."""
+"""Define the estimator and the project; `python train.py` trains and saves a model."""
 
 import sys
 
@@ -10,8 +10,11 @@ from training import ROOT, Estimator, Project, main
 
 
 def fit(X_train: pd.DataFrame, y_train: pd.Series) -> Estimator:
-    """Fit the tutorial's estimator, with a fixed seed and a progress bar over the trees."""
-    # Imported here, because it takes 2 s, and only training needs it.
+    """Fit the tutorial's estimator, with a fixed seed and a progress bar.
+
+    It is fitted on an array. Pass X_train itself if a step selects columns by name.
+    """
+    # The import takes 2 s, and of all commands only training needs it.
     from sklearn.ensemble import GradientBoostingRegressor
 
     estimator = GradientBoostingRegressor(
@@ -23,9 +26,12 @@ def fit(X_train: pd.DataFrame, y_train: pd.Series) -> Estimator:
         random_state=0,
     )
     with tqdm(total=estimator.n_estimators, desc="Fitting", unit="tree") as bar:
-        # The fitting stops if `monitor` returns something true. Fit on X_train itself, instead of
-        # an array, to select columns by name.
-        return estimator.fit(X_train.to_numpy(), y_train, monitor=lambda *_: bar.update() and False)
+
+        def advance(*_: object) -> bool:
+            bar.update()
+            return False  # True would stop the fitting
+
+        return estimator.fit(X_train.to_numpy(), y_train, monitor=advance)
 
 
 PROJECT = Project(

@@ -1,4 +1,4 @@
-"""Before and after serving: train a regressor, report on it, and look for drift."""
+"""The command line around serving: train and report on a model, monitor it, score files."""
 
 from training.cli import main
 from training.project import ROOT, Estimator, Project

@@ -1,4 +1,4 @@
-"""Run a command of the bundle in the current folder, which train.py describes."""
+"""Run a command for the project that train.py in the current folder defines."""
 
 from train import PROJECT
 from training import main

@@ -1,7 +1,7 @@
 """The command line: `python -m training train|report|drift|score|evaluate|replay|new`.
 
 Each command has a function that declares its arguments and, below it, one that runs it. The latter
-imports the module of the command, so that no command loads what only others need.
+imports the command's module, since loading the packages of all commands takes seconds.
 """
 
 import re
@@ -14,124 +14,130 @@ from typing import Any
 import bentoml
 from bentoml.exceptions import BentoMLException
 
-from training.errors import InvalidDataError, TrainingError
+from training.errors import TrainingError
 from training.project import ROOT, Project
 
-Commands = Any  # what ArgumentParser.add_subparsers returns, a private class of argparse
+Subparsers = Any  # argparse._SubParsersAction is private
+# Someone has to look at the result. Python itself exits with 1 on an error, argparse with 2.
+EXIT_ALERT = 3
 TABLE_FILE = "CSV, Parquet or JSON Lines file: .csv, .parquet or .jsonl"
 
 
 def main(project: Project, arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exit with a message if it cannot be carried out."""
+    """Run a command and exit with its status, or with a message if it fails.
+
+    The status is EXIT_ALERT if the function that runs the command returns True, otherwise 0.
+    """
     options = build_parser(project).parse_args(arguments)
     try:
-        status = options.run(project, options)
+        needs_attention = options.run(project, options)
     except (TrainingError, BentoMLException, OSError) as error:
-        raise SystemExit(f"{options.failure}{error}") from None
-    sys.exit(status)
+        prefix = options.error_prefix.format_map(vars(options))
+        raise SystemExit(f"{prefix}{error}") from None
+    sys.exit(EXIT_ALERT if needs_attention else 0)
 
 
 def build_parser(project: Project) -> ArgumentParser:
     """Return a parser of all commands."""
     parser = ArgumentParser(prog="python -m training")
+    parser.set_defaults(error_prefix="")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_train, add_report, add_drift, add_score, add_evaluate, add_replay, add_new):
         add(commands, project)
     return parser
 
 
-def data_and_name(project: Project) -> ArgumentParser:
-    """Return the arguments of the commands that are about a model and its training data."""
+def model_and_data_parser(project: Project) -> ArgumentParser:
+    """Return a parent parser: the arguments for a model's name and for its training data."""
     parser = ArgumentParser(add_help=False)
     add_data(parser, project)
     parser.add_argument(
-        "--name", type=model_name, default=project.name, help="default: %(default)s"
+        "--name", type=model_name, default=project.name, help="of the model (default: %(default)s)"
     )
     return parser
 
 
 def add_data(parser: ArgumentParser, project: Project) -> None:
-    """Declare the training data."""
+    """Declare the argument for the training data."""
     parser.add_argument(
-        "--data", type=Path, default=project.data, help="CSV file (default: %(default)s)"
+        "--data", type=Path, default=project.data, help="training data, CSV (default: %(default)s)"
     )
 
 
 def add_log(parser: ArgumentParser) -> None:
-    """Declare the prediction log."""
-    parser.add_argument("log", type=Path, help="PREDICTION_LOG of the service")
+    """Declare the argument for the prediction log."""
+    parser.add_argument("log", type=Path, help="folder: PREDICTION_LOG of the service")
 
 
 def add_output(parser: ArgumentParser, path: Path, kind: str) -> None:
-    """Declare where a file or folder is written to."""
+    """Declare the argument for an output; `kind` says what is written, such as "folder"."""
     help_text = f"{kind} (default: %(default)s)"
     parser.add_argument("--output", type=Path, default=path, help=help_text)
 
 
-def add_train(commands: Commands, project: Project) -> None:
+def add_train(commands: Subparsers, project: Project) -> None:
     """Declare the command train."""
     parser = commands.add_parser(
-        "train", parents=[data_and_name(project)], help="fit, evaluate and save the regressor"
+        "train", parents=[model_and_data_parser(project)], help="fit, evaluate and save a model"
     )
-    parser.add_argument("--if-missing", action="store_true", help="only if there is no model yet")
-    parser.set_defaults(run=run_train, failure="Nothing is saved. ")
+    parser.add_argument(
+        "--if-missing",
+        action="store_true",
+        help="only if the store lacks a model that this version can serve",
+    )
+    parser.set_defaults(run=run_train, error_prefix="Nothing is saved. ")
 
 
-def run_train(project: Project, options: Namespace) -> int:
-    """Train a model, unless there is one and --if-missing is given."""
-    from training.fitting.train import is_trained, train
+def run_train(project: Project, options: Namespace) -> None:
+    """Train a model; with --if-missing, only if the store has none that can be served."""
+    from training.fitting.train import needs_training, train
 
-    if options.if_missing and is_trained(options.name):
-        return 0
-    try:
+    if not options.if_missing or needs_training(options.name):
         train(project, options.data, options.name)
-    except (InvalidDataError, OSError) as error:
-        raise SystemExit(f"{options.data}: nothing is saved.\n{error}") from None
-    return 0
 
 
-def add_report(commands: Commands, project: Project) -> None:
+def add_report(commands: Subparsers, project: Project) -> None:
     """Declare the command report."""
     parser = commands.add_parser(
-        "report", parents=[data_and_name(project)], help="draw how well the newest model predicts"
+        "report",
+        parents=[model_and_data_parser(project)],
+        help="plot how well the newest model predicts, and write its model card",
     )
     add_output(parser, ROOT / "report", "folder")
     card = ROOT / "docs/MODEL_CARD.md"
-    parser.add_argument("--card", type=Path, default=card, help="file (default: %(default)s)")
-    parser.set_defaults(run=run_report, failure="Nothing is written.\n")
+    parser.add_argument("--card", type=Path, default=card, help="model card (default: %(default)s)")
+    parser.set_defaults(run=run_report)
 
 
-def run_report(project: Project, options: Namespace) -> int:
+def run_report(project: Project, options: Namespace) -> None:
     """Write the training report and the model card of the newest model."""
     from training.fitting.report import write_report
 
     write_report(project, options.name, options.data, options.output, options.card)
-    return 0
 
 
-def add_drift(commands: Commands, project: Project) -> None:
+def add_drift(commands: Subparsers, project: Project) -> None:
     """Declare the command drift."""
     parser = commands.add_parser(
         "drift",
-        parents=[data_and_name(project)],
+        parents=[model_and_data_parser(project)],
         help="compare a prediction log with the training data",
         epilog="Exit status: 3 if a feature or the prediction has drifted, 1 or 2 on an error, 0 "
         "otherwise, also if there are too few rows to tell.",
     )
     add_log(parser)
-    add_output(parser, ROOT / "drift.png", "picture")
-    parser.set_defaults(run=run_drift, failure="")
+    add_output(parser, ROOT / "drift.png", "plot")
+    parser.set_defaults(run=run_drift)
 
 
-def run_drift(project: Project, options: Namespace) -> int:
-    """Compare a prediction log with the training data; return the exit status."""
-    from training.monitoring.drift import EXIT_DRIFTED, compare_log
+def run_drift(project: Project, options: Namespace) -> bool:
+    """Compare a prediction log with the training data; return whether it has drifted."""
+    from training.monitoring.drift import compare_log
 
-    drifted = compare_log(project, options.name, options.data, options.log, options.output)
-    return EXIT_DRIFTED if drifted else 0
+    return compare_log(project, options.name, options.data, options.log, options.output)
 
 
-def add_score(commands: Commands, project: Project) -> None:
+def add_score(commands: Subparsers, project: Project) -> None:
     """Declare the command score."""
     parser = commands.add_parser(
         "score",
@@ -139,40 +145,37 @@ def add_score(commands: Commands, project: Project) -> None:
         epilog="Exit status: 3 if rows are rejected, 1 or 2 on an error, 0 otherwise.",
     )
     parser.add_argument("data", help=TABLE_FILE)
-    parser.add_argument("output", help=f"{TABLE_FILE}; rejected rows get one beside it")
+    parser.add_argument("output", help=f"{TABLE_FILE}; rejected rows go to a file next to it")
     parser.add_argument(
-        "--tag", default=project.name, help="model (default: the newest %(default)s)"
+        "--tag", default=project.name, help="tag of the model (default: the newest %(default)s)"
     )
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="score a file or a folder into a folder, with such endings, on a Ray cluster",
+        help="score on a Ray cluster: DATA may be a folder, OUTPUT is one, with the same endings",
     )
-    parser.set_defaults(run=run_score, failure="")
+    parser.set_defaults(run=run_score, error_prefix="{data}: nothing is written.\n")
 
 
-def run_score(project: Project, options: Namespace) -> int:
-    """Score a file; return the exit status."""
+def run_score(project: Project, options: Namespace) -> bool:
+    """Score a file; return whether rows were rejected."""
+    data, output = options.data, options.output
+    if options.ray:
+        from training.scoring.ray_data import score_on_ray
+
+        return score_on_ray(project, options.tag, data, output, options.ray)
     from training.scoring.command import score_file
 
-    data, output = options.data, options.output
-    try:
-        if options.ray:
-            from training.scoring.ray_data import score_on_ray
-
-            return score_on_ray(project, options.tag, data, output, options.ray)
-        return score_file(project, options.tag, Path(data), Path(output))
-    except (InvalidDataError, OSError) as error:
-        raise SystemExit(f"{options.data}: nothing is written.\n{error}") from None
+    return score_file(project, options.tag, Path(data), Path(output))
 
 
-def add_evaluate(commands: Commands, project: Project) -> None:
+def add_evaluate(commands: Subparsers, project: Project) -> None:
     """Declare the command evaluate."""
     parser = commands.add_parser(
         "evaluate",
-        help="compare a prediction log with what really happened",
-        epilog="Exit status: 3 if the model errs more than at its training, 1 or 2 on an error, 0 "
-        "otherwise, also if there are too few outcomes to tell.",
+        help="compare a prediction log with outcomes, the true values of the target",
+        epilog="Exit status: 3 if the model's error is larger than in training, 1 or 2 on an "
+        "error, 0 otherwise, also if there are too few outcomes to tell.",
     )
     add_log(parser)
     parser.add_argument(
@@ -181,20 +184,22 @@ def add_evaluate(commands: Commands, project: Project) -> None:
         required=True,
         help=f"CSV file with request_id, record_number (for arrays) and {project.target}",
     )
-    parser.add_argument("--model", help="tag (default: that of the last prediction)")
-    add_data(parser, project)
-    add_output(parser, ROOT / "error.png", "picture")
     parser.add_argument(
-        "--write", type=Path, help="CSV file for the joined rows, as data to train with"
+        "--model", help="tag of the model (default: the model of the last prediction)"
     )
-    parser.set_defaults(run=run_evaluate, failure="")
+    add_data(parser, project)
+    add_output(parser, ROOT / "error.png", "plot")
+    parser.add_argument(
+        "--write", type=Path, help="write the records with their outcomes as training data, CSV"
+    )
+    parser.set_defaults(run=run_evaluate)
 
 
-def run_evaluate(project: Project, options: Namespace) -> int:
-    """Compare a prediction log with what really happened; return the exit status."""
-    from training.monitoring.evaluate import EXIT_WORSE, evaluate_log
+def run_evaluate(project: Project, options: Namespace) -> bool:
+    """Compare a prediction log with outcomes; return whether the error has grown."""
+    from training.monitoring.evaluate import evaluate_log
 
-    is_worse = evaluate_log(
+    return evaluate_log(
         project,
         options.data,
         options.log,
@@ -203,99 +208,98 @@ def run_evaluate(project: Project, options: Namespace) -> int:
         options.output,
         options.write,
     )
-    return EXIT_WORSE if is_worse else 0
 
 
-def add_replay(commands: Commands, project: Project) -> None:
+def add_replay(commands: Subparsers, project: Project) -> None:
     """Declare the command replay."""
     parser = commands.add_parser(
         "replay",
-        help="put the records of a prediction log through another model",
-        epilog="Exit status: 3 if a request would be refused or too many predictions move by more "
-        "than the bound, 1 or 2 on an error, 0 otherwise.",
+        help="predict the records of a prediction log with another model",
+        epilog="Exit status: 3 if a request would be rejected or too many predictions change by "
+        "more than the bound, 1 or 2 on an error, 0 otherwise.",
     )
     add_log(parser)
-    parser.add_argument("--model", required=True, help="tag in the model store, or NAME:latest")
+    parser.add_argument("--model", required=True, help="tag of the other model, or NAME:latest")
     parser.add_argument(
         "--bound",
-        type=positive_number,
-        help="how far a prediction may move (default: cross-validated RMSE of the last model)",
+        type=non_negative_number,
+        help="largest accepted change of a prediction (default: cross-validated RMSE of the model "
+        "of the last prediction)",
     )
     parser.add_argument(
         "--max-share",
         type=share,
         default=0.05,
-        help="of the predictions, from 0 to 1, that may move further (default: %(default)s)",
+        help="largest accepted share, from 0 to 1, of predictions that change by more than BOUND "
+        "(default: %(default)s)",
     )
-    parser.set_defaults(run=run_replay, failure="")
+    parser.set_defaults(run=run_replay)
 
 
-def run_replay(project: Project, options: Namespace) -> int:
-    """Put a prediction log through another model; return the exit status."""
-    from training.monitoring.replay import EXIT_REFUSED, replay_log
+def run_replay(project: Project, options: Namespace) -> bool:
+    """Predict a prediction log with another model; return whether it may not replace the last."""
+    from training.monitoring.replay import replay_log
 
-    bounds = options.bound, options.max_share
-    return EXIT_REFUSED if replay_log(project, options.log, options.model, *bounds) else 0
+    return replay_log(project, options.log, options.model, options.bound, options.max_share)
 
 
-def add_new(commands: Commands, project: Project) -> None:
+def add_new(commands: Subparsers, project: Project) -> None:
     """Declare the command new."""
     parser = commands.add_parser("new", help="write a bundle for another table into a folder")
     parser.add_argument("data", type=Path, help="CSV or Parquet file")
     parser.add_argument("--target", required=True, help="the column to predict")
     parser.add_argument("--name", type=bundle_name, required=True, help="such as car_price")
     parser.add_argument("--out", type=Path, required=True, help="folder, new or empty")
-    parser.add_argument("--drop", type=names, default=[], help="columns to leave out: id,date")
-    parser.set_defaults(run=run_new, failure="Nothing is written. ")
+    parser.add_argument("--drop", type=names, default=[], help="columns to exclude: id,date")
+    parser.set_defaults(run=run_new, error_prefix="Nothing is written. ")
 
 
-def run_new(project: Project, options: Namespace) -> int:
+def run_new(project: Project, options: Namespace) -> None:
     """Write a bundle for another table."""
     from training.scaffold import new
 
     new(project, options.data, options.target, options.name, options.out, options.drop)
-    return 0
 
 
-# The types of arguments: each raises ArgumentTypeError if a text has no such value.
+# The types of arguments: each parses a text, or raises ArgumentTypeError.
 
 
-def positive_number(text: str) -> float:
-    """Return a finite number from 0."""
+def non_negative_number(text: str) -> float:
+    """Parse a finite number of 0 or more."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is no number from 0")
+        raise ArgumentTypeError(f"{text!r} is not a number of 0 or more")
     return number
 
 
 def share(text: str) -> float:
-    """Return a number from 0 to 1."""
-    number = positive_number(text)
+    """Parse a number from 0 to 1."""
+    number = non_negative_number(text)
     if number > 1:
-        raise ArgumentTypeError(f"{text!r} is above 1, which is all predictions")
+        raise ArgumentTypeError(f"{text!r} is not a share from 0 to 1, such as 0.05")
     return number
 
 
 def names(text: str) -> list[str]:
-    """Return the names in a comma-separated list."""
+    """Parse a comma-separated list of names."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def bundle_name(text: str) -> str:
-    """Return a name that is valid as that of a model, an image and a Python class."""
+    """Parse a name such as car_price, valid for a model, an image and, in CamelCase, a class."""
     if len(text) > 40 or not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)+", text):
         raise ArgumentTypeError(
-            f"{text!r}: join two or more words of small letters and digits by underscores, as in "
-            "car_price, up to 40 characters"
+            f"{text!r}: join two or more words of lower-case letters and digits by "
+            "underscores, as in car_price, up to 40 characters"
         )
     return text
 
 
 def model_name(text: str) -> str:
-    """Return a name that the model store accepts."""
+    """Parse a name that the model store accepts."""
     try:
         return bentoml.Tag(text, None).name
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The training data: a CSV file in which each row is a valid record with its target."""
+"""Load the training data: a CSV file in which each row is a valid record with its target."""
 
 import csv
 import hashlib
@@ -17,11 +17,12 @@ from pydantic import BaseModel, ValidationError
 from serving.features import Schema, dtype_of, feature_schemas, is_nullable, kind_of
 from serving.model import TrainingMetadata
 from serving.record_errors import field_errors
-from serving.records import RequestBody, Row, to_row
+from serving.records import Row, to_row
 from training.errors import InvalidDataError
+from training.request_body import make_body_type
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-MIN_ROWS = 20  # two for the test part, four for each fold
+MIN_ROWS = 20  # they give 2 test rows, and 5 folds of 4 rows for the cross-validation
 
 
 class Split(NamedTuple):
@@ -32,29 +33,49 @@ class Split(NamedTuple):
     y_train: pd.Series
     y_test: pd.Series
 
+    @property
+    def X(self) -> pd.DataFrame:  # noqa: N802
+        """The features of all rows."""
+        return pd.concat([self.X_train, self.X_test])
 
-def read_csv(path: Path, labelled_type: type[BaseModel]) -> tuple[Split, str]:
-    """Return the rows of a CSV file, split, and the file's SHA-256.
+    @property
+    def y(self) -> pd.Series:
+        """The targets of all rows."""
+        return pd.concat([self.y_train, self.y_test])
+
+
+def load_training_data(path: Path, labelled_type: type[BaseModel]) -> tuple[Split, str]:
+    """Return the rows of a CSV file, split into training and test part, and the file's SHA-256.
 
     Raise InvalidDataError or OSError.
     """
     content = path.read_bytes()
     try:
         frame = parse_csv(content.decode("utf-8-sig"), labelled_type)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidDataError(str(error)) from None
-    return split(frame), hashlib.sha256(content).hexdigest()
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InvalidDataError(f"{path}:\nline {line} is not UTF-8: change its encoding") from None
+    except (InvalidDataError, csv.Error) as error:
+        raise InvalidDataError(f"{path}:\n{error}") from None
+    return split_train_test(frame), hashlib.sha256(content).hexdigest()
 
 
-def read_training_csv(
+read_csv = load_training_data  # the name in tests/contract of earlier bundles
+
+
+def load_data_of_model(
     path: Path, labelled_type: type[BaseModel], training: TrainingMetadata
 ) -> Split:
-    """Return the data that a model was trained on, split as then; raise InvalidDataError."""
-    data, sha256 = read_csv(path, labelled_type)
+    """Return the data that a model was trained on, with the same split.
+
+    Raise InvalidDataError if the file's SHA-256 is not the one in the model's metadata.
+    """
+    data, sha256 = load_training_data(path, labelled_type)
     if sha256 != training.data_sha256:
         raise InvalidDataError(
-            "The model was trained on other data: give that with --data, or run `make train`.\n"
-            f"SHA-256 of this file: {sha256}\nof the training data: {training.data_sha256}"
+            "The model was trained on other data: give that file with --data, or run "
+            f"`make train`.\nSHA-256 of {path}: {sha256}\n"
+            f"of the training data: {training.data_sha256}"
         )
     return data
 
@@ -62,38 +83,35 @@ def read_training_csv(
 def parse_csv(text: str, labelled_type: type[BaseModel]) -> pd.DataFrame:
     """Return the rows of a CSV text; raise InvalidDataError naming each invalid cell.
 
-    Print the names of the columns that the record type does not declare, which are ignored.
+    Columns that the record type does not declare are ignored; print their names.
     """
-
-    class Body(RequestBody):
-        record_type = labelled_type
-
+    body_type = make_body_type(labelled_type)
     schemas = feature_schemas(labelled_type)
     reader = csv.DictReader(io.StringIO(text, newline=""))
     check_header(list(reader.fieldnames or []), list(schemas))
-    rows, errors = [], defaultdict[str, list[int]](list)  # the lines of each message
+    rows, lines_by_message = [], defaultdict[str, list[int]](list)
     for cells in reader:
         line = reader.line_num
         if surplus := cells.pop(None, []):
-            errors[f"there are cells beyond the columns: {surplus}"].append(line)
+            lines_by_message[f"there are cells beyond the columns: {surplus}"].append(line)
         if None in cells.values():
-            errors["there are fewer cells than columns"].append(line)
+            lines_by_message["there are fewer cells than columns"].append(line)
             continue
         record = {name: parse_cell(cells[name], schema) for name, schema in schemas.items()}
         try:
-            rows.append(to_row(Body.validate(json.dumps(record).encode())))
+            rows.append(to_row(body_type.validate(json.dumps(record).encode())))
         except ValidationError as error:
-            for _, message in field_errors(error, Body.nullable, null="an empty cell"):
-                errors[message].append(line)
-    if errors:
-        raise InvalidDataError("\n".join(starmap(format_error, errors.items())))
+            for _, message in field_errors(error, body_type.nullable, null="an empty cell"):
+                lines_by_message[message].append(line)
+    if lines_by_message:
+        raise InvalidDataError("\n".join(starmap(format_error, lines_by_message.items())))
     if len(rows) < MIN_ROWS:
         raise InvalidDataError(f"{len(rows)} rows are too few: give {MIN_ROWS} or more")
     return to_frame(rows, schemas)
 
 
 def format_error(message: str, lines: Sequence[int]) -> str:
-    """Return a message with the first line that it is about, and how many others there are."""
+    """Return a message with the first line that has the error, and the number of other lines."""
     others = f" (and in {len(lines) - 1} other lines)" if len(lines) > 1 else ""
     return f"line {lines[0]}: {message}{others}"
 
@@ -101,7 +119,7 @@ def format_error(message: str, lines: Sequence[int]) -> str:
 def check_header(columns: Sequence[str], declared: Sequence[str]) -> None:
     """Raise InvalidDataError unless a file has each declared column once, in any order.
 
-    Print the names of other columns.
+    Print the names of the other columns.
     """
     if repeated := [name for name, times in Counter(columns).items() if times > 1]:
         raise InvalidDataError(f"line 1: there are several columns {', '.join(repeated)}")
@@ -112,9 +130,9 @@ def check_header(columns: Sequence[str], declared: Sequence[str]) -> None:
 
 
 def parse_cell(cell: str, schema: Schema) -> Any:
-    """Return the JSON value of a cell, or its text if it has none, which is then invalid.
+    """Return the JSON value of a cell: None for an empty cell of a feature that may be null.
 
-    An empty cell of a feature that may be null is a gap.
+    Return a text that can't be parsed as it is: the validation then rejects it.
     """
     kind = kind_of(schema)
     if not cell and is_nullable(schema):
@@ -128,33 +146,50 @@ def parse_cell(cell: str, schema: Schema) -> Any:
 
 
 def to_frame(rows: Sequence[Row], schemas: Mapping[str, Schema]) -> pd.DataFrame:
-    """Return rows as a table. A gap is NaN, or None among strings.
+    """Return rows as a table. A missing value is NaN, in a column of strings None.
 
-    Raise InvalidDataError if a column has nothing but gaps.
+    Raise InvalidDataError if a column has only missing values.
     """
     columns = {}
     for (name, schema), values in zip(schemas.items(), zip(*rows, strict=True), strict=True):
         if all(value is None for value in values):
-            raise InvalidDataError(f"{name} has no value in any row: leave the feature out")
+            raise InvalidDataError(f"{name} has no value in any row: remove it from the record")
         columns[name] = pd.Series(values, dtype=dtype_of(schema))
     return pd.DataFrame(columns)
 
 
 def to_rows(X: pd.DataFrame, record_type: type[BaseModel]) -> list[Row]:
-    """Return the rows of a table as the service gets them: a gap is None."""
+    """Return the rows of a table as the service gets them: a missing value is None."""
     schemas = feature_schemas(record_type)
     return list(zip(*(to_values(X[name], schemas[name]) for name in X), strict=True))
 
 
+def to_records(record_type: type[BaseModel], X: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as records."""
+    return [dict(zip(X, row, strict=True)) for row in to_rows(X, record_type)]
+
+
 def to_values(column: pd.Series, schema: Schema) -> list[Any]:
-    """Return the values of a column as those of records."""
-    cast = {"integer": int, "boolean": bool}.get(kind_of(schema) or "", lambda value: value)
-    return [None if value is None or value != value else cast(value) for value in column.tolist()]
+    """Return the values of a column as a record has them: a missing value is None.
+
+    pandas holds integers and booleans as floats if a value of their column is missing.
+    """
+    values = [None if is_missing(value) else value for value in column.tolist()]
+    cast = {"integer": int, "boolean": bool}.get(kind_of(schema) or "")
+    return [cast(value) if cast and value is not None else value for value in values]
 
 
-def split(frame: pd.DataFrame) -> Split:
-    """Shuffle as the tutorial does, and take 90 % to fit; the last column is the target."""
-    from sklearn.utils import shuffle  # scoring reads cells, but needs no scikit-learn
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None or NaN."""
+    return value is None or value != value
+
+
+def split_train_test(frame: pd.DataFrame) -> Split:
+    """Shuffle the rows as the tutorial does; take 90 % as training part, the rest as test part.
+
+    The last column is the target.
+    """
+    from sklearn.utils import shuffle  # scoring imports this module, and needs no scikit-learn
 
     X, y = shuffle(frame.iloc[:, :-1], frame.iloc[:, -1], random_state=13)
     n_train = int(len(X) * 0.9)

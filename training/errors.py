@@ -2,11 +2,11 @@
 
 
 class TrainingError(Exception):
-    """A command cannot be carried out; the message says why and what to do."""
+    """A command failed; the message says why, and what to do."""
 
 
 class InvalidDataError(TrainingError):
-    """The training data cannot be used."""
+    """An input file, or a path for the output, can't be used."""
 
 
 class ModelNotServableError(TrainingError):
@@ -14,12 +14,12 @@ class ModelNotServableError(TrainingError):
 
 
 class NotExportableError(TrainingError):
-    """The fitted model has no export to ONNX that predicts the same."""
+    """There is no ONNX export of the fitted model that makes the same predictions."""
 
 
 class InvalidLogError(TrainingError):
-    """The prediction log cannot be used."""
+    """The prediction log can't be used."""
 
 
 class InvalidOutcomesError(TrainingError):
-    """The file of outcomes cannot be used."""
+    """The file of outcomes can't be used."""

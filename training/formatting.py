@@ -1,4 +1,4 @@
-"""Numbers and tables in the output of the commands."""
+"""Format the numbers and tables that commands print."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ COUNTS = ("predictions", "outcomes")  # columns without decimals
 
 
 def format_number(value: float, digits: int = 3) -> str:
-    """Return a number with some significant digits, without an exponent."""
+    """Return a number rounded to `digits` significant digits, without an exponent."""
     return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
 
 

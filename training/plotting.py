@@ -4,7 +4,7 @@ from typing import Any
 
 from cycler import cycler
 
-# Two colours of the Okabe-Ito palette, which colour-blind readers can distinguish, also in print.
+# Two colours of the Okabe-Ito palette: colour-blind readers can distinguish them, also in print.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 STYLE: Any = {
     "axes.prop_cycle": cycler(color=[BLUE, VERMILION]),
@@ -15,5 +15,5 @@ STYLE: Any = {
     "grid.color": "#e6e6e6",
     "font.size": 11,
     "legend.frameon": False,
-    "text.parse_math": False,  # "$" in a name or a category does not start a formula
+    "text.parse_math": False,  # a "$" in a name or a category does not start a formula
 }

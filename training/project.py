@@ -1,4 +1,4 @@
-"""What the commands need to know of a bundle; train.py says it."""
+"""The description of a project, which train.py fills in."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,30 +8,30 @@ from pydantic import BaseModel
 
 from serving.features import feature_schemas
 
-if TYPE_CHECKING:  # it takes a second to import, and not every command needs it
+if TYPE_CHECKING:  # pandas takes a second to import, and not every command needs it
     import pandas as pd
 
-ROOT = Path(__file__).parent.parent  # of the bundle
+ROOT = Path(__file__).parent.parent  # the folder of the project
 
 
 class Estimator(Protocol):
-    """A fitted regressor, with the interface of scikit-learn's."""
+    """A fitted regressor with the interface of scikit-learn."""
 
     def predict(self, X: Any) -> Any:
         """Predict the targets (n_samples,) of features (n_samples, n_features)."""
 
 
-Fit = Callable[["pd.DataFrame", "pd.Series"], Estimator]
+FitFunction = Callable[["pd.DataFrame", "pd.Series"], Estimator]
 
 
 class Project(NamedTuple):
-    """The names of a bundle, its record type, its data and its estimator."""
+    """The name, the record type, the data and the estimator of a project."""
 
-    name: str  # of the model and of the Service
+    name: str  # of the model and the Bento
     record_type: type[BaseModel]
     labelled_type: type[BaseModel]  # the record type with the target as last field
-    data: Path  # CSV file
-    fit: Fit  # from (n_samples, n_features) and (n_samples,) to a fitted regressor
+    data: Path  # CSV file with the training data
+    fit: FitFunction  # X_train (n_samples, n_features), y_train (n_samples,) -> fitted regressor
 
     @property
     def target(self) -> str:

@@ -1,4 +1,4 @@
-"""A model of the model store that predicts many rows, as the service would."""
+"""Predict many rows with a model of the model store, as the service would."""
 
 from contextlib import suppress
 from math import inf, isfinite
@@ -12,27 +12,27 @@ from serving.records import Row
 from serving.regressor import Regressor
 from training.errors import TrainingError
 
-# The features of rows (n_samples, n_features).
-Rows = list[Row] | np.ndarray
+Rows = list[Row] | np.ndarray  # (n_samples, n_features)
 
 
 class StoredModel:
-    """A model of the model store."""
+    """A model of the model store, loaded."""
 
     def __init__(self, model: bentoml.Model) -> None:
-        """Load the model; raise BentoMLException as the service does."""
+        """Load the model; raise BentoMLException if the service could not load it."""
         self.tag = str(model.tag)
         self.regressor = Regressor(model)
         self.golden_row = tuple(read_golden(model)["rows"][0])
 
     def predict(self, rows: Rows) -> list[float]:
-        """Predict rows; a row that the service would answer with 422 is `Unpredicted`.
+        """Predict rows; the prediction is `Unpredicted` where the service would answer with 422.
 
-        Raise TrainingError if the model fails on a row of its training, too.
+        Raise TrainingError if the model fails on its golden row, too.
         """
         if not len(rows):
             return []
-        with suppress(Exception):  # a model may raise any
+        # All rows at once. If a row fails, `Batch` finds it.
+        with suppress(Exception):  # a model may raise any exception
             predictions = self.regressor.predict(rows)
             if all(map(isfinite, predictions)):
                 return predictions
@@ -48,6 +48,6 @@ class StoredModel:
             return [prediction for (prediction,) in batch.run()]
         except ModelFailedError as error:
             raise TrainingError(
-                f"{self.tag} predicts nothing any more, not even a row of its training: "
+                f"{self.tag} predicts nothing any more, not even its golden row: "
                 f"{error.__cause__!r}"
             ) from error

@@ -15,8 +15,7 @@ from tests.contract.feature_values import (
 )
 from tests.helpers.commands import ROOT, run, running_server
 from train import PROJECT
-from training.data import read_csv
-from training.export.rows import to_records
+from training.data import load_training_data, to_records
 
 VALID = [(name, value) for name, schema in SCHEMAS.items() for value in valid_values(schema)]
 INVALID = [(name, value) for name, schema in SCHEMAS.items() for value in invalid_values(schema)]
@@ -30,8 +29,8 @@ def ids(cases):
 
 @pytest.fixture(scope="module")
 def records(live):
-    """The example, variants of it with each valid value, and rows of the test data."""
-    data, _ = read_csv(PROJECT.data, PROJECT.labelled_type)
+    """The example, once for each valid value, and rows of the training data."""
+    data, _ = load_training_data(PROJECT.data, PROJECT.labelled_type)
     rows = to_records(PROJECT.record_type, data.X_test.head(100))
     return [EXAMPLE, *(EXAMPLE | {name: value} for name, value in VALID), *rows]
 

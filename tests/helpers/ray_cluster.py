@@ -42,8 +42,8 @@ def main(pairs):
     )
     killer.start()
     for data, output in pairs:
-        status = score_on_ray(PROJECT, PROJECT.name, data, output, cluster.address)
-        print(json.dumps({"output": output, "status": status}), flush=True)
+        has_rejected = score_on_ray(PROJECT, PROJECT.name, data, output, cluster.address)
+        print(json.dumps({"output": output, "has_rejected": has_rejected}), flush=True)
     ray.shutdown()
     cluster.shutdown()
 

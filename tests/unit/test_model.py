@@ -37,7 +37,7 @@ from serving.regressor import Regressor
 from tests.helpers.commands import run
 from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT
-from training.data import Split, parse_csv, split, to_frame
+from training.data import Split, parse_csv, split_train_test, to_frame
 from training.export import export
 from training.fitting.store import save
 
@@ -249,8 +249,8 @@ def change_golden(change):
 
 
 def train_other_export():
-    """Return the export of a model with other predictions."""
-    data = split(parse_csv(PROJECT.data.read_text(), LabelledHouse))
+    """Return the export of a model that predicts otherwise."""
+    data = split_train_test(parse_csv(PROJECT.data.read_text(), LabelledHouse))
     tree = DecisionTreeRegressor(max_depth=1).fit(data.X_train.to_numpy(), data.y_train)
     return export(tree, data.X_train)
 

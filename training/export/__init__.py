@@ -1,4 +1,4 @@
-"""Export a fitted scikit-learn regressor as an ONNX model, and prove that it predicts the same."""
+"""Export a fitted scikit-learn regressor as an ONNX model, and check that both predict the same."""
 
 from training.export.check import ExportCheck, verify
 from training.export.convert import export

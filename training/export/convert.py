@@ -17,63 +17,70 @@ from sklearn.preprocessing import FunctionTransformer
 
 from serving.onnx_model import OnnxModel
 from training.errors import NotExportableError
+from training.export.graph import first_line
 from training.export.preprocessing import PREPROCESSORS, register_preprocessing
 from training.export.trees import TREE_ENSEMBLES, register_trees
 
-# skl2onnx refuses to declare version 5 of ai.onnx.ml, whose TreeEnsemble and LabelEncoder the
-# converters use: it is declared after the conversion.
+# The converters use TreeEnsemble and LabelEncoder of ai.onnx.ml 5, which skl2onnx does not accept
+# as a target: `finish` declares ML_OPSET after the conversion.
 CONVERTED_OPSETS = {"": 21, "ai.onnx.ml": 3}
 ML_OPSET = 5
 IR_VERSION = 10
-OUR_TYPES = (*TREE_ENSEMBLES, *PREPROCESSORS)
+CONVERTED_HERE = (*TREE_ENSEMBLES, *PREPROCESSORS)
 
 register_trees()
 register_preprocessing()
 
 
 def export(estimator: Any, X: pd.DataFrame) -> bytes:
-    """Return the content of an ONNX file that predicts what a fitted estimator does.
+    """Return the content of an ONNX file that makes the predictions of a fitted estimator.
 
-    Its inputs are named and typed as `serving.onnx_model.OnnxModel` says; its metadata has the
-    `feature_names`, as JSON. Raise NotExportableError if a step has no exact converter.
+    `serving.onnx_model.OnnxModel` documents the names and types of its inputs. Its metadata has
+    the `feature_names`, as JSON. Raise NotExportableError if a step has no exact converter.
     """
     for name, step in walk_steps(estimator):
         if reason := unsupported_reason(step):
             raise NotExportableError(f"{name}{type(step).__name__} {reason}.")
     try:
-        content = convert(with_column_numbers(estimator), input_types(X), list(X))
+        content = convert(with_column_indices(estimator), input_types(X), list(X))
     except NotExportableError:
         raise
-    # skl2onnx, onnx and ONNX Runtime have no exceptions of their own for this.
+    # The exceptions of skl2onnx, onnx and ONNX Runtime have no common base class.
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
         step = failing_step(estimator)
+        reason = first_line(error)
         raise NotExportableError(f"{step} can't be converted exactly: {reason}") from error
     return content
 
 
 def convert(estimator: Any, inputs: list[tuple[str, Any]], feature_names: list[str]) -> bytes:
-    """Return the content of an ONNX file that ONNX Runtime can load; raise any exception."""
+    """Return the content of an ONNX file that ONNX Runtime can load.
+
+    Raise any exception: those of skl2onnx, onnx and ONNX Runtime have no common base class.
+    """
     model = convert_sklearn(estimator, "regressor", inputs, target_opset=CONVERTED_OPSETS)
     content = finish(model, feature_names)
-    OnnxModel(content)
+    OnnxModel(content)  # raises an exception if ONNX Runtime can't load it
     return content
 
 
 def failing_step(estimator: Any) -> str:
-    """Return the first step that can't be converted alone, or else the whole estimator."""
+    """Return the first step that can't be converted alone, or the whole estimator's name."""
     for name, step in walk_steps(estimator):
-        if isinstance(step, OUR_TYPES):
+        if isinstance(step, CONVERTED_HERE):
             continue
         try:
             convert(step, [("features", DoubleTensorType([None, step.n_features_in_]))], [])
-        except Exception:  # as in `export`
+        except Exception:  # see `convert`
             return f"{name}{type(step).__name__}"
     return type(estimator).__name__
 
 
 def walk_steps(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each estimator that is no container, and the text that says where it is."""
+    """Yield each estimator inside pipelines, column transformers and unions, with its path.
+
+    The path is a text, such as "step columntransformer, step log, ".
+    """
     if isinstance(estimator, Pipeline):
         steps = estimator.steps
     elif isinstance(estimator, ColumnTransformer):
@@ -89,7 +96,7 @@ def walk_steps(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def unsupported_reason(step: Any) -> str | None:
-    """Return why a step has no converter, or None."""
+    """Return the reason why a step can't be exported, or None."""
     if isinstance(step, FunctionTransformer):
         return None if step.func is None else "calls a function, which ONNX does not know"
     try:
@@ -100,7 +107,10 @@ def unsupported_reason(step: Any) -> str | None:
 
 
 def input_types(X: pd.DataFrame) -> list[tuple[str, Any]]:
-    """Return the inputs: one for all features if all are numbers, otherwise one per feature."""
+    """Return the names and types of the inputs.
+
+    There is one for all features if all are numbers, otherwise one per feature.
+    """
     holds_strings = [infer_dtype(column.astype(object)) == "string" for _, column in X.items()]
     if not any(holds_strings):
         return [("features", DoubleTensorType([None, X.shape[1]]))]
@@ -110,18 +120,19 @@ def input_types(X: pd.DataFrame) -> list[tuple[str, Any]]:
     ]
 
 
-def with_column_numbers(estimator: Any) -> Any:
-    """Return an estimator whose ColumnTransformers select columns by number and pass them on.
+def with_column_indices(estimator: Any) -> Any:
+    """Return an estimator whose ColumnTransformers select their columns by index.
 
-    skl2onnx knows no names of columns within an array, and no slices, masks or callables.
+    skl2onnx does not support names of columns within an array, slices, masks or callables.
+    FunctionTransformers without a function become "passthrough".
     """
     estimator = copy.copy(estimator)
     if isinstance(estimator, Pipeline):
-        estimator.steps = [(name, with_column_numbers(step)) for name, step in estimator.steps]
+        estimator.steps = [(name, with_column_indices(step)) for name, step in estimator.steps]
     elif isinstance(estimator, ColumnTransformer):
-        numbers = estimator._transformer_to_input_indices  # noqa: SLF001
+        indices = estimator._transformer_to_input_indices  # noqa: SLF001
         estimator.transformers_ = [
-            (name, passthrough_or(with_column_numbers(step)), list(map(int, numbers[name])))
+            (name, passthrough_or(with_column_indices(step)), list(map(int, indices[name])))
             for name, step, _ in estimator.transformers_
         ]
     return estimator
@@ -133,7 +144,10 @@ def passthrough_or(step: Any) -> Any:
 
 
 def finish(model: ModelProto, feature_names: list[str]) -> bytes:
-    """Declare versions and feature names; raise NotExportableError unless the output is double."""
+    """Add versions and feature names; return the content of the ONNX file.
+
+    Raise NotExportableError unless the output is double.
+    """
     output = model.graph.output[0].type.tensor_type
     if len(model.graph.output) != 1 or output.elem_type != TensorProto.DOUBLE:
         raise NotExportableError("The converted estimator does not predict in double precision.")
@@ -149,8 +163,8 @@ def finish(model: ModelProto, feature_names: list[str]) -> bytes:
 
 
 def with_input_names(model: ModelProto, feature_names: list[str]) -> ModelProto:
-    """Return a model whose inputs are named as the features; skl2onnx changes some names."""
-    model = add_prefix(model, "regressor/")  # so that no tensor within is named as a feature
+    """Give the inputs the names of the features, some of which skl2onnx has changed."""
+    model = add_prefix(model, "regressor/")  # no inner tensor may have the name of a feature
     new_names = dict(zip((each.name for each in model.graph.input), feature_names, strict=True))
     for each in model.graph.input:
         each.name = new_names[each.name]

@@ -1,4 +1,4 @@
-"""What the converters share: adding nodes to an ONNX graph."""
+"""Add nodes to an ONNX graph; shared by the converters."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from skl2onnx.common.data_types import StringTensorType
 
 
 class Graph:
-    """The ONNX graph that skl2onnx hands to a converter."""
+    """The ONNX graph that skl2onnx passes to a converter."""
 
     def __init__(self, scope: Any, container: Any) -> None:
         self.scope, self.container = scope, container
 
     def constant(self, value: np.ndarray) -> str:
-        """Add a constant, of numbers or strings; return its name."""
+        """Add a constant of numbers or strings; return its name."""
         name = self.scope.get_unique_variable_name("constant")
-        if value.dtype == object:  # skl2onnx copies no strings of a tensor
+        if value.dtype == object:  # skl2onnx would lose the strings of a tensor
             strings = value.ravel().tolist()
             self.container.add_initializer(name, TensorProto.STRING, value.shape, strings)
             return name
@@ -46,3 +46,8 @@ class Graph:
                     name = self.node("Gather", name, self.constant(np.array([i])), axis=1)
                 columns.append((name, is_string))
         return columns
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message: those of ONNX Runtime are long."""
+    return str(error).strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Convert encoders of categories and SimpleImputer, exactly and in double."""
+"""Convert OneHotEncoder, OrdinalEncoder and SimpleImputer to ONNX, exactly and in double."""
 
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from serving.onnx_model import MISSING
+from training.data import is_missing
 from training.errors import NotExportableError
 from training.export.graph import Graph
 
@@ -19,10 +20,10 @@ PREPROCESSORS = (*ENCODERS, SimpleImputer)
 
 
 class Encoding(NamedTuple):
-    """How an encoder encodes one column."""
+    """The encoding of one column as a table."""
 
     categories: list[Any]
-    table: np.ndarray  # (n_categories, width); one more row, if unknown values are encoded
+    table: np.ndarray  # (n_categories, width), and a last row if unknown values are encoded
 
 
 def encodings(encoder: OneHotEncoder | OrdinalEncoder) -> list[Encoding]:
@@ -35,34 +36,41 @@ def encodings(encoder: OneHotEncoder | OrdinalEncoder) -> list[Encoding]:
 
 
 def one_hot_table(encoder: OneHotEncoder, column: int) -> np.ndarray:
-    """Return the encoding of each category, and last that of an unknown value, if there is one."""
-    numbers, n_frequent = number_categories(encoder, column, encoder.categories_[column])
-    table = np.eye(max(numbers, default=-1) + 1)[numbers]
+    """Return the one-hot encoding of each category, and a last row for unknown values.
+
+    There is no last row with `handle_unknown="error"`.
+    """
+    codes, n_frequent = category_codes(encoder, column, encoder.categories_[column])
+    table = np.eye(max(codes, default=-1) + 1)[codes]
     unknown = np.zeros((1, table.shape[1]))
-    if encoder.handle_unknown != "ignore" and n_frequent in numbers:
-        unknown[0, n_frequent] = 1.0  # counts as infrequent
+    # "infrequent_if_exist" and "warn" encode an unknown value like an infrequent one.
+    if encoder.handle_unknown != "ignore" and n_frequent in codes:
+        unknown[0, n_frequent] = 1.0
     if encoder.handle_unknown != "error":
         table = np.vstack([table, unknown])
     drop = None if encoder.drop_idx_ is None else encoder.drop_idx_[column]
-    return table if drop is None else np.delete(table, numbers[drop], axis=1)
+    return table if drop is None else np.delete(table, codes[drop], axis=1)
 
 
 def ordinal_table(encoder: OrdinalEncoder, column: int) -> np.ndarray:
-    """Return the code of each category, and last that of an unknown value, if there is one."""
+    """Return the code of each category, and a last row for unknown values if they have a code."""
     categories = encoder.categories_[column]
-    # To this encoder, None is a category as any other.
-    is_missing = np.array([category != category for category in categories], dtype=bool)
-    numbers, _ = number_categories(encoder, column, categories)
-    codes = np.array(numbers, dtype=float)
-    codes[is_missing] = encoder.encoded_missing_value
+    # OrdinalEncoder treats None like any other category.
+    is_nan = np.array([category != category for category in categories], dtype=bool)
+    codes = np.array(category_codes(encoder, column, categories)[0], dtype=float)
+    codes[is_nan] = encoder.encoded_missing_value
     if encoder.handle_unknown == "use_encoded_value":
         codes = np.append(codes, encoder.unknown_value)
     return codes.reshape(-1, 1)
 
 
-def number_categories(encoder: Any, column: int, categories: np.ndarray) -> tuple[list[int], int]:
-    """Return the number of each category, and how many are frequent; all infrequent share one."""
-    groups = getattr(encoder, "infrequent_categories_", None)  # only if they are enabled
+def category_codes(encoder: Any, column: int, categories: np.ndarray) -> tuple[list[int], int]:
+    """Return the code of each category, and the number of frequent categories.
+
+    All infrequent categories have the same code, the one after those of the frequent ones.
+    """
+    # The encoder has this attribute only if it groups infrequent categories.
+    groups = getattr(encoder, "infrequent_categories_", None)
     infrequent = None if groups is None else groups[column]
     if infrequent is None:
         return list(range(len(categories))), len(categories)
@@ -71,37 +79,32 @@ def number_categories(encoder: Any, column: int, categories: np.ndarray) -> tupl
     return np.where(is_infrequent, n_frequent, np.cumsum(~is_infrequent) - 1).tolist(), n_frequent
 
 
-def is_gap(category: Any) -> bool:
-    """Tell whether a category stands for a missing value."""
-    return category is None or category != category
-
-
 def is_same(a: Any, b: Any) -> bool:
-    """Tell whether two categories are equal; a missing value equals itself."""
-    return a == b or (is_gap(a) and is_gap(b))
+    """Return whether two categories are equal; None and NaN count as equal."""
+    return a == b or (is_missing(a) and is_missing(b))
 
 
 def unknown_index(encoding: Encoding) -> int:
-    """Return the row of the table for an unknown value.
+    """Return the index of the row of the table for an unknown value.
 
-    If the encoder refuses it, that row is outside of the table: the run fails, as scikit-learn's
-    would. A row of NaN would not do, for some estimators accept that.
+    With `handle_unknown="error"` it is out of range, so that Gather fails where scikit-learn raises
+    an exception. A row of NaN would not do: some estimators accept it.
     """
     n_categories, n_rows = len(encoding.categories), len(encoding.table)
     return n_categories if n_rows > n_categories else n_rows + 1
 
 
 def add_encoding(graph: Graph, column: str, is_string: bool, encoding: Encoding) -> str:
-    """Add the nodes that encode a column; return their output (n_samples, 1, width).
+    """Add the nodes that encode a column; return the name of their output (n_samples, 1, width).
 
-    A row never holds a category of another type, such as a number in a column of strings; a gap
-    among strings is MISSING.
+    A missing string is MISSING. Categories of another type than the column are skipped: no row has
+    them, such as a number in a column of strings.
     """
     kind = str if is_string else (bool, int, float)
-    categories = [MISSING if is_string and is_gap(key) else key for key in encoding.categories]
+    categories = [MISSING if is_string and is_missing(key) else key for key in encoding.categories]
     reachable = {key: i for i, key in enumerate(categories) if isinstance(key, kind)}
     keys = list(reachable) if is_string else np.array(list(reachable), dtype=float)
-    # ONNX Runtime maps doubles to doubles only.
+    # LabelEncoder of ONNX Runtime maps doubles only to doubles.
     index_type = np.int64 if is_string else np.float64
     values = np.array(list(reachable.values()), dtype=index_type)
     attributes = {
@@ -116,7 +119,10 @@ def add_encoding(graph: Graph, column: str, is_string: bool, encoding: Encoding)
 
 
 def encode_columns(graph: Graph, columns: list[tuple[str, bool]], encoder: Any) -> str:
-    """Add the nodes that encode columns; return their output (n_samples, 1, total width)."""
+    """Add the nodes that encode columns; return the name of their output.
+
+    Its shape is (n_samples, 1, total width).
+    """
     encoded = [
         add_encoding(graph, name, is_string, encoding)
         for (name, is_string), encoding in zip(columns, encodings(encoder), strict=True)
@@ -152,7 +158,7 @@ def imputed_features(imputer: SimpleImputer) -> np.ndarray:
     """Return the indices of the features that the imputer keeps."""
     if imputer.keep_empty_features:
         return np.arange(imputer.n_features_in_)
-    return np.flatnonzero([not is_gap(value) for value in imputer.statistics_])
+    return np.flatnonzero([not is_missing(value) for value in imputer.statistics_])
 
 
 def indicator_features(imputer: SimpleImputer) -> np.ndarray:
@@ -163,39 +169,40 @@ def indicator_features(imputer: SimpleImputer) -> np.ndarray:
 def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of SimpleImputer to the ONNX graph.
 
-    A gap among strings is MISSING. Raise NotExportableError if another string stands for one.
+    A missing string is MISSING. Raise NotExportableError if the imputer replaces another string, or
+    has an indicator for strings.
     """
     graph, imputer = Graph(scope, container), operator.raw_operator
     X = graph.concat([variable.full_name for variable in operator.inputs], axis=1)
     if imputes_strings(operator):
         if isinstance(imputer.missing_values, str) or imputer.add_indicator:
             raise NotExportableError("SimpleImputer has no exact converter for these strings.")
-        if imputer.missing_values is not None:  # NaN, which is another gap than None in a row
+        if imputer.missing_values is not None:  # NaN: it does not match None, the missing string
             graph.node("Identity", X, output=operator.outputs[0].full_name)
             return
-        is_missing = graph.node("Equal", X, graph.constant(np.array([MISSING], dtype=object)))
+        mask = graph.node("Equal", X, graph.constant(np.array([MISSING], dtype=object)))
         statistics = graph.constant(imputer.statistics_.astype(object))
-        graph.node("Where", is_missing, statistics, X, output=operator.outputs[0].full_name)
+        graph.node("Where", mask, statistics, X, output=operator.outputs[0].full_name)
         return
     missing = float(imputer.missing_values)
     if np.isnan(missing):
-        is_missing = graph.node("IsNaN", X)
+        mask = graph.node("IsNaN", X)
     else:
-        is_missing = graph.node("Equal", X, graph.constant(np.array(missing)))
+        mask = graph.node("Equal", X, graph.constant(np.array(missing)))
     statistics = graph.constant(imputer.statistics_.astype(float))
-    imputed = graph.node("Where", is_missing, statistics, X)
+    imputed = graph.node("Where", mask, statistics, X)
     kept, indicated = imputed_features(imputer), indicator_features(imputer)
     if len(kept) < imputer.n_features_in_:
         imputed = graph.node("Gather", imputed, graph.constant(kept), axis=1)
     parts = [imputed]
     if len(indicated):
-        flags = graph.node("Gather", is_missing, graph.constant(indicated), axis=1)
+        flags = graph.node("Gather", mask, graph.constant(indicated), axis=1)
         parts.append(graph.node("Cast", flags, to=TensorProto.DOUBLE))
     graph.node("Concat", *parts, axis=1, output=operator.outputs[0].full_name)
 
 
 def imputes_strings(operator: Any) -> bool:
-    """Tell whether the imputer gets strings."""
+    """Return whether the inputs of the imputer are strings."""
     return isinstance(operator.inputs[0].type, StringTensorType)
 
 
@@ -208,7 +215,7 @@ def set_imputed_type(operator: Any) -> None:
 
 
 def register_preprocessing() -> None:
-    """Make skl2onnx use these converters."""
+    """Make skl2onnx use these converters for the encoders and SimpleImputer."""
     for encoder in ENCODERS:
         alias = f"Double{encoder.__name__}"
         update_registered_converter(

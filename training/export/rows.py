@@ -1,4 +1,4 @@
-"""The rows on which an export is compared with scikit-learn."""
+"""Make the rows on which an export is compared with scikit-learn."""
 
 import json
 import math
@@ -11,18 +11,19 @@ from pydantic import BaseModel, ValidationError
 
 from serving.features import Schema, declared_values, feature_schemas, is_nullable, kind_of
 from serving.records import Row, to_row
-from training.data import to_rows
+from training.data import to_records  # tests/contract of earlier bundles has it from here
 from training.export.trees import Tree
+from training.feature_values import bounds_of, neighbours, unseen_texts
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 BEYOND_FLOAT32 = float(np.nextafter(FLOAT32_MAX, math.inf))
-# Of these, each feature gets those that are legal: the least and the greatest numbers, and those
-# around the limits of float32, in which most trees compare.
+# The smallest and the largest numbers, and numbers around the limits of float32, in which most
+# trees compare. Each feature gets the valid ones among them.
 EXTREMES = [0.0, 5e-324, 1e-300, 1.5e-45, 1e-40, 3.4e38, FLOAT32_MAX, BEYOND_FLOAT32, 1e39, 1e300]
-# A feature without a bound is drawn from its training range, extended by this many times its width.
+# Random values of a feature without a bound go this many widths of the training range beyond it.
 BEYOND_TRAINING = 10
-EDGE_REPEATS = 3  # rows of the data in which each edge value is put
-GAP_SHARE = 0.1  # of the drawn values, if gaps are legal
+EDGE_REPEATS = 3  # rows of the data that get each edge value
+MISSING_SHARE = 0.1  # of the random values of a feature that may be null
 
 
 def data_rows(record_type: type[BaseModel], X: pd.DataFrame) -> list[Row]:
@@ -31,7 +32,7 @@ def data_rows(record_type: type[BaseModel], X: pd.DataFrame) -> list[Row]:
 
 
 def edge_rows(record_type: type[BaseModel], X: pd.DataFrame, rng: np.random.Generator) -> list[Row]:
-    """Return rows of the data with one value replaced by each category, flag, bound or extreme."""
+    """Return rows of the data with one value replaced by an edge value."""
     records = to_records(record_type, X)
     changed = [
         records[rng.integers(len(records))] | {name: value}
@@ -45,82 +46,77 @@ def edge_rows(record_type: type[BaseModel], X: pd.DataFrame, rng: np.random.Gene
 def random_rows(
     record_type: type[BaseModel], X: pd.DataFrame, rng: np.random.Generator, n_rows: int
 ) -> list[Row]:
-    """Return rows of the data with few, many or all of their values drawn over the bounds."""
+    """Return rows of the data with few, many or all values replaced by random ones.
+
+    Invalid records are excluded, so that there may be fewer than `n_rows`.
+    """
     names = list(X)
     schemas = feature_schemas(record_type)
-    drawn = zip(*(draw(schemas[name], X[name], rng, n_rows) for name in names), strict=True)
+    columns = (sample_values(schemas[name], X[name], rng, n_rows) for name in names)
+    samples = zip(*columns, strict=True)
     records = to_records(record_type, X)
-    share = rng.choice([0.1, 0.5, 1.0], size=(n_rows, 1))  # of the values, in each row
-    is_drawn = rng.random((n_rows, len(names))) < share
+    share = rng.choice([0.1, 0.5, 1.0], size=(n_rows, 1))  # of the values of each row
+    is_replaced = rng.random((n_rows, len(names))) < share
     mixed = [
         records[rng.integers(len(records))]
         | {name: value for name, value, change in zip(names, values, row, strict=True) if change}
-        for values, row in zip(drawn, is_drawn, strict=True)
+        for values, row in zip(samples, is_replaced, strict=True)
     ]
     return valid_rows(record_type, mixed)
 
 
-def to_records(record_type: type[BaseModel], X: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table as records."""
-    return [dict(zip(X, row, strict=True)) for row in to_rows(X, record_type)]
-
-
 def valid_rows(record_type: type[BaseModel], records: Iterable[dict[str, Any]]) -> list[Row]:
-    """Return the rows that the service makes of the valid ones among some records."""
+    """Return the rows of those records that are valid."""
     rows = []
     for record in records:
         try:
             rows.append(to_row(record_type.model_validate_json(json.dumps(record))))
         except ValidationError:
-            continue  # a value that only a validator of the record type excludes
+            continue  # a bound excludes the value, or a validator of the record type
     return rows
 
 
 def edge_values(schema: Schema, column: pd.Series) -> list[Any]:
-    """Return each category or flag; of a number, its bounds and the extremes, legal or not.
+    """Return the values of a feature at the edges of what is valid; some may be invalid.
 
-    Of a text, return one that the data lack. Return a gap, too, if it is legal.
+    - a category or a boolean: each value
+    - a text: some texts that are not in the data
+    - an integer: its bounds and the integers next to them
+    - another number: its bounds, the floats next to them, and the extremes of floats
+    - None in addition, if the feature may be null
     """
-    gaps = [None] if is_nullable(schema) else []
+    nulls = [None] if is_nullable(schema) else []
     if choices := declared_values(schema):
-        return choices + gaps
+        return choices + nulls
     if kind_of(schema) == "text":
-        return unknown_texts(schema, column) + gaps
-    bounds = [schema[key] for key in BOUNDS if key in schema]
+        return unseen_texts(schema, column) + nulls
+    bounds = bounds_of(schema)
+    nearby = [number for bound in bounds for number in neighbours(bound, schema)]
     if schema["type"] == "integer":
-        return [bound + step for bound in bounds for step in (-1, 0, 1)] + gaps
-    nearby = [math.nextafter(bound, side) for bound in bounds for side in (-math.inf, math.inf)]
-    return [*map(float, bounds), *nearby, *EXTREMES, *(-value for value in EXTREMES), *gaps]
+        return [*bounds, *nearby, *nulls]
+    return [*map(float, bounds), *nearby, *EXTREMES, *(-value for value in EXTREMES), *nulls]
 
 
-BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-
-
-def unknown_texts(schema: Schema, column: pd.Series) -> list[str]:
-    """Return texts of different lengths that the data lack, legal or not."""
-    lengths = {schema.get("minLength", 0), 1, schema["maxLength"]}
-    known = set(column)
-    return [text for text in ("?" * length for length in sorted(lengths)) if text not in known]
-
-
-def draw(schema: Schema, column: pd.Series, rng: np.random.Generator, n_rows: int) -> list[Any]:
-    """Draw values of a feature over its bounds; an open side is ten training ranges away."""
+def sample_values(
+    schema: Schema, column: pd.Series, rng: np.random.Generator, n_rows: int
+) -> list[Any]:
+    """Return random values of a feature (n_rows); for a number, uniform within `sample_range`."""
     choices = declared_values(schema)
     if kind_of(schema) == "text":
-        choices = [*column.dropna().unique(), *unknown_texts(schema, column)]
+        choices = [*column.dropna().unique(), *unseen_texts(schema, column)]
     if choices:
         values = [choices[i] for i in rng.integers(len(choices), size=n_rows)]
     else:
-        low, high = drawn_range(schema, column)
+        low, high = sample_range(schema, column)
         values = rng.uniform(low, high, n_rows).tolist()
         if schema["type"] == "integer":
             values = [round(value) for value in values]
-    is_gap = rng.random(n_rows) < GAP_SHARE * is_nullable(schema)
-    return [None if gap else value for value, gap in zip(values, is_gap, strict=True)]
+    is_null = rng.random(n_rows) < MISSING_SHARE * is_nullable(schema)
+    return [None if null else value for value, null in zip(values, is_null, strict=True)]
 
 
-def drawn_range(schema: Schema, column: pd.Series) -> tuple[float, float]:
-    """Return the least and the greatest value to draw for a number."""
+def sample_range(schema: Schema, column: pd.Series) -> tuple[float, float]:
+    """Return the bounds of a number; without one, a value far beyond the training range."""
     least, greatest = float(column.min()), float(column.max())
     margin = BEYOND_TRAINING * ((greatest - least) or 1.0)
     lows = (schema.get("minimum"), schema.get("exclusiveMinimum"), least - margin)
@@ -131,16 +127,18 @@ def drawn_range(schema: Schema, column: pd.Series) -> tuple[float, float]:
 
 
 def split_rows(
-    trees: list[Tree], X: np.ndarray, rng: np.random.Generator, limit: int, gaps: bool
+    trees: list[Tree], X: np.ndarray, rng: np.random.Generator, max_rows: int, with_missing: bool
 ) -> np.ndarray:
-    """Return rows (up to limit, n_features) at the thresholds of trees and one ulp beside them.
+    """Return rows (up to max_rows, n_features) with values at the thresholds of trees.
 
-    Each is a row of X, changed so that it reaches the split. `gaps` adds rows without the value.
+    For each threshold there are six rows: the threshold and its neighbouring floats, in float64 and
+    in float32. `with_missing` adds a row without the value. Each is a row of X, changed so that it
+    reaches the split. If there are more splits than fit, they are sampled.
     """
     splits = [(tree, node) for tree in trees for node in np.flatnonzero(~tree.is_leaf).tolist()]
-    n_values = 6 + gaps
-    if len(splits) > limit // n_values:
-        chosen = rng.choice(len(splits), limit // n_values, replace=False)
+    n_values = 6 + with_missing
+    if len(splits) > max_rows // n_values:
+        chosen = rng.choice(len(splits), max_rows // n_values, replace=False)
         splits = [splits[i] for i in chosen]
     if not splits:
         return X[:0]
@@ -153,7 +151,7 @@ def split_rows(
     features = [tree.feature[node] for tree, node in splits]
     values = values_around(np.array([tree.threshold[node] for tree, node in splits]))[:n_values]
     for i, (tree, node) in enumerate(splits):
-        if tree.codes[node] is not None:  # there is no threshold: take categories of the data
+        if tree.codes[node] is not None:  # it has categories instead of a threshold
             values[:6, i] = rng.choice(X[:, features[i]], 6)
     repeated = np.repeat(rows[np.newaxis], n_values, axis=0)
     repeated[:, np.arange(len(rows)), features] = values
@@ -161,7 +159,7 @@ def split_rows(
 
 
 def values_around(thresholds: np.ndarray) -> np.ndarray:
-    """Return (7, n) values: thresholds and their neighbours in float64 and float32, then NaN."""
+    """Return values (7, n_thresholds): thresholds, their neighbours in float64 and float32, NaN."""
     singles = thresholds.astype(np.float32)
     around = [
         np.nextafter(numbers, numbers.dtype.type(side)).astype(float)
@@ -172,7 +170,7 @@ def values_around(thresholds: np.ndarray) -> np.ndarray:
 
 
 def parents_of(tree: Tree) -> np.ndarray:
-    """Return the parent of each node (n_nodes,); that of the root is -1."""
+    """Return the index of the parent of each node (n_nodes,), -1 for the root."""
     parents = np.full(len(tree.is_leaf), -1)
     splits = np.flatnonzero(~tree.is_leaf)
     parents[tree.left[splits]] = parents[tree.right[splits]] = splits
@@ -201,14 +199,17 @@ def steer(row: np.ndarray, tree: Tree, parents: np.ndarray, node: int, X: np.nda
 def steer_category(
     row: np.ndarray, feature: int, codes: np.ndarray, is_left: bool, X: np.ndarray
 ) -> None:
-    """Give a row the first category of the data that goes to one side of a split, if there is."""
+    """Change a row in place so that its category goes to one side of a split.
+
+    Take the first such category of the data; without one, leave the row as it is.
+    """
     fitting = X[np.isin(X[:, feature], codes) == is_left, feature]
     if np.isin(row[feature], codes) != is_left and len(fitting):
         row[feature] = fitting[0]
 
 
 def between(low: float, high: float) -> float:
-    """Return a number above one and not above the other; one of them is finite."""
+    """Return a number in (low, high]; at least one of both is finite."""
     if math.isinf(low):
         return high
     return low + (high - low) / 2 if math.isfinite(high) else low + max(1.0, abs(low) / 1000)

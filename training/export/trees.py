@@ -1,7 +1,9 @@
 """Convert tree ensembles to the ONNX operator TreeEnsemble, which computes in double.
 
-skl2onnx's own converters use TreeEnsembleRegressor, which answers in float32.
+skl2onnx's own converters use TreeEnsembleRegressor, whose output is float32.
 """
+
+# ruff: noqa: SLF001 - the trees and encoders of histogram gradient boosting are private attributes
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -27,8 +29,8 @@ from training.export.preprocessing import encode_columns
 
 DECISION_TREES = (DecisionTreeRegressor, ExtraTreeRegressor)
 FORESTS = (RandomForestRegressor, ExtraTreesRegressor)
-# Modes of a node of TreeEnsemble: whether the left child is for values up to the threshold, or for
-# the members of a set.
+# Modes of a node of TreeEnsemble: the left child is for values up to the threshold, or for the
+# members of a set.
 LEQ, MEMBER = np.uint8(0), np.uint8(6)
 TREE_ENSEMBLES = (
     *DECISION_TREES,
@@ -43,16 +45,16 @@ class Tree(NamedTuple):
 
     is_leaf: np.ndarray
     feature: np.ndarray
-    threshold: np.ndarray  # a sample goes left if its feature is not above
-    left: np.ndarray  # index of the child
+    threshold: np.ndarray  # a sample goes left if its feature is <= threshold
+    left: np.ndarray  # index of the left child
     right: np.ndarray
-    missing_left: np.ndarray  # a sample that lacks the feature goes left
-    value: np.ndarray  # of a leaf
-    codes: np.ndarray  # of a split by category, those of the categories that go left; else None
+    missing_left: np.ndarray  # a sample without a value of the feature goes left
+    value: np.ndarray  # predicted by a leaf
+    codes: np.ndarray  # codes of the categories that go left; None unless it splits by category
 
 
 class Ensemble(NamedTuple):
-    """How scikit-learn predicts: link((start + scale * tree + scale * tree + ...) / divisor).
+    """A tree ensemble; it predicts link((start + scale * tree + scale * tree + ...) / divisor).
 
     Only forests have a divisor, and only histogram gradient boosting has a link.
     """
@@ -62,7 +64,7 @@ class Ensemble(NamedTuple):
     scale: float = 1.0
     divisor: int = 1
     float32: bool = True  # features are compared in float32
-    log_link: bool = False
+    log_link: bool = False  # the prediction is exp of the sum
 
 
 def read_ensemble(estimator: Any) -> Ensemble:
@@ -104,10 +106,11 @@ def read_start(estimator: GradientBoostingRegressor) -> float:
     return float(estimator.init_.constant_[0, 0])
 
 
-# The nodes, the start and the encoder of histogram gradient boosting are in private attributes.
-# ruff: noqa: SLF001
 def read_hist_gradient_boosting(estimator: HistGradientBoostingRegressor) -> Ensemble:
-    """Return the trees of histogram gradient boosting; features are as its encoder orders them."""
+    """Return the trees of histogram gradient boosting.
+
+    The indices of features are those after its encoder, which puts the categories first.
+    """
     return Ensemble(
         [read_hist_tree(trees[0]) for trees in estimator._predictors],
         start=float(estimator._baseline_prediction[0, 0]),
@@ -117,7 +120,7 @@ def read_hist_gradient_boosting(estimator: HistGradientBoostingRegressor) -> Ens
 
 
 def hist_encoder(estimator: HistGradientBoostingRegressor) -> OrdinalEncoder:
-    """Return the encoder of the categories, which it puts before the numbers."""
+    """Return the built-in encoder of categories."""
     return estimator._preprocessor.named_transformers_["encoder"]
 
 
@@ -126,8 +129,8 @@ def read_hist_tree(predictor: Any) -> Tree:
     nodes = predictor.nodes
     codes = np.full(len(nodes), None, dtype=object)
     for node in np.flatnonzero((nodes["is_categorical"] == 1) & (nodes["is_leaf"] == 0)):
-        words = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][node]]  # of 32 codes each
-        codes[node] = np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little"))
+        bitset = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][node]]  # 32 codes per integer
+        codes[node] = np.flatnonzero(np.unpackbits(bitset.view(np.uint8), bitorder="little"))
     return Tree(
         is_leaf=nodes["is_leaf"] == 1,
         feature=nodes["feature_idx"],
@@ -141,7 +144,7 @@ def read_hist_tree(predictor: Any) -> Tree:
 
 
 def stump(feature: int, threshold: float, left: float, right: float) -> Tree:
-    """Return a tree with one split; a sample that lacks the feature goes right."""
+    """Return a tree with one split; a sample without a value of the feature goes right."""
     return Tree(
         is_leaf=np.array([False, True, True]),
         feature=np.array([feature, -2, -2]),
@@ -157,13 +160,14 @@ def stump(feature: int, threshold: float, left: float, right: float) -> Tree:
 def to_onnx_trees(estimator: Any, ensemble: Ensemble) -> list[Tree]:
     """Return the trees whose sum is the prediction before division and link.
 
-    The start comes first: floats are then added in scikit-learn's order. An estimator that refuses
-    missing values gets one tree per feature that makes the sum NaN.
+    The start is the first tree: floats are then added in scikit-learn's order. If the estimator
+    rejects missing values, an extra stump per feature returns NaN for a missing value, and so makes
+    the sum NaN.
     """
     trees = [stump(0, 0.0, ensemble.start, ensemble.start)] if ensemble.start else []
     for tree in ensemble.trees:
         value = ensemble.scale * tree.value
-        if tree.is_leaf[0]:  # TreeEnsemble knows no tree without a split
+        if tree.is_leaf[0]:  # TreeEnsemble does not support a tree without a split
             trees.append(stump(0, 0.0, value[0], value[0]))
         else:
             trees.append(tree._replace(value=value))
@@ -173,28 +177,34 @@ def to_onnx_trees(estimator: Any, ensemble: Ensemble) -> list[Tree]:
 
 
 def tree_attributes(trees: Iterable[Tree]) -> dict[str, Any]:
-    """Return the attributes of TreeEnsemble, which numbers splits and leaves separately."""
+    """Return the attributes of the ONNX operator TreeEnsemble.
+
+    It has the nodes of all trees in one array of splits and one array of leaves, and each node is
+    identified by its index in one of them.
+    """
     trees = list(trees)
+    nodes = Tree(*map(np.concatenate, zip(*trees, strict=True)))  # of all trees
     sizes = np.array([len(tree.is_leaf) for tree in trees])
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    first = np.repeat(roots, sizes)  # of its tree, for each node
-    nodes = Tree(*map(np.concatenate, zip(*trees, strict=True)))
     is_split = ~nodes.is_leaf
-    number = np.where(is_split, np.cumsum(is_split), np.cumsum(nodes.is_leaf)) - 1
-    sets = [codes for codes in nodes.codes if codes is not None]
+    index = np.where(is_split, np.cumsum(is_split), np.cumsum(nodes.is_leaf)) - 1
+    # The children of a node are counted from the root of its tree.
+    root_of_node = np.repeat(roots, sizes)
+    left, right = ((root_of_node + child)[is_split] for child in (nodes.left, nodes.right))
     modes = [LEQ if codes is None else MEMBER for codes in nodes.codes[is_split]]
-    left, right = ((first + child)[is_split] for child in (nodes.left, nodes.right))
+    # The sets of the splits by category, one after the other, each ended by NaN.
+    members = [x for codes in nodes.codes if codes is not None for x in (*codes, np.nan)]
     return {
         "n_targets": 1,
-        "tree_roots": number[roots].tolist(),
+        "tree_roots": index[roots].tolist(),
         "nodes_modes": from_array(np.array(modes)),
-        "membership_values": from_array(np.array([x for each in sets for x in (*each, np.nan)])),
+        "membership_values": from_array(np.array(members)),
         "nodes_featureids": nodes.feature[is_split].tolist(),
         "nodes_splits": from_array(nodes.threshold[is_split]),
         "nodes_missing_value_tracks_true": nodes.missing_left[is_split].tolist(),
-        "nodes_truenodeids": number[left].tolist(),
+        "nodes_truenodeids": index[left].tolist(),
         "nodes_trueleafs": nodes.is_leaf[left].astype(int).tolist(),
-        "nodes_falsenodeids": number[right].tolist(),
+        "nodes_falsenodeids": index[right].tolist(),
         "nodes_falseleafs": nodes.is_leaf[right].astype(int).tolist(),
         "leaf_weights": from_array(nodes.value[nodes.is_leaf]),
         "leaf_targetids": [0] * int(nodes.is_leaf.sum()),
@@ -223,7 +233,10 @@ def convert_trees(scope: Any, operator: Any, container: Any) -> None:
 
 
 def tree_input(graph: Graph, inputs: list[Any], estimator: Any) -> str:
-    """Add the nodes that encode the categories of histogram gradient boosting, if it has any."""
+    """Return the name of the input of the trees (n_samples, n_features).
+
+    If histogram gradient boosting encodes categories, add the nodes that do so.
+    """
     if getattr(estimator, "_preprocessor", None) is None:
         return graph.concat([variable.full_name for variable in inputs], axis=1)
     columns = list(zip(graph.columns(inputs), estimator.is_categorical_, strict=True))

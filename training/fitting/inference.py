@@ -1,4 +1,4 @@
-"""Choose what predicts in the service: an equal and faster ONNX export, or scikit-learn."""
+"""Choose the runtime of the service: ONNX Runtime if its predictions are equal and faster."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,54 +18,56 @@ from serving.records import Row
 from training.data import Split, to_rows
 from training.errors import NotExportableError
 from training.export import ExportCheck, export, verify
-from training.export.check import Reference, median_seconds
+from training.export.check import MANY_ROWS, ONE_ROW, median_seconds
+from training.export.reference import SklearnReference
 from training.fitting.evaluation import takes_frame
 
-MAX_GOLDEN_ROWS = 48  # of the data; rows with each category and boolean come in addition
+MAX_GOLDEN_ROWS = 48  # of the training data; `golden_predictions` adds rows of the probes
 
 
 def choose_inference(
     estimator: Any, modules: Iterable[str], data: Split, record_type: type[BaseModel]
 ) -> tuple[Inference, bytes | None]:
-    """Return how the service predicts, and the ONNX file if it uses that; print why, and times.
+    """Return the description of the runtime and, for ONNX Runtime, the content of the export.
 
-    `modules` are those that the pickle of the estimator names.
+    Print the reason and the time of a prediction. `modules` are those that the pickle of the
+    estimator names.
     """
-    X = pd.concat([data.X_train, data.X_test])
-    y = pd.concat([data.y_train, data.y_test])
+    X, y = data.X, data.y
     try:
         content = export(estimator, X)
         check = verify(estimator, content, X, y, record_type)
-        if check.onnx_seconds[1] > check.sklearn_seconds[1]:
+        if check.onnx_seconds[ONE_ROW] > check.sklearn_seconds[ONE_ROW]:
             raise NotExportableError("ONNX Runtime takes longer for one row.")
     except NotExportableError as error:
         reason = str(error).rstrip(".") + "."
-        inference = without_export(estimator, modules, X, record_type, reason)
+        inference = describe_sklearn_inference(estimator, modules, X, record_type, reason)
         times = inference.milliseconds["scikit-learn"]
         print(
             f"Served by scikit-learn, without an export to ONNX: {error} "
-            f"A prediction takes {times[1]:.3g} ms for 1 row, {times[64]:.3g} ms for 64."
+            f"A prediction takes {times[ONE_ROW]:.3g} ms for {ONE_ROW} row, "
+            f"{times[MANY_ROWS]:.3g} ms for {MANY_ROWS}."
         )
         return inference, None
-    inference = with_export(check, input_type(estimator, X))
+    inference = describe_onnx_inference(check, input_type(estimator, X))
     times = inference.milliseconds["onnxruntime"]
     sklearn_times = inference.milliseconds["scikit-learn"]
     print(
         f"Served by ONNX Runtime: {inference.n_rows_compared:,} predictions differ from "
         f"scikit-learn's by {inference.largest_difference:.1g} at most. A prediction takes "
-        f"{times[1]:.3g} ms for 1 row, {times[64]:.3g} ms for 64; with scikit-learn "
-        f"{sklearn_times[1]:.3g} and {sklearn_times[64]:.3g} ms."
+        f"{times[ONE_ROW]:.3g} ms for {ONE_ROW} row, {times[MANY_ROWS]:.3g} ms for {MANY_ROWS}; "
+        f"with scikit-learn {sklearn_times[ONE_ROW]:.3g} and {sklearn_times[MANY_ROWS]:.3g} ms."
     )
     return inference, content
 
 
 def input_type(estimator: Any, X: pd.DataFrame) -> InputType:
-    """Return what the estimator takes."""
+    """Return the type of the features that the estimator takes."""
     return "frame" if takes_frame(estimator, X) else "array"
 
 
-def with_export(check: ExportCheck, estimator_input: InputType) -> Inference:
-    """Return the description of a model that ONNX Runtime serves."""
+def describe_onnx_inference(check: ExportCheck, estimator_input: InputType) -> Inference:
+    """Return the metadata of a model that ONNX Runtime serves."""
     return Inference(
         runtime="onnxruntime",
         reason="",
@@ -79,17 +81,17 @@ def with_export(check: ExportCheck, estimator_input: InputType) -> Inference:
     )
 
 
-def without_export(
+def describe_sklearn_inference(
     estimator: Any,
     modules: Iterable[str],
     X: pd.DataFrame,
     record_type: type[BaseModel],
     reason: str,
 ) -> Inference:
-    """Return the description of a model that scikit-learn serves."""
+    """Return the metadata of a model that scikit-learn serves; `reason` says why."""
     rows = to_rows(X, record_type)
-    seconds = median_seconds(Reference(estimator, X).predict, rows)
-    # The predictions have loaded what the modules import inside functions, too.
+    seconds = median_seconds(SklearnReference(estimator, X).predict, rows)
+    # After the predictions: only then are modules loaded that functions import.
     project_files, imported = find_imports(modules)
     installed = packages_distributions()
     packages = {"scikit-learn", *chain(*(installed.get(name, []) for name in imported))}
@@ -107,19 +109,19 @@ def without_export(
 
 
 def to_milliseconds(seconds: dict[int, float]) -> dict[int, float]:
-    """Return times in milliseconds, to three digits."""
+    """Return times in milliseconds, rounded to three significant digits."""
     return {n_rows: float(f"{1000 * time:.3g}") for n_rows, time in seconds.items()}
 
 
 def exact_requirements(packages: Iterable[str]) -> list[str]:
-    """Return packages and all that they require, each in the installed version."""
+    """Pin packages, and all packages that they require, to the installed versions."""
     versions: dict[str, str] = {}
     pending = list(packages)
     while pending:
         name = canonicalize_name(pending.pop())
         if name in versions:
             continue
-        with suppress(PackageNotFoundError):  # a requirement that the training did without
+        with suppress(PackageNotFoundError):  # an optional requirement that is not installed
             package = distribution(name)
             versions[name] = package.version
             requirements = map(Requirement, package.requires or [])
@@ -128,9 +130,12 @@ def exact_requirements(packages: Iterable[str]) -> list[str]:
 
 
 def golden_predictions(
-    estimator: Any, X: pd.DataFrame, record_type: type[BaseModel], declared_rows: list[Row]
+    estimator: Any, X: pd.DataFrame, record_type: type[BaseModel], probe_rows: list[Row]
 ) -> dict[str, Any]:
-    """Return some dozens of rows with scikit-learn's predictions, which each worker repeats."""
-    spread = np.linspace(0, len(X) - 1, min(len(X), MAX_GOLDEN_ROWS), dtype=int)
-    rows = to_rows(X.iloc[spread], record_type) + declared_rows
-    return {"rows": rows, "predictions": Reference(estimator, X).predict(rows).tolist()}
+    """Return the golden rows and scikit-learn's predictions; each worker repeats them at its start.
+
+    The rows are up to MAX_GOLDEN_ROWS of the data, at even distances, and `probe_rows`.
+    """
+    indices = np.linspace(0, len(X) - 1, min(len(X), MAX_GOLDEN_ROWS), dtype=int)
+    rows = to_rows(X.iloc[indices], record_type) + probe_rows
+    return {"rows": rows, "predictions": SklearnReference(estimator, X).predict(rows).tolist()}

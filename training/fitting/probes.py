@@ -1,4 +1,4 @@
-"""Predict the edges of what the record type allows, before a model is saved."""
+"""Predict records at the edges of what the record type allows, before a model is saved."""
 
 import json
 import math
@@ -11,67 +11,69 @@ from pydantic import BaseModel
 from serving.errors import APIError
 from serving.features import declared_values, feature_schemas, is_nullable, kind_of
 from serving.observability.prediction_metrics import PredictionMetrics
-from serving.records import Prediction, RequestBody, Row
+from serving.records import Prediction, Row
 from serving.regressor import LoadedModel, to_predictions
+from training.data import to_records
 from training.errors import ModelNotServableError
-from training.export.rows import BOUNDS, to_records, unknown_texts
+from training.feature_values import EXCLUSIVE_BOUNDS, bounds_of, neighbours, unseen_texts
+from training.request_body import make_body_type
 
-GAP_HINT = (
-    "Choose an estimator that takes gaps, such as HistGradientBoostingRegressor, or put a "
-    "SimpleImputer in front of it, or declare the feature without None."
+MISSING_HINT = (
+    "Choose an estimator that accepts missing values, such as HistGradientBoostingRegressor, or "
+    "put a SimpleImputer in front of it, or declare the feature without None."
 )
 CATEGORY_HINT = (
-    'If the data lack this value, its encoder needs handle_unknown="ignore", or the like.'
+    'If the data lack this value, its encoder needs a setting such as handle_unknown="ignore".'
 )
 MAX_BASE_RECORDS = 10  # rows of the data that are tried as the base of the probes
 
 
 class Probe(NamedTuple):
-    """A record of the data with one value replaced by one that the record type allows."""
+    """A record of the data with one value replaced by another that the record type allows."""
 
     name: str  # of the feature
     value: Any
-    is_declared: bool  # a category, a boolean, a gap or an unknown text, not a number
+    # The model is not saved if it fails on a category, a boolean, None or an unseen text. For a
+    # number there is only a warning.
+    must_predict: bool
     row: Row
 
 
-class Answerer:
-    """Answers a record as the service does: from JSON to a row, a prediction, metrics and JSON."""
+class ServedModel:
+    """Predicts a record as the service does: from JSON to a row, a prediction, metrics and JSON."""
 
     def __init__(
-        self, model: LoadedModel, probed_type: type[BaseModel], metrics: PredictionMetrics
+        self, model: LoadedModel, record_type: type[BaseModel], metrics: PredictionMetrics
     ) -> None:
-        class Body(RequestBody):
-            record_type = probed_type
-
-        self.body_type = Body
+        self.body_type = make_body_type(record_type)
         self.model = model
         self.metrics = metrics
 
-    def parse(self, record: dict[str, Any]) -> list[Row]:
+    def parse(self, record: dict[str, Any]) -> Row:
         """Return the row of a record; raise APIError if it is invalid."""
-        return self.body_type.parse(json.dumps(record).encode())
+        (row,) = self.body_type.parse(json.dumps(record).encode())
+        return row
 
-    def error(self, rows: list[Row]) -> Exception | None:
-        """Return the exception that answering raises, or None."""
+    def try_predict(self, row: Row) -> Exception | None:
+        """Predict a row; return the exception that this raises, or None."""
         try:
-            predictions = to_predictions(self.model.predict(rows), len(rows))
+            predictions = to_predictions(self.model.predict([row]), 1)
             check_finite(predictions)
-            self.metrics.observe(rows, predictions)
+            self.metrics.observe([row], predictions)
             Prediction.to_json(predictions)
-        except Exception as error:  # a model may raise any
+        except Exception as error:  # a model may raise any exception
             return error
         return None
 
 
 def check_finite(predictions: list[float]) -> None:
-    """Raise ValueError if a prediction is NaN or infinite: the service answers it with 422."""
+    """Raise ValueError if a prediction is NaN or infinite: the service responds with 422 to it."""
     if not all(map(math.isfinite, predictions)):
         raise ValueError(f"The prediction is {predictions[0]}")
 
 
-class NoHistogram:
-    """Takes the place of the histogram of predictions: those for probes are not counted."""
+class NullHistogram:
+    """Replaces the histogram of predictions, which does not count those for probes."""
 
     def observe_all(self, values: Sequence[float]) -> None:
         """Do nothing."""
@@ -83,74 +85,88 @@ def check_probes(
     record_type: type[BaseModel],
     X: pd.DataFrame,
 ) -> list[Row]:
-    """Predict each bound, zero and extreme of the numbers, each other value and each gap.
+    """Predict records of the data X with one value at an edge of what is allowed.
 
-    `model` predicts in the service; `reference` is scikit-learn, whose exceptions say more than
-    those of ONNX Runtime. Return the rows whose value is declared: a category, a boolean, a gap or
-    an unknown text. Print a warning for each number that the model can't predict; raise
-    ModelNotServableError if it fails on a declared value.
+    `model` is what predicts in the service; `reference` is scikit-learn, whose exceptions say more
+    than those of ONNX Runtime. Return the rows that the model must predict, for the golden
+    predictions; raise ModelNotServableError if it fails on one of these. Print a warning for each
+    number that it fails on.
     """
-    metrics = PredictionMetrics(list(X), {}, {}, histogram=NoHistogram())
-    answerer = Answerer(model, record_type, metrics)
-    probes = list(probe_records(answerer, record_type, X))
+    metrics = PredictionMetrics(list(X), {}, {}, histogram=NullHistogram())
+    served = ServedModel(model, record_type, metrics)
+    expected = ServedModel(reference, record_type, metrics)
+    probes = list(make_probes(served, record_type, X))
     warn_of_unprobed_texts(probes, record_type)
     for probe in probes:
-        error = answerer.error([probe.row])
-        # In the service scikit-learn does not look for gaps, and a model may predict anything.
-        if error or probe.value is None:
-            error = Answerer(reference, record_type, metrics).error([probe.row]) or error
-        if error and probe.is_declared:
-            hint = GAP_HINT if probe.value is None else CATEGORY_HINT
-            raise ModelNotServableError(
-                f"The model can't predict {probe.name}={probe.value!r}, which "
-                f"{record_type.__name__} declares. {hint}\n{describe(error)}"
-            )
-        if error:
-            print(
-                f"Warning: the model can't predict {probe.name}={probe.value!r}, which "
-                f"{record_type.__name__} allows. The service answers such a record with 422: "
-                f"narrow the bounds, or mend the pipeline.\n{describe(error)}"
-            )
-    return [probe.row for probe in probes if probe.is_declared]
+        if error := find_error(probe, served, expected):
+            report_error(probe, error, record_type.__name__)
+    return [probe.row for probe in probes if probe.must_predict]
+
+
+def find_error(probe: Probe, served: ServedModel, expected: ServedModel) -> Exception | None:
+    """Return the exception that the prediction of a probe raises, or None."""
+    error = served.try_predict(probe.row)
+    # The service skips scikit-learn's check for missing values, so that a model that does not
+    # support them may predict anything. The reference has the check.
+    if error or probe.value is None:
+        return expected.try_predict(probe.row) or error
+    return None
+
+
+def report_error(probe: Probe, error: Exception, type_name: str) -> None:
+    """Raise ModelNotServableError if the model must predict a probe, otherwise print a warning."""
+    if probe.must_predict:
+        hint = MISSING_HINT if probe.value is None else CATEGORY_HINT
+        raise ModelNotServableError(
+            f"The model can't predict {probe.name}={probe.value!r}, which {type_name} declares. "
+            f"{hint}\n{describe(error)}"
+        )
+    print(
+        f"Warning: the model can't predict {probe.name}={probe.value!r}, which {type_name} allows. "
+        f"The service responds with 422 to such a record: narrow the bounds, or fix the pipeline.\n"
+        f"{describe(error)}"
+    )
 
 
 def warn_of_unprobed_texts(probes: list[Probe], record_type: type[BaseModel]) -> None:
-    """Print a warning for each text of which no unknown value is known to be legal."""
+    """Print a warning for each text feature that has no probe with an unseen text."""
     probed = {probe.name for probe in probes if probe.value is not None}
     for name, schema in feature_schemas(record_type).items():
         if kind_of(schema) == "text" and name not in probed:
             print(
-                f"Warning: no text is known that {record_type.__name__}.{name} allows and the data "
-                "lack, so that none was tried. Make sure that the model predicts such a text."
+                "Warning: could not make up a text that is not in the data and that "
+                f"{record_type.__name__}.{name} allows. Make sure that the model predicts records "
+                "with such a text."
             )
 
 
-def probe_records(
-    answerer: Answerer, record_type: type[BaseModel], X: pd.DataFrame
+def make_probes(
+    served: ServedModel, record_type: type[BaseModel], X: pd.DataFrame
 ) -> Iterator[Probe]:
     """Yield the probes that are valid records."""
-    base = base_record(answerer, to_records(record_type, X.head(MAX_BASE_RECORDS)))
+    base = find_base_record(served, to_records(record_type, X.head(MAX_BASE_RECORDS)))
     for name, schema in feature_schemas(record_type).items():
-        declared = declared_values(schema)
-        if kind_of(schema) == "text":
-            declared = unknown_texts(schema, X[name])
-        numbers = [] if declared else number_values(schema, X[name])
-        gaps = [None] if is_nullable(schema) else []
-        for value in [*declared, *gaps, *numbers]:
+        is_text = kind_of(schema) == "text"
+        choices = unseen_texts(schema, X[name]) if is_text else declared_values(schema)
+        numbers = [] if choices or is_text else number_values(schema, X[name])
+        nulls = [None] if is_nullable(schema) else []
+        values = [(value, True) for value in (*choices, *nulls)]
+        values += [(number, False) for number in numbers]
+        for value, must_predict in values:
             try:
-                (row,) = answerer.parse(base | {name: value})
-            except APIError:  # a validator of the record type excludes the value
+                row = served.parse(base | {name: value})
+            except APIError:  # a bound excludes the value, or a validator of the record type
                 continue
-            yield Probe(name, value, value not in numbers, row)
+            yield Probe(name, value, must_predict, row)
 
 
-def base_record(answerer: Answerer, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a record that the model predicts; raise ModelNotServableError if there is none."""
+def find_base_record(served: ServedModel, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the first record that the model predicts; raise ModelNotServableError without one."""
     error: Exception | None = None
     for record in records:
         try:
-            error = answerer.error(answerer.parse(record))
-        except APIError as invalid:  # a validator of the record type refuses its own result
+            error = served.try_predict(served.parse(record))
+        except APIError as invalid:  # a validator rejects a value that it returned before
             error = invalid
         if not error:
             return record
@@ -158,20 +174,17 @@ def base_record(answerer: Answerer, records: list[dict[str, Any]]) -> dict[str, 
 
 
 def number_values(schema: dict[str, Any], column: pd.Series) -> list[Any]:
-    """Return zero, the extremes of the data and the values at the bounds, legal or not."""
-    as_number = int if schema["type"] == "integer" else float
-    values = [0, column.min(), column.max()]
-    values += [schema[key] for key in BOUNDS if key in schema]
-    if as_number is float:  # the values beside an exclusive bound
-        bounds = [schema[key] for key in BOUNDS[2:] if key in schema]
-        values += [
-            math.nextafter(bound, side) for bound in bounds for side in (-math.inf, math.inf)
-        ]
-    else:
-        values += [schema[key] + step for key in BOUNDS[2:] if key in schema for step in (-1, 1)]
-    return list(dict.fromkeys(map(as_number, values)))
+    """Return zero, the extremes of the data and the bounds of a number; some may be invalid.
+
+    For an exclusive bound return the numbers next to it, too.
+    """
+    values = [0, column.min(), column.max(), *bounds_of(schema)]
+    for bound in bounds_of(schema, EXCLUSIVE_BOUNDS):
+        values += neighbours(bound, schema)
+    to_type = int if schema["type"] == "integer" else float
+    return list(dict.fromkeys(map(to_type, values)))
 
 
 def describe(error: Exception | None) -> str:
-    """Return the type and the text of an exception."""
+    """Return the type and the message of an exception."""
     return f"{type(error).__name__}: {error}"

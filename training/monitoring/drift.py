@@ -17,13 +17,12 @@ from scipy.stats import entropy, fisher_exact, ks_2samp
 from serving.features import feature_schemas
 from serving.model import ModelReference, training_metadata
 from serving.regressor import Regressor
-from training.data import read_training_csv, to_rows
+from training.data import load_data_of_model, to_rows
 from training.errors import InvalidLogError
 from training.monitoring.prediction_log import read_predictions
 from training.plotting import BLUE, STYLE, VERMILION
 from training.project import Project
 
-EXIT_DRIFTED = 3  # Python exits with 1 on an error, argparse with 2
 BINS = 10
 # The usual terms for the population stability index (PSI), and where each begins: N. Siddiqi,
 # Credit Risk Scorecards (2006).
@@ -82,7 +81,7 @@ def format_counts(names: pd.Series, relation: str) -> str:
 def read_training(project: Project, model: bentoml.Model, data_path: Path) -> pd.DataFrame:
     """Return the rows that fitted a model, with its predictions; raise InvalidDataError."""
     training = training_metadata(model)
-    X_train = read_training_csv(data_path, project.labelled_type, training).X_train
+    X_train = load_data_of_model(data_path, project.labelled_type, training).X_train
     rows = to_rows(X_train, project.record_type)
     return X_train.assign(prediction=Regressor(model).predict(rows))
 

@@ -28,7 +28,6 @@ from training.monitoring.served_error import (
 )
 from training.project import Project
 
-EXIT_WORSE = 3  # as that of drift
 SHOWN_SEGMENTS = 10
 
 

@@ -21,7 +21,6 @@ from training.monitoring.replay_results import Change, ReplayResults, measure_la
 from training.project import Project
 from training.stored_model import StoredModel
 
-EXIT_REFUSED = 3  # as that of drift
 MAX_LISTED = 10  # reasons, or requests
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from serving.features import feature_schemas
 from serving.record_errors import FieldError
 from serving.records import Row
+from training.data import to_records
 from training.errors import InvalidDataError
-from training.export.rows import to_records
 from training.monitoring.join import MAX_EXAMPLES, JoinedPredictions
 from training.monitoring.validation import Validator
 from training.project import Project

@@ -15,7 +15,7 @@ from sklearn.model_selection import cross_val_predict
 from serving.features import feature_schemas
 from serving.model import training_metadata
 from serving.regressor import GOLDEN_TOLERANCE, to_predictions
-from training.data import read_training_csv
+from training.data import load_data_of_model
 from training.fitting.evaluation import FOLDS, to_fitted_type
 from training.monitoring.bootstrap import ratio_intervals, resample
 from training.monitoring.join import JoinedPredictions
@@ -77,9 +77,8 @@ def cross_validated_predictions(
     Raise InvalidDataError.
     """
     training = training_metadata(model)
-    data = read_training_csv(data_path, project.labelled_type, training)
-    X = pd.concat([data.X_train, data.X_test])
-    y = pd.concat([data.y_train, data.y_test])
+    data = load_data_of_model(data_path, project.labelled_type, training)
+    X, y = data.X, data.y
     estimator = bentoml.sklearn.load_model(model)
     y_pred = cross_val_predict(estimator, to_fitted_type(estimator, X), y, cv=FOLDS)
     return LabelledPredictions(X, y.to_numpy(), np.array(to_predictions(y_pred, len(X))))

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from serving.record_errors import FieldError, field_errors
-from serving.records import RequestBody, Row, to_row
+from serving.records import Row, to_row
+from training.request_body import make_body_type
 
 CHUNK_RECORDS = 1000
 
@@ -16,11 +17,7 @@ class Validator:
     """Validates records of one type."""
 
     def __init__(self, validated_type: type[BaseModel]) -> None:
-        class Body(RequestBody):
-            record_type = validated_type
-            max_records = CHUNK_RECORDS
-
-        self.body_type = Body
+        self.body_type = make_body_type(validated_type, CHUNK_RECORDS)
 
     def validate(self, records: Sequence[dict[str, Any]]) -> list[Row | list[FieldError]]:
         """Return the row of each record or, if it is invalid, its errors."""

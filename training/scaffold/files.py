@@ -8,11 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from training.errors import TrainingError
 from training.project import ROOT, Project
 from training.scaffold.record_module import docstring, quoted
+from training.templating import make_environment
 
 # Files and folders that are copied: byte for byte, and with the names of this bundle replaced.
 UNCHANGED = ["serving", "training"]
@@ -176,16 +175,9 @@ def copy_files(folder: Path, rename: Callable[[str], str]) -> None:
 
 
 def render_files(folder: Path, values: dict[str, Any]) -> None:
-    """Render the templates."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,  # noqa: S701 - it writes Python and Markdown
-        keep_trailing_newline=True,
-        lstrip_blocks=True,
-        trim_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {"docstring": docstring, "quoted": quoted, "shell": shlex.quote}
+    """Write the files that depend on the data."""
+    filters = {"docstring": docstring, "quoted": quoted, "shell": shlex.quote}
+    environment = make_environment(Path(__file__).parent / "templates", filters)
     for file, template in TEMPLATES.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         text = environment.get_template(template).render(values)

@@ -14,7 +14,8 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from serving.model import ModelReference, read_verified, training_metadata
-from training.scoring.checks import body_of, check_columns
+from training.request_body import make_body_type
+from training.scoring.checks import check_columns
 from training.scoring.scorer import Scorer, take
 
 ERROR = "prediction_error"  # column with the error message of a row as JSON, or null
@@ -64,7 +65,9 @@ class BatchScorer:
         passthrough: Sequence[str] = (),  # columns that are neither read nor converted
     ) -> None:
         self.passthrough = list(passthrough)
-        self.scorer = Scorer(model.unpack(), body_of(record_type), data_ending, output_ending)
+        self.scorer = Scorer(
+            model.unpack(), make_body_type(record_type), data_ending, output_ending
+        )
 
     def __call__(self, batch: pa.Table | pd.DataFrame) -> pa.Table | pd.DataFrame:
         """Return all rows with their `prediction`, `model_tag` and `prediction_error`.

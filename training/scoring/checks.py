@@ -6,7 +6,6 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from serving.features import feature_schemas
-from serving.records import RequestBody
 from training.errors import InvalidDataError
 from training.scoring.scorer import ADDED
 from training.scoring.writers import WRITERS
@@ -33,15 +32,6 @@ def check_ending(path: str) -> str:
         if path.endswith(ending):
             return ending
     raise InvalidDataError(f"{path} has to end with one of {', '.join(WRITERS)}")
-
-
-def body_of(record: type[BaseModel]) -> type[RequestBody]:
-    """Return the body of a request with one record."""
-
-    class Body(RequestBody):
-        record_type = record
-
-    return Body
 
 
 def check_columns(schema: pa.Schema, record_type: type[BaseModel]) -> None:

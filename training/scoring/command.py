@@ -13,22 +13,21 @@ from tqdm import tqdm
 
 from serving.model import ModelReference
 from training.project import Project
-from training.scoring.checks import body_of, check_paths
+from training.request_body import make_body_type
+from training.scoring.checks import check_paths
 from training.scoring.readers import ArrowPath, Reader, open_reader
 from training.scoring.scorer import Scorer
 from training.scoring.writers import WRITERS, Writer, atomic_write
 
-EXIT_REJECTED = 3  # Python exits with 1 on an error, argparse with 2
 
-
-def score_file(project: Project, tag: str, data: Path, output: Path) -> int:
-    """Score the rows of a file with a stored model; return the exit status.
+def score_file(project: Project, tag: str, data: Path, output: Path) -> bool:
+    """Score the rows of a file with a stored model; return whether rows were rejected.
 
     Raise TrainingError, BentoMLException or OSError; `output` is then unchanged.
     """
     rejected = check_paths(data, output)
     model = ModelReference(tag, project.record_type).resolve()
-    body = body_of(project.record_type)
+    body = make_body_type(project.record_type)
     reader = open_reader(ArrowPath(LocalFileSystem(), str(data)), body)
     scorer = Scorer(model, body, data.suffix, output.suffix)
     if others := [name for name in reader.schema.names if name not in scorer.schemas]:
@@ -43,7 +42,7 @@ def score_file(project: Project, tag: str, data: Path, output: Path) -> int:
     print(f"Scored {n_scored:,} of {n_scored + n_rejected:,} rows with {model.tag}: {output}")
     if n_rejected:
         print(f"Rejected {n_rejected:,}: {rejected} says why")
-    return EXIT_REJECTED if n_rejected else 0
+    return n_rejected > 0
 
 
 def score_chunks(

@@ -17,9 +17,10 @@ from serving.model import ModelReference
 from serving.records import RequestBody
 from training.errors import InvalidDataError, TrainingError
 from training.project import ROOT, Project
+from training.request_body import make_body_type
 from training.scoring.batches import ERROR, BatchScorer, PortableModel
-from training.scoring.checks import body_of, check_ending
-from training.scoring.command import EXIT_REJECTED, to_line
+from training.scoring.checks import check_ending
+from training.scoring.command import to_line
 from training.scoring.readers import MAX_ROWS, ArrowPath, open_reader
 from training.scoring.scorer import take
 from training.scoring.writers import WRITERS
@@ -33,8 +34,8 @@ NOT_SHIPPED = [".git", ".venv*", "**/__pycache__", ".*_cache", "report", "tests"
 COMPLETE = "_SUCCESS"  # marks a complete folder, as in Spark
 
 
-def score_on_ray(project: Project, tag: str, data: str, output: str, address: str) -> int:
-    """Score a file, or the files of a folder, into a folder; return the exit status.
+def score_on_ray(project: Project, tag: str, data: str, output: str, address: str) -> bool:
+    """Score a file, or the files of a folder, into a folder; return whether rows were rejected.
 
     Raise TrainingError, BentoMLException or OSError.
     """
@@ -43,7 +44,7 @@ def score_on_ray(project: Project, tag: str, data: str, output: str, address: st
     files = list_files(data)
     rejected = f"{output.removesuffix(output_ending)}.rejected.jsonl"
     folders = new_folder(output), new_folder(rejected)
-    body = body_of(project.record_type)
+    body = make_body_type(project.record_type)
     schema = common_schema(files, body)
     model = PortableModel.from_store(ModelReference(tag, project.record_type))
     start(address)
@@ -56,7 +57,7 @@ def score_on_ray(project: Project, tag: str, data: str, output: str, address: st
     print(f"Scored {sink.n_scored:,} of {n_rows:,} rows with {model.tag}: {output}")
     if sink.n_rejected:
         print(f"Rejected {sink.n_rejected:,}: {rejected} says why")
-    return EXIT_REJECTED if sink.n_rejected else 0
+    return sink.n_rejected > 0
 
 
 def read_files(
@@ -166,7 +167,7 @@ def read_file(
 ) -> Iterator[pa.Table]:
     """Yield the rows of the file whose index is in the batch, with FILE, NUMBER and ERROR."""
     file = files[batch["id"][0]]
-    reader = open_reader(file, body_of(record_type), schema)
+    reader = open_reader(file, make_body_type(record_type), schema)
     for chunk in reader.chunks():
         errors = [json.dumps(message) for message in chunk.unreadable.values()]
         for table, numbers, reasons in (

@@ -1,4 +1,4 @@
-"""A table with gaps, integers, texts and an odd name, from the CSV file to the prediction."""
+"""A table with missing values, integers, texts and an unusual name, from CSV file to prediction."""
 
 import json
 import pickle
@@ -24,12 +24,12 @@ from serving.records import RequestBody
 from serving.regressor import load_model
 from serving.settings import Settings
 from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
-from training.data import parse_csv, split, to_rows
+from training.data import parse_csv, split_train_test, to_rows
 from training.errors import InvalidDataError, ModelNotServableError
-from training.export.check import Reference
+from training.export.reference import SklearnReference
 from training.fitting.inference import choose_inference
 from training.fitting.probes import check_probes
-from training.fitting.store import training_ranges, training_texts
+from training.fitting.store import training_statistics, training_texts
 from training.fitting.train import fit
 from training.monitoring.drift import compare, convert_types, read_log
 from training.project import Project
@@ -64,7 +64,7 @@ class Bodies(RequestBody):
 @pytest.fixture(scope="module")
 def data():
     """The table, split."""
-    return split(read_table())
+    return split_train_test(read_table())
 
 
 def message_for(changes, spec=Body):
@@ -85,8 +85,8 @@ VALID = {
 
 
 @pytest.mark.parametrize("changes", VALID.values(), ids=VALID)
-def test_legal_value_becomes_part_of_the_row(changes):
-    """A gap is None."""
+def test_valid_value_becomes_part_of_the_row(changes):
+    """A missing value is None."""
     assert Body.parse(json.dumps(TORINO | changes).encode()) == [tuple((TORINO | changes).values())]
 
 
@@ -115,8 +115,8 @@ INVALID = {
 
 @pytest.mark.parametrize(("changes", "message"), INVALID.values(), ids=INVALID)
 @pytest.mark.parametrize("spec", [Body, Bodies])
-def test_illegal_value_is_rejected(spec, changes, message):
-    """The message has the name in JSON, and says whether null is legal."""
+def test_invalid_value_is_rejected(spec, changes, message):
+    """The message has the name in JSON, and says whether null is valid."""
     (name,) = changes
     (loc, text), *others = message_for(changes, spec).items()
     assert not others
@@ -125,7 +125,7 @@ def test_illegal_value_is_rejected(spec, changes, message):
 
 
 def test_whole_floats_are_integers():
-    """Pandas sends them if another row lacks the feature; only the gap is an error."""
+    """Pandas sends them if another row lacks the feature; only the missing value is an error."""
     floats = TORINO | {"cylinders": 8.0, "horsepower": 1.4e2, "weight": 3449.0}
     rows = Bodies.parse(json.dumps([floats, TORINO]).encode())
     assert rows == [tuple(TORINO.values())] * 2
@@ -145,16 +145,16 @@ def rewrite(line, column, cell):
 
 
 CELLS = {
-    "gap": ("horsepower", "", None),
+    "missing integer": ("horsepower", "", None),
     "whole float": ("horsepower", "105.0", 105),
     "boolean of pandas": ("wagon", "True", True),
-    "gap in a category": ("origin", "", None),
+    "missing category": ("origin", "", None),
 }
 
 
 @pytest.mark.parametrize(("column", "cell", "value"), CELLS.values(), ids=CELLS)
 def test_cell_is_read_as_a_request_is(column, cell, value):
-    """An empty cell is a gap."""
+    """An empty cell is a missing value."""
     frame = parse_csv(rewrite(4, column, cell), LabelledModel)
     assert dict(zip(frame, to_rows(frame, LabelledModel)[2], strict=True))[column] == value
 
@@ -177,20 +177,20 @@ def test_cell_is_read_as_a_request_is(column, cell, value):
     ],
 )
 def test_invalid_cell_is_reported(column, cell, message):
-    """By the rules of a request, and in its words."""
+    """By the rules and with the messages of a request."""
     with pytest.raises(InvalidDataError, match=message):
         parse_csv(rewrite(4, column, cell), LabelledModel)
 
 
 def test_column_without_any_value_is_rejected():
-    """There is nothing to learn from it."""
+    """A model could not learn from it."""
     frame = pd.read_csv(PATH).assign(horsepower=None)
     with pytest.raises(InvalidDataError, match="horsepower has no value in any row"):
         parse_csv(frame.to_csv(index=False), LabelledModel)
 
 
 def test_types_of_the_columns_follow_from_the_record_type(data):
-    """A gap turns integers and booleans into floats, and is None among strings."""
+    """With missing values, integers and booleans become floats. A missing string is None."""
     types = {name: str(dtype) for name, dtype in data.X_train.dtypes.items()}
     assert types == {
         "name": "object",
@@ -219,8 +219,8 @@ ESTIMATORS = {
 
 @pytest.mark.parametrize("as_frame", [True, False], ids=["frame", "array"])
 @pytest.mark.parametrize("steps", ESTIMATORS.values(), ids=ESTIMATORS)
-def test_estimator_that_takes_gaps_is_served_as_scikit_learn_predicts(data, steps, as_frame):
-    """By ONNX Runtime, and by scikit-learn in its place; also a text that the data lack."""
+def test_missing_values_and_unseen_texts_are_served_as_scikit_learn_predicts(data, steps, as_frame):
+    """Both by ONNX Runtime and by a pickle of the estimator."""
     encoder, numbers, regressor = map(clone_step, steps)
     columns = TEXTS if as_frame else [0, 1]
     encode = make_column_transformer((encoder, columns), remainder=numbers)
@@ -236,10 +236,10 @@ def test_estimator_that_takes_gaps_is_served_as_scikit_learn_predicts(data, step
     pickled = load_model(
         pickle.dumps(estimator), inference.model_copy(update={"runtime": "scikit-learn"}), dtypes
     )
-    probed = check_probes(exported, Reference(estimator, data.X_train), Model, data.X_train)
+    probed = check_probes(exported, SklearnReference(estimator, data.X_train), Model, data.X_train)
     assert {None, "?" * 40} <= {value for row in probed for value in row}
     rows = to_rows(data.X_test, Model) + probed
-    expected = Reference(estimator, data.X_train).predict(rows)
+    expected = SklearnReference(estimator, data.X_train).predict(rows)
     assert pickled.predict(rows).ravel().tolist() == expected.tolist()
     assert exported.predict(rows).ravel() == pytest.approx(expected, rel=1e-12)
 
@@ -249,29 +249,31 @@ def clone_step(step):
     return step if isinstance(step, str) else clone(step)
 
 
-def test_estimator_that_cannot_be_fitted_to_gaps_is_refused(data):
-    """The message names the features with gaps."""
+def test_estimator_that_cannot_be_fitted_with_missing_values_is_rejected(data):
+    """The message names the features with missing values."""
     project = Project(
         "mpg", Model, LabelledModel, PATH, lambda X, y: TREES.fit(X[["horsepower"]], y)
     )
-    with pytest.raises(ModelNotServableError, match=r"gaps in origin, horsepower, wagon.*Imputer"):
+    with pytest.raises(
+        ModelNotServableError, match=r"missing in origin, horsepower, wagon.*Imputer"
+    ):
         fit(project, data)
 
 
-def test_estimator_that_fails_on_a_gap_that_the_data_lack_is_refused(data):
-    """In the service, scikit-learn does not look for gaps, and might predict anything."""
+def test_estimator_that_fails_on_a_missing_value_is_rejected_though_the_data_have_none(data):
+    """The service skips scikit-learn's check for missing values: it might predict anything."""
     X = data.X_train[["weight"]].astype(float)
     linear = LinearRegression().fit(X.to_numpy(), data.y_train)
 
     class Weight(create_model("Weight", __config__=Model.model_config)):
         weight: Annotated[int, Field(ge=0, le=9000)] | None
 
-    reference = Reference(linear, X)
+    reference = SklearnReference(linear, X)
     with pytest.raises(ModelNotServableError, match="can't predict weight=None, which Weight"):
         check_probes(reference, reference, Weight, X)
 
 
-def test_text_that_the_encoder_refuses_is_refused(data):
+def test_estimator_that_fails_on_unseen_texts_is_rejected(data):
     """A caller may send any text."""
     encoder = make_column_transformer((OneHotEncoder(), ["name"]))
     estimator = make_pipeline(encoder, LinearRegression()).fit(data.X_train[["name"]], data.y_train)
@@ -279,15 +281,15 @@ def test_text_that_the_encoder_refuses_is_refused(data):
     class Named(create_model("Named", __config__=Model.model_config)):
         name: Annotated[str, Field(max_length=40)]
 
-    reference = Reference(estimator, data.X_train[["name"]])
+    reference = SklearnReference(estimator, data.X_train[["name"]])
     with pytest.raises(ModelNotServableError, match="handle_unknown"):
         check_probes(reference, reference, Named, data.X_train[["name"]])
 
 
-def test_metadata_have_ranges_values_gaps_and_texts(data):
-    """The texts are apart: there may be many."""
-    ranges = training_ranges(data.X_train, Model)
-    assert ranges["training_range"].keys() == {
+def test_metadata_have_ranges_values_and_shares_of_missing_values(data):
+    """The values of texts are in a file: there may be many."""
+    statistics = training_statistics(data.X_train, Model)
+    assert statistics["training_range"].keys() == {
         "cylinders",
         "displacement",
         "horsepower",
@@ -295,24 +297,24 @@ def test_metadata_have_ranges_values_gaps_and_texts(data):
         "0-60 mph",
         "year",
     }
-    assert ranges["training_values"] == {
+    assert statistics["training_values"] == {
         "origin": ["Europe", "Japan", "USA"],
         "wagon": [False, True],
     }
-    assert ranges["training_gaps"].keys() == {"origin", "horsepower", "wagon"}
-    assert 0 < ranges["training_gaps"]["horsepower"] < 0.05
-    assert ranges["training_deciles"].keys() == ranges["training_range"].keys()
-    for name, deciles in ranges["training_deciles"].items():
+    assert statistics["training_gaps"].keys() == {"origin", "horsepower", "wagon"}
+    assert 0 < statistics["training_gaps"]["horsepower"] < 0.05
+    assert statistics["training_deciles"].keys() == statistics["training_range"].keys()
+    for name, deciles in statistics["training_deciles"].items():
         assert len(deciles) == 11
-        assert (deciles[0], deciles[-1]) == ranges["training_range"][name]
+        assert (deciles[0], deciles[-1]) == statistics["training_range"][name]
         assert deciles[5] == pytest.approx(data.X_train[name].median())
-    for name, shares in ranges["training_shares"].items():
+    for name, shares in statistics["training_shares"].items():
         counts = Counter(data.X_train[name].tolist())
-        values = ranges["training_values"][name]
+        values = statistics["training_values"][name]
         assert [share * len(data.X_train) for share in shares] == pytest.approx(
             [counts[value] for value in values]
         )
-        assert sum(shares) + ranges["training_gaps"][name] == pytest.approx(1)
+        assert sum(shares) + statistics["training_gaps"][name] == pytest.approx(1)
     texts = training_texts(data.X_train, Model)
     assert list(texts) == ["name"]
     assert len(texts["name"]) > 100
@@ -329,17 +331,17 @@ def test_schemas_have_the_names_of_json():
     assert nullable == {"origin", "horsepower", "wagon"}
 
 
-def test_text_with_a_pattern_that_no_probe_matches_is_warned_of(data, capsys):
-    """Its encoder may refuse a legal text."""
+def test_text_whose_pattern_no_probe_matches_gives_a_warning(data, capsys):
+    """The encoder may fail on a valid text."""
     encoder = make_column_transformer((OneHotEncoder(), ["name"]))
     estimator = make_pipeline(encoder, LinearRegression()).fit(data.X_train[["name"]], data.y_train)
 
     class Named(create_model("Named", __config__=Model.model_config)):
         name: Annotated[str, Field(max_length=40, pattern="[a-z]")]
 
-    reference = Reference(estimator, data.X_train[["name"]])
+    reference = SklearnReference(estimator, data.X_train[["name"]])
     check_probes(reference, reference, Named, data.X_train[["name"]])
-    assert "Warning: no text is known that Named.name allows" in capsys.readouterr().out
+    assert "that Named.name allows. Make sure that the model predicts" in capsys.readouterr().out
 
 
 def write_log(folder, rows):
@@ -350,8 +352,8 @@ def write_log(folder, rows):
     return folder / "predictions-1.jsonl"
 
 
-def test_log_with_gaps_is_read_by_pandas(tmp_path, data):
-    """In one line."""
+def test_pandas_reads_a_log_with_missing_values(tmp_path, data):
+    """One call of `read_json` is enough."""
     rows = to_rows(data.X_train, Model)
     frame = pd.read_json(write_log(tmp_path, rows), lines=True)
     for name in TORINO:
@@ -359,8 +361,8 @@ def test_log_with_gaps_is_read_by_pandas(tmp_path, data):
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1, "stable"), (2, "drifted")])
-def test_drift_finds_a_share_of_gaps_that_has_doubled(tmp_path, data, factor, verdict):
-    """Of `wagon`, 6 % of the rows of the training have a gap; all else is as it was."""
+def test_drift_detects_a_doubled_share_of_missing_values(tmp_path, data, factor, verdict):
+    """In training, 6 % of the values of `wagon` are missing. Nothing else changes."""
     training = pd.concat([data.X_train.assign(prediction=20.0)] * 5)
     rows = to_rows(data.X_train, Model)
     has_gap = data.X_train["wagon"].isna().to_numpy()

@@ -1,4 +1,4 @@
-"""What predicts in the service, as training decides."""
+"""The choice of the runtime of the service: ONNX Runtime or scikit-learn."""
 
 import pickle
 from importlib.metadata import version
@@ -15,13 +15,13 @@ from sklearn.svm import SVR
 from house import EXAMPLE, FEATURES, House, LabelledHouse
 from serving.regressor import load_model
 from train import PROJECT
-from training.data import parse_csv, split
+from training.data import parse_csv, split_train_test
 from training.fitting.evaluation import takes_frame
 from training.fitting.inference import (
     choose_inference,
+    describe_sklearn_inference,
     exact_requirements,
     golden_predictions,
-    without_export,
 )
 from training.fitting.store import to_pickle
 
@@ -29,7 +29,7 @@ from training.fitting.store import to_pickle
 @pytest.fixture(scope="module")
 def data():
     """The training data, split."""
-    return split(parse_csv(PROJECT.data.read_text(), LabelledHouse))
+    return split_train_test(parse_csv(PROJECT.data.read_text(), LabelledHouse))
 
 
 def test_equal_export_is_served_by_onnx_runtime(data, capsys):
@@ -56,7 +56,7 @@ def test_equal_export_is_served_by_onnx_runtime(data, capsys):
     ],
 )
 def test_other_estimator_is_served_by_scikit_learn(data, capsys, estimator, reason):
-    """Training prints why, and what it costs."""
+    """Training prints the reason and the time of a prediction."""
     estimator.fit(data.X_train.to_numpy(), data.y_train)
     _, modules = to_pickle(estimator)
     inference, content = choose_inference(estimator, modules, data, House)
@@ -70,7 +70,7 @@ def test_other_estimator_is_served_by_scikit_learn(data, capsys, estimator, reas
 
 
 def test_packages_of_scikit_learn_have_exact_versions():
-    """A Bento installs them; without a version SciPy would be the newest."""
+    """A Bento installs them. Without a version it would install the newest SciPy."""
     packages = exact_requirements(["scikit-learn"])
     assert all("==" in package for package in packages)
     names = {package.partition("==")[0] for package in packages}
@@ -79,7 +79,7 @@ def test_packages_of_scikit_learn_have_exact_versions():
 
 
 class NameSelector(BaseEstimator, TransformerMixin):
-    """Selects columns by name, and does not know their names after fitting."""
+    """Selects columns by name, but has no `feature_names_in_` after fitting."""
 
     def fit(self, X, y=None):
         """Do nothing."""
@@ -115,7 +115,7 @@ def test_input_is_what_the_estimator_was_fitted_on(data, estimator, as_frame):
     """Its attribute `feature_names_in_` may be missing or wrong."""
     estimator.fit(data.X_train if as_frame else data.X_train.to_numpy(), data.y_train)
     assert takes_frame(estimator, data.X_train) is as_frame
-    inference = without_export(estimator, [], data.X_train, House, "")
+    inference = describe_sklearn_inference(estimator, [], data.X_train, House, "")
     assert inference.input == ("frame" if as_frame else "array")
     assert any(package.startswith("pandas==") for package in inference.packages) is as_frame
     served = load_model(pickle.dumps(estimator), inference, dict.fromkeys(FEATURES, "float64"))
@@ -124,15 +124,15 @@ def test_input_is_what_the_estimator_was_fitted_on(data, estimator, as_frame):
     assert served.predict(rows).tolist() == estimator.predict(X_test).tolist()
 
 
-def test_packages_are_those_that_the_required_ones_require_in_turn():
-    """By the names of their distributions; those that are not installed are left out."""
+def test_requirements_of_requirements_are_pinned():
+    """Packages that are not installed are excluded."""
     packages = {package.partition("==")[0] for package in exact_requirements(["bentoml", "absent"])}
     assert packages >= {"bentoml", "aiohttp", "multidict", "pyyaml"}  # the third through aiohttp
     assert "absent" not in packages
 
 
 def test_modules_and_packages_of_an_unexported_pickle_are_recorded(data, tmp_path, monkeypatch):
-    """Those of the pickle itself, and those that the modules of the project import."""
+    """Those that the pickle names, and those that the modules of the project import."""
     (tmp_path / "logarithms.py").write_text("import scaling, tqdm\ndef logs(X): return X")
     (tmp_path / "scaling.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
@@ -148,7 +148,7 @@ def test_modules_and_packages_of_an_unexported_pickle_are_recorded(data, tmp_pat
 
 
 def test_golden_predictions_are_those_of_scikit_learn(data):
-    """For some dozens of rows of the data, and those of the probes."""
+    """For 48 rows of the data and for the rows of the probes."""
     forest = RandomForestRegressor(5, random_state=0).fit(data.X_train.to_numpy(), data.y_train)
     golden = golden_predictions(forest, data.X_train, House, [tuple(EXAMPLE.values())])
     assert golden["predictions"] == forest.predict(golden["rows"]).tolist()

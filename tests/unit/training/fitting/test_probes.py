@@ -1,4 +1,4 @@
-"""The records that training predicts as the service would, before it saves a model."""
+"""Probes: records at the edges of a record type, predicted before a model is saved."""
 
 from typing import Literal
 
@@ -64,14 +64,14 @@ class FlatModel:
 
 
 def check_flat(fails_on):
-    """Probe a model that fails on a value; the reference fails with a text of its own."""
+    """Probe a model that fails on a value; the reference fails with another message."""
     model, reference = FlatModel(fails_on), FlatModel(fails_on)
     model.text = "obscure"
     return check_probes(model, reference, Flat, X)
 
 
 def test_probes_are_bounds_zero_extremes_and_declared_values():
-    """Each in a record of the data; a value that is not legal is left out."""
+    """Each in a record of the data; invalid values are skipped."""
     model = FlatModel()
     declared = check_probes(model, model, Flat, X)
     base, *rows = model.rows
@@ -89,15 +89,15 @@ def test_probes_are_bounds_zero_extremes_and_declared_values():
 
 
 @pytest.mark.parametrize("value", ["oil", False], ids=str)
-def test_declared_value_that_the_model_fails_on_is_refused(value):
-    """The message names feature and value, and has the text of scikit-learn's exception."""
+def test_model_that_fails_on_a_declared_value_is_rejected(value):
+    """The message has the feature, the value, and the message of scikit-learn's exception."""
     with pytest.raises(ModelNotServableError, match=f"{value!r}, which Flat declares.*") as caught:
         check_flat(fails_on=value)
     assert "ValueError: clear" in str(caught.value)
 
 
-def test_number_that_the_model_fails_on_is_a_warning(capsys):
-    """The author may narrow the bound, mend the pipeline, or live with 422."""
+def test_model_that_fails_on_a_number_gives_a_warning(capsys):
+    """The author may narrow the bound, fix the pipeline, or accept the 422."""
     check_flat(fails_on=500.0)
     printed = capsys.readouterr().out
     assert "Warning: the model can't predict area=500.0, which Flat allows" in printed
@@ -105,8 +105,8 @@ def test_number_that_the_model_fails_on_is_a_warning(capsys):
     assert printed.count("Warning") == 1
 
 
-def test_model_that_predicts_no_row_of_its_data_is_refused():
-    """There is no record to change."""
+def test_model_that_predicts_no_row_of_its_data_is_rejected():
+    """Probes need a record that the model predicts."""
     with pytest.raises(ModelNotServableError, match="can't predict its training data"):
         check_flat(fails_on="gas")
 
@@ -149,8 +149,8 @@ def train_with():
         bentoml.models.delete(model.tag)
 
 
-def test_model_that_fails_on_a_legal_number_is_saved_with_a_warning(train_with, capsys):
-    """For each number that it fails on."""
+def test_model_that_fails_on_valid_numbers_is_saved_with_warnings(train_with, capsys):
+    """There is one warning for each number."""
     assert train_with(skewed).tag.name == "probed"
     printed = capsys.readouterr().out
     assert [name for name in House.model_fields if f"can't predict {name}=0.0" in printed] == [
@@ -161,14 +161,14 @@ def test_model_that_fails_on_a_legal_number_is_saved_with_a_warning(train_with, 
 
 
 def test_predictions_in_a_column_are_served(train_with):
-    """(n_samples, 1) counts as (n_samples,)."""
+    """The shape (n_samples, 1) is accepted like (n_samples,)."""
     train_with(column_of_targets)
     regressor = Regressor(ModelReference("probed:latest", House).resolve())
     (prediction,) = regressor.predict([tuple(EXAMPLE.values())])
     assert isinstance(prediction, float)
 
 
-def test_predictions_of_two_targets_are_refused(train_with):
+def test_predictions_of_two_targets_are_rejected(train_with):
     """Nothing is saved; the message names the shape."""
     with pytest.raises(BentoMLException, match=r"shape \(455, 2\) for 455 rows"):
         train_with(two_targets)

@@ -14,7 +14,7 @@ from house import EXAMPLE, FEATURES, LabelledHouse
 from tests.helpers.training_cli import run_training
 from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT, fit
-from training.data import parse_csv, split
+from training.data import parse_csv, split_train_test
 from training.errors import InvalidDataError
 from training.fitting.store import QUANTILES, cumulative_distribution
 from training.fitting.train import train
@@ -28,7 +28,7 @@ def parse(text):
 @pytest.fixture(scope="module")
 def data():
     """The data of this bundle, split into a training part and a test part."""
-    return split(parse(PROJECT.data.read_text()))
+    return split_train_test(parse(PROJECT.data.read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_all_invalid_rows_are_reported_at_once(rewrite):
 
 
 def test_other_columns_are_ignored_and_named(rewrite, capsys):
-    """So that a feature is dropped by a line of the record type alone."""
+    """To drop a feature, it is enough to remove it from the record type."""
     path = rewrite(lambda rows: [["note", *rows[0]], *(["x", *row] for row in rows[1:])])
     assert "note" not in parse(path.read_text())
     assert "record type does not declare are ignored: note\n" in capsys.readouterr().out
@@ -126,15 +126,16 @@ def test_training_on_invalid_data_saves_no_model(model, rewrite):
     before = [stored.tag for stored in bentoml.models.list()]
     failed = run_training("train", "--data", path, check=False)
     assert failed.returncode == 1
-    assert failed.stderr.startswith(f"{path}: nothing is saved.\nline 8: RM should be")
+    assert failed.stderr.startswith(f"Nothing is saved. {path}:\nline 8: RM should be")
     assert [stored.tag for stored in bentoml.models.list()] == before
 
 
-def test_binary_file_is_reported_without_traceback(tmp_path):
-    """The bytes are not valid UTF-8."""
-    (tmp_path / "data.csv").write_bytes(b"\xff\xfe")
+def test_file_that_is_not_utf8_is_reported_without_traceback(tmp_path):
+    """The message has the file and the line."""
+    (tmp_path / "data.csv").write_bytes(b"a,b\n1,\xff\n")
     failed = run_training("train", "--data", tmp_path / "data.csv", check=False)
     assert failed.returncode == 1
+    assert f"{tmp_path / 'data.csv'}:\nline 2 is not UTF-8" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 
@@ -152,15 +153,15 @@ def test_if_missing_skips_training_if_there_is_a_model(model):
     assert len(bentoml.models.list()) == before
 
 
-def test_if_missing_trains_anew_if_an_earlier_version_saved_the_model(model):
-    """It does not say the types of the columns. A line says so."""
+def test_if_missing_trains_again_if_an_earlier_version_saved_the_model(model):
+    """Its metadata lack the types of the columns. The command prints a line about it."""
     metadata = {**model.info.metadata}
     del metadata["column_dtypes"]
     with bentoml.models.create("outdated", metadata=metadata) as outdated:
         pass
     done = run_training("train", "--if-missing", "--name", "outdated")
     assert f"Model {outdated.tag} was saved by an earlier version" in done.stdout
-    assert "it is trained anew" in done.stdout
+    assert "training again" in done.stdout
     assert bentoml.models.get("outdated:latest").tag != outdated.tag
     before = len(bentoml.models.list())
     run_training("train", "--if-missing", "--name", "outdated")
@@ -168,7 +169,7 @@ def test_if_missing_trains_anew_if_an_earlier_version_saved_the_model(model):
 
 
 def test_missing_file_is_reported_without_traceback(tmp_path):
-    """The message of the operating system is enough."""
+    """With the message of the operating system."""
     failed = run_training("train", "--data", tmp_path / "none.csv", check=False)
     assert failed.returncode == 1
     assert "No such file" in failed.stderr
@@ -217,7 +218,7 @@ def test_more_rooms_do_not_lower_the_price(estimator):
 
 
 def test_model_metadata_describe_the_training(model):
-    """The service needs some of these values; the others document the training."""
+    """The service needs some of the metadata; the others document the training."""
     metadata = model.info.metadata
     assert metadata["feature_names"] == list(FEATURES)
     assert metadata["training_range"]["CHAS"] == [0, 1]
@@ -277,7 +278,7 @@ def test_progress_bar_ends_at_the_number_of_trees(training):
 
 @pytest.fixture
 def trained_useless_model(capsys):
-    """The output of a training whose estimator always predicts the mean."""
+    """The output of training an estimator that always predicts the mean."""
     project = PROJECT._replace(fit=DummyRegressor().fit)
     train(project, PROJECT.data, "useless")
     yield capsys.readouterr().out
@@ -285,7 +286,7 @@ def trained_useless_model(capsys):
 
 
 def test_model_no_better_than_the_mean_is_reported(trained_useless_model, training):
-    """It is saved, for the author to decide; the tutorial's estimator gives no warning."""
+    """It is saved with a warning. There is no warning for the tutorial's estimator."""
     assert "Warning: the model is no better than the mean of the target" in trained_useless_model
     assert "Saved useless:" in trained_useless_model
     assert "Warning" not in training.stdout

@@ -13,7 +13,7 @@ from serving.regressor import Regressor
 from serving.settings import Settings
 from tests.helpers.training_cli import run_training
 from train import PROJECT
-from training.data import parse_csv, split
+from training.data import parse_csv, split_train_test
 from training.errors import InvalidLogError
 from training.monitoring.drift import (
     BINS,
@@ -30,8 +30,10 @@ STABLE = dict.fromkeys((*FEATURES, "prediction"), "stable")
 
 
 def log_predictions(folder, model, tag=None, n_rows=N_ROWS, **shifts):
-    """Log predictions for random rows of the training part; shift some features."""
-    X_train = split(parse_csv(PROJECT.data.read_text(), LabelledHouse)).X_train.to_numpy()
+    """Log predictions for houses that are drawn from the training part; shift some features."""
+    X_train = split_train_test(
+        parse_csv(PROJECT.data.read_text(), LabelledHouse)
+    ).X_train.to_numpy()
     rows = X_train[np.random.default_rng(0).integers(len(X_train), size=n_rows)]
     for name, shift in shifts.items():
         rows[:, FEATURES.index(name)] += shift

@@ -223,8 +223,8 @@ def test_wrong_command_is_reported(served, log):
 
 
 def test_candidate_that_fails_on_every_record_is_reported(served, log):
-    """It fails on a training row, too."""
+    """It fails on its golden row, too."""
     candidate = StoredModel(served)
     candidate.regressor = SimpleNamespace(predict=lambda rows: 1 / 0)
-    with pytest.raises(TrainingError, match="not even a row of its training: ZeroDivisionError"):
+    with pytest.raises(TrainingError, match="not even its golden row: ZeroDivisionError"):
         replay_entries(log, Model, candidate)

@@ -70,7 +70,7 @@ def cluster(model, houses, folder):
 def test_each_row_is_scored_once_if_a_node_is_lost(cluster, alone, folder):
     """In order, with the predictions of a single machine; rejected rows are complete, too."""
     assert 0 < cluster[0]["killed_after"] < N_FILES
-    assert cluster[1] == {"output": str(folder / "out.parquet"), "status": 3}
+    assert cluster[1] == {"output": str(folder / "out.parquet"), "has_rejected": True}
     scored = pd.read_parquet(folder / "out.parquet")
     assert scored["id"].astype(int).tolist() == alone["id"].astype(int).tolist()
     assert scored["prediction"].tolist() == alone["prediction"].tolist()

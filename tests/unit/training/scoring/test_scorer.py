@@ -26,8 +26,8 @@ from train import PROJECT
 from training.data import to_rows
 from training.fitting.train import train
 from training.project import Project
+from training.request_body import make_body_type
 from training.scoring.batches import BatchScorer, PortableModel
-from training.scoring.checks import body_of
 from training.scoring.command import score_file
 from training.scoring.scorer import Scorer, column_validator
 
@@ -64,7 +64,7 @@ def mpg_predictions():
 @pytest.mark.parametrize("output", ["out.csv", "out.jsonl", "out.parquet"])
 def test_missing_values_integers_and_texts_are_scored(mpg_predictions, tmp_path, output):
     """In CSV, the integers of a column with missing values are 130.0; the target is kept."""
-    assert score_file(MPG, "mpg:latest", PATH, tmp_path / output) == 0
+    assert not score_file(MPG, "mpg:latest", PATH, tmp_path / output)
     if output.endswith(".parquet"):
         scored = pq.read_table(tmp_path / output)
         types = [str(field.type) for field in scored.schema][: len(Model.model_fields)]
@@ -74,7 +74,7 @@ def test_missing_values_integers_and_texts_are_scored(mpg_predictions, tmp_path,
         # The output can be scored again.
         again = tmp_path / "again.parquet"
         pq.write_table(scored.drop_columns(["prediction", "model_tag"]), again)
-        assert score_file(MPG, "mpg:latest", again, tmp_path / "twice.jsonl") == 0
+        assert not score_file(MPG, "mpg:latest", again, tmp_path / "twice.jsonl")
         output = "twice.jsonl"
     if output.endswith(".csv"):
         predictions = pd.read_csv(tmp_path / output)["prediction"].tolist()
@@ -91,7 +91,7 @@ def test_invalid_cells_of_each_kind_are_rejected(mpg_predictions, tmp_path):
     for n, (name, cell) in enumerate(cells.items()):
         frame.loc[n, name] = cell
     frame.to_csv(tmp_path / "in.csv", index=False)
-    assert score_file(MPG, "mpg:latest", tmp_path / "in.csv", tmp_path / "out.csv") == 3
+    assert score_file(MPG, "mpg:latest", tmp_path / "in.csv", tmp_path / "out.csv")
     lines = (tmp_path / "out.rejected.jsonl").read_text().splitlines()
     messages = [json.loads(line)["message"] for line in lines]
     assert [list(message) for message in messages] == [[name] for name in cells]
@@ -105,8 +105,7 @@ def test_rows_that_the_model_cannot_predict_are_rejected(tmp_path):
     frame = pd.DataFrame([EXAMPLE] * 200)
     frame.loc[::3, "RM"] = 0.0
     frame.to_csv(tmp_path / "in.csv", index=False)
-    status = score_file(LOGARITHM, "logarithm:latest", tmp_path / "in.csv", tmp_path / "out.csv")
-    assert status == 3
+    assert score_file(LOGARITHM, "logarithm:latest", tmp_path / "in.csv", tmp_path / "out.csv")
     assert (pd.read_csv(tmp_path / "out.csv")["RM"] == EXAMPLE["RM"]).all()
     lines = (tmp_path / "out.rejected.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
@@ -132,7 +131,7 @@ def test_rule_about_several_features_is_checked(model):
     table = pa.table({name: [str(value)] * 3 for name, value in EXAMPLE.items()})
     column = FEATURES.index("CHAS")
     table = table.set_column(column, "CHAS", pa.array(["0", "1", "0"]))
-    scored = Scorer(model, body_of(Detached), ".csv", ".csv").score(table)
+    scored = Scorer(model, make_body_type(Detached), ".csv", ".csv").score(table)
     assert scored.table["prediction"].to_pylist() == [TUTORIAL_PREDICTION] * 2
     assert scored.errors == {1: "Value error, near the river are new houses only"}
 
