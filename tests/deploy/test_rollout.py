@@ -54,7 +54,7 @@ def test_blocked_model_replaces_no_replica(model, docker, tmp_path):
     done = roll_out(docker, tmp_path)
     assert done.returncode == 3, done.stderr
     assert f"replayed with {model.tag}" in done.stdout
-    assert "of the predictions move by more than" in done.stdout
+    assert "Candidate fails: 100.0% of the predictions change by more than" in done.stdout
     assert not docker.exists()
     path.write_text(json.dumps(entry) + "\n")
     roll_out(docker, tmp_path)
