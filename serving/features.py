@@ -9,7 +9,7 @@ from serving.observability import LOG_COLUMNS
 
 Schema = dict[str, Any]
 Kind = Literal["number", "integer", "boolean", "category", "text"]
-KIND_BY_TYPE: dict[str, Kind] = {  # types of JSON schemas
+FEATURE_KIND_BY_TYPE: dict[str, Kind] = {  # types of JSON schemas
     "number": "number",
     "integer": "integer",
     "boolean": "boolean",
@@ -75,7 +75,7 @@ def kind_of(schema: Schema) -> Kind | None:
         return "category" if types == {str} else "number" if types <= {int, float} else None
     if "format" in schema:  # such as a date, which is a string in JSON
         return None
-    return KIND_BY_TYPE.get(str(schema.get("type")))
+    return FEATURE_KIND_BY_TYPE.get(str(schema.get("type")))
 
 
 def dtype_of(schema: Schema) -> str:
@@ -96,9 +96,10 @@ def declared_values(schema: Schema) -> list[Any]:
 
 
 def check_record_type(record_type: type[BaseModel], target: str | None = None) -> None:
-    """Raise BentoMLException unless the service can predict every valid record.
+    """Raise BentoMLException unless the service supports a record type and its features.
 
-    `target` is the name of a field that is not a feature.
+    `target` is the field of a labelled record type that training predicts; the service never gets
+    it, so its type is not checked.
     """
     check_config(record_type)
     check_fields(record_type)
@@ -139,7 +140,7 @@ def find_problem(name: str, schema: Schema) -> str | None:
     if name in LOG_COLUMNS:
         return "is named as a column of the prediction log: choose another name"
     if kind is None:
-        return "has to be a float, int, bool or str, or some strings in a Literal or an Enum"
+        return "has to be a float, int, bool or str, or a Literal or Enum of strings or numbers"
     if kind == "integer" and not fits_float64(schema):
         return (
             "needs ge and le, from -2**53 to 2**53: a float64 can't represent every integer beyond"

@@ -32,7 +32,10 @@ def find_imports(names: Iterable[str]) -> tuple[set[str], set[str]]:
 
 
 def imported_names(module: ModuleType, path: Path) -> Iterator[str]:
-    """Yield the names that a module imports: modules, and `module.name` for what may be either."""
+    """Yield the names that a module imports.
+
+    For `from base import name` these are `base` and `base.name`, which may be a module, too.
+    """
     for node in ast.walk(ast.parse(path.read_bytes() if path.suffix == ".py" else b"")):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names)

@@ -13,10 +13,11 @@ from serving.records import Row
 # of the model.
 MAX_UNPREDICTED = 20
 
-# A response to a record that the model can't predict is delayed by DELAY_FACTOR times the duration
-# of the failed calls, so that clients that wait for each response take about 1/20 of the model's
-# time. Without the delay three such clients halved the throughput of 24 others
-# (tests/stress/unpredictable_records.py).
+# All responses of an API to records that the model can't predict wait until one common time. Each
+# failed batch moves this time by DELAY_FACTOR times the duration of its failed calls, to at most
+# MAX_DELAY_SECONDS from now. Clients that wait for each response then take about 1/20 of the
+# model's time, or more if the failed calls of a batch take over 50 ms. Without the delay three such
+# clients halved the throughput of 24 others (tests/stress/unpredictable_records.py).
 DELAY_FACTOR = 20
 MAX_DELAY_SECONDS = 1
 # For this long after a failure, batches begin with separate calls for usual and unusual rows.
@@ -51,7 +52,11 @@ class BatchError(Exception):
 
 
 class ModelFailedError(BatchError):
-    """The model fails even on the golden row; the cause is the exception that it raised."""
+    """The model fails even on the golden row.
+
+    The cause is the exception for a row of the batch or, if there was none, for the golden row. It
+    is NonFinitePredictionError if the golden prediction is not finite.
+    """
 
     def copy(self) -> Self:
         """Return a copy: if several requests raised one exception, it would collect tracebacks."""
@@ -75,6 +80,7 @@ class Batch:
 
     def __init__(
         self,
+        # The rows of each request; BentoML's dispatcher splits a request that does not fit.
         requests: Sequence[list[Row]],
         predict: Callable[[list[Row]], list[float]],
         is_unusual: Callable[[Row], bool],
@@ -99,8 +105,7 @@ class Batch:
     def run(self) -> list[list[float]]:
         """Return the predictions of each request, `Unpredicted` for rows that failed.
 
-        Raise ModelFailedError if the model fails on every row and on the golden row, and
-        BatchTimeoutError.
+        Raise BatchTimeoutError or, as `check_model` does, ModelFailedError.
         """
         error = None
         if not self.split_unusual:
@@ -187,9 +192,10 @@ class Batch:
         return predictions, None
 
     def check_model(self, error: Exception | None) -> None:
-        """Raise ModelFailedError unless the model predicts the golden row.
+        """Raise ModelFailedError if no call has succeeded yet, and the golden row fails, too.
 
-        `error`, an exception that the model raised before, becomes its cause.
+        `error` is the exception for a row that failed alone, or None if a call made no finite
+        prediction.
         """
         if self.model_works:
             return

@@ -54,9 +54,9 @@ class TrainingMetadata(BaseModel):
     trained_at: datetime
     target: dict[str, str]
     feature_names: list[str]
-    # Training range of each number: its minimum and maximum.
+    # Training range of each number or integer: its minimum and maximum.
     training_range: dict[str, Range]
-    # Eleven deciles of each number, from its minimum to its maximum.
+    # Eleven deciles of each number or integer, from its minimum to its maximum.
     training_deciles: dict[str, list[float]] = {}
     # Distinct training values of each category and boolean.
     training_values: dict[str, list[str | bool]] = {}
@@ -75,6 +75,11 @@ class TrainingMetadata(BaseModel):
     data_sha256: str
     file_sha256: dict[str, str]  # by name of the model's file
     versions: dict[str, str]  # of Python and the packages
+
+    @property
+    def nullable_features(self) -> set[str]:
+        """The names of the features that were nullable when the model was trained."""
+        return set(self.training_gaps)
 
     @property
     def inference_file(self) -> str:
@@ -129,8 +134,9 @@ class ModelReference(BentoModel):
     def pinned(self) -> Self:
         """Return a reference to the newest version instead of to `latest`.
 
-        BentoML builds the image before it resolves the model. A pinned version is the same for
-        both. If no model can be read, return `self`: `resolve` will say why.
+        service.py describes the image when it is imported. `bentoml build` looks up the model
+        later, when `latest` may be another. If no model can be read, return `self`: `resolve` will
+        say why.
         """
         with suppress(*MODEL_READ_ERRORS):
             if stored := self.stored:
@@ -141,7 +147,8 @@ class ModelReference(BentoModel):
     def resolved(self) -> bentoml.Model:
         """The model that the first call of `resolve` returned, even if the store has lost it since.
 
-        `Model.__get__` of BentoML keeps it, for any instance that is not None.
+        BentoML's `Model` is a descriptor: `__get__` calls `resolve` once, and keeps the result. Its
+        first argument is not used, but must not be None.
         """
         return self.__get__(self, type(self))
 
@@ -158,7 +165,7 @@ class ModelReference(BentoModel):
     def check_column_types(self, tag: bentoml.Tag, training: TrainingMetadata) -> None:
         """Raise BentoMLException if the type of a feature has changed since training."""
         for name, schema in feature_schemas(self.record_type).items():
-            trained = training.column_dtypes[name], name in training.training_gaps
+            trained = training.column_dtypes[name], name in training.nullable_features
             if trained != (dtype_of(schema), is_nullable(schema)):
                 raise BentoMLException(
                     f"Model {tag} was trained with another type of {self.record_type.__name__}."
@@ -193,7 +200,10 @@ def read_texts(model: bentoml.Model) -> dict[str, list[str]]:
 
 
 def read_golden(model: bentoml.Model) -> dict[str, Any]:
-    """Return some training "rows" and their "predictions", which the model made during training."""
+    """Return the golden "rows", some training rows and the probe rows, and their "predictions".
+
+    Scikit-learn made the predictions during training.
+    """
     return json.loads(read_verified(model, training_metadata(model), GOLDEN_FILE))
 
 

@@ -17,7 +17,7 @@ FieldError = tuple[Loc, str]  # location and message
 # The label `kind` of the metric of rejected requests. pydantic has about a hundred types of errors.
 # "too_many" stands for too many records, values or errors.
 ERROR_KINDS = ("json", "type", "value", "missing", "unknown", "repeated", "empty", "too_many")
-KIND_BY_TYPE = {
+ERROR_KIND_BY_TYPE = {  # by pydantic's type; `error_kinds` has the rule for other types
     "json_invalid": "json",
     "missing": "missing",
     "extra_forbidden": "unknown",
@@ -110,7 +110,10 @@ def error_kinds(error: ValidationError) -> set[str]:
         return {"too_many"}
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     types = {details["type"] for details in errors}
-    return {KIND_BY_TYPE.get(name, "type" if name.endswith("_type") else "value") for name in types}
+    return {
+        ERROR_KIND_BY_TYPE.get(name, "type" if name.endswith("_type") else "value")
+        for name in types
+    }
 
 
 def truncate(text: str) -> str:

@@ -98,7 +98,8 @@ class RequestBody(bentoml.IODescriptor):
                 raise
             try:
                 body = with_integers(body, locs)
-            except (LookupError, TypeError, ValueError):  # a validator has changed names or values
+            # A validator may have replaced the value: the JSON has no such float at the location.
+            except (LookupError, TypeError, ValueError):
                 raise error from None
             return cls.adapter.validate_json(body)
 

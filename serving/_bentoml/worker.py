@@ -167,7 +167,7 @@ def create_prediction_metrics(
         training.training_range,
         {**training.training_values, **read_texts(model)},
         prediction_histogram(tuple(training.prediction_distribution)),
-        nullable=training.training_gaps,
+        nullable=training.nullable_features,
     )
 
 

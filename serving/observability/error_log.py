@@ -1,4 +1,4 @@
-"""Log exceptions without quoting the request: the traceback once, then only the count."""
+"""Log exceptions without quoting the request: the traceback once, then counts."""
 
 import logging
 import time
@@ -42,8 +42,8 @@ class Occurrences:
 class ErrorLog:
     """Logs failures in the background, those with the same exception and source line together.
 
-    The first entry has the traceback and the IDs of the requests. Later entries, at 10, 100, 1000,
-    ... occurrences, have only the count. After an hour the traceback is logged again.
+    The first entry has the traceback and the IDs of its requests. Later entries, at 10, 100, 1000,
+    ... occurrences, have the count and the latest IDs. After an hour the traceback is logged again.
     """
 
     def __init__(self, with_text: bool) -> None:
@@ -114,7 +114,7 @@ def causes(error: BaseException) -> list[BaseException]:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the first exception in the chain that led to an exception."""
+    """Return the earliest exception, from which the others followed: the last of `causes`."""
     return causes(error)[-1]
 
 

@@ -10,6 +10,7 @@ from prometheus_client.utils import floatToGoString
 # Histogram buckets in seconds: from one row of a fast model to the default of REQUEST_TIMEOUT.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
+# The metrics `request_faults` and `feature_gaps` keep their old names, for dashboards and alerts.
 REQUEST_ERRORS = Counter(
     "request_faults", "Prediction requests rejected as invalid, by kind of error", ["kind"]
 )
@@ -18,7 +19,7 @@ OUTSIDE_RANGE = Counter(
     "Valid values outside the training range, or not among the training values",
     ["feature"],
 )
-FEATURE_GAPS = Counter(
+MISSING_VALUES = Counter(
     "feature_gaps", "Records in which the value of a feature is missing (null)", ["feature"]
 )
 UNPREDICTABLE_RECORDS = Counter(
@@ -59,7 +60,7 @@ class PredictionMetrics:
     def __init__(
         self,
         feature_names: Sequence[str],
-        training_range: Mapping[str, Sequence[float]],  # minimum and maximum of each number
+        training_range: Mapping[str, Sequence[float]],  # minimum, maximum of each number or integer
         training_values: Mapping[str, Collection[Any]],  # of each other feature
         histogram: Observer,  # of the predictions
         nullable: Collection[str] = (),  # names of the nullable features
@@ -80,7 +81,7 @@ class PredictionMetrics:
             (n, {*training_values[name], None}) for n, name in numbered if name in training_values
         ]
         for name in nullable:
-            FEATURE_GAPS.labels(name)  # creates the series, as in `create_error_series`
+            MISSING_VALUES.labels(name)  # creates the series, as in `create_error_series`
         self.histogram = histogram
 
     def observe(self, rows: Sequence[Sequence[Any]], predictions: Sequence[float]) -> None:
@@ -91,7 +92,7 @@ class PredictionMetrics:
         if self.nullable:
             missing = Counts(n for row in rows for n in self.nullable if row[n] is None)
             for n, count in missing.items():
-                FEATURE_GAPS.labels(self.feature_names[n]).inc(count)
+                MISSING_VALUES.labels(self.feature_names[n]).inc(count)
         self.histogram.observe_all(predictions)
 
     def find_outside(self, rows: Sequence[Sequence[Any]]) -> list[int]:

@@ -41,7 +41,10 @@ class RequestMetrics:
             self.responses(endpoint, 500)
 
     def start(self, endpoint: str, logged: bool) -> None:
-        """Count a request that begins; update the time of the last one unless it is not logged."""
+        """Count a request that begins; if it is logged, set the time of the last request.
+
+        The access log leaves out probes and scrapes.
+        """
         self.in_progress(endpoint).inc()
         if logged:
             self.last_request.set(time.time())
