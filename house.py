@@ -32,7 +32,7 @@ Flag = Annotated[
 
 
 # Definitions, units and order are those of StatLib's copy of the data; the examples are those of the
-# tutorial's request. The bounds follow from the definitions, not from the training data.
+# request in README.md. The bounds follow from the definitions, not from the training data.
 class House(BaseModel):
     """A house, described by its census tract and its town in the Boston area around 1970."""
 

@@ -2,12 +2,12 @@
 
 How a request is handled (docs/architecture.md has the details):
 1. `HouseBody` or `HousesBody` validates the JSON and turns it into rows of feature values.
-2. BentoML's adaptive batching joins the rows of requests that arrive at about the same time.
+2. BentoML's adaptive batching joins rows of concurrent requests in batches, and may split arrays.
 3. The API method below predicts all rows of a batch.
 4. `Prediction` or `Predictions` serializes the response.
 
-`TabularService` adds limits, JSON errors, metrics and logs. If the model raises an exception for a
-batch, it retries smaller parts, so that only the records that the model can't predict get an error.
+`TabularService` adds limits, JSON errors, metrics and logs. If the model fails for a batch, it
+tries smaller parts, so that only the records that the model can't predict get an error.
 """
 
 import os
@@ -30,7 +30,7 @@ from serving import (
 )
 
 settings = load_settings()
-# Pin the newest version, so that `bentoml build` makes the image for the model that it packs.
+# `bentoml build` describes the image here, and packs the model later: pin one version for both.
 model_reference = ModelReference(settings.model or f"{NAME}:latest", House).pinned()
 
 
@@ -65,14 +65,14 @@ class HousePrice:
     @bentoml.on_deployment  # once, before the workers start
     @staticmethod
     def pin_model() -> None:
-        """Pass the model's tag to the workers: each would look up the newest model by itself."""
+        """Check the model, and pin it for the workers, too: each of them imports this module."""
         os.environ["MODEL"] = str(model_reference.resolve().tag)
 
     def __init__(self) -> None:
         """Load the model in a worker, and check it against its golden predictions."""
         self.regressor = Regressor(self.model)
 
-    # `rows` come from all requests of a batch; max_batch_size (100 by default) limits their number.
+    # `rows` are all rows of a batch: at most max_batch_size, which is 100 by default.
     @bentoml.api(batchable=True, input_spec=HouseBody, output_spec=Prediction)
     def predict(self, rows: list[Row]) -> list[float]:
         """Predict the price of one house."""
