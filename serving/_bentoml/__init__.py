@@ -1,12 +1,14 @@
-"""All imports of unpublished modules of BentoML, uvicorn, circus and prometheus_client.
+"""Overrides of parts of BentoML, uvicorn, circus and the Prometheus client.
 
-No other package may import them (`make lint`), so that an upgrade can break only this package.
-tests/unit/_bentoml/test_tabular_service.py fails if an upgrade removes what an override relies on,
-or makes an override superfluous.
+No other package may import uvicorn, circus, BentoML's internal modules, or `values` and `mmap_dict`
+of prometheus_client (`make lint`), so that a change of these can break only this package.
 
-Each override below replaces what its first line says. "CPU" is the CPU time of a worker per request
-without the override, as a multiple of the time with it, at 64 and at 1 connection
-(benchmarks/README.md).
+tests/unit/_bentoml and tests/live fail if an upgrade breaks an override. test_tabular_service.py
+also fails once BentoML makes one superfluous: that of its page at `/`, or of its look-up of models.
+
+Each override below replaces what its first line says; options of the libraries that the code merely
+sets are not listed. "CPU" is the CPU time of a worker per request without the override, as a
+multiple of the time with it, at 64 and at 1 connection (benchmarks/README.md).
 
 In a worker
 
@@ -14,6 +16,14 @@ BentoML's middleware for metrics, access log, timeout and concurrency, and its A
     by: worker.py, `serving.http.app.ServiceApp`
     why: CPU 9.51, 7.36; errors had several formats; each unknown path added 20 time series
     until: BentoML creates no spans without an exporter, and inspects an API's signature once
+BentoML's placement of middleware, such as for CORS
+    by: worker.py, `add_outer_middleware`
+    why: it would be in front of BentoML's application, which receives no predictions
+    until: BentoML's API handler is used again
+The plain-text errors of such middleware
+    by: worker.py, `serving.http.json_errors.JSONErrorMiddleware`
+    why: errors had several formats
+    until: the middleware can send JSON
 BentoML's page at `/`
     by: worker.py, `serving.http.docs_page.DocsViews`
     why: it loads Google Tag Manager
@@ -26,10 +36,10 @@ BentoML's look-up of a Bento's model
     by: tabular_service.py, `TabularService.on_load_bento`
     why: it pins only models from a hub, and looks up others by their tag, such as `latest`
     until: it pins each `BentoModel`
-The queue, for a request that is the only one
+The queue, for a single row of a fast model while its API has no other request pending
     by: batching.py, `Batcher.predict`
     why: CPU 1.08, 1.31 with the queue; 1.10, 1.65 if a single row runs in a thread
-    until: BentoML's dispatcher runs such a request at once
+    until: BentoML's dispatcher runs such a row at once
 The statistics of BentoML's dispatcher
     by: batching.py, `MeasuringOptimizer`
     why: the time in the queue is not published
@@ -46,6 +56,10 @@ uvicorn's writing of responses
     why: CPU 1.14, 1.29; it sends head and body separately, and checks headers by regular
         expressions
     until: uvicorn sends them together
+uvicorn's middleware for the headers of a proxy, in front of each request
+    by: worker.py, `read_proxy_headers`
+    why: it takes 3 us of each prediction, which does not use these headers
+    until: it takes no time for requests without them
 uvicorn's time limits, which BentoML takes only from its command line
     by: server.py, `Server.__init__`
     why: the command line of an image is fixed
@@ -56,7 +70,8 @@ uvicorn's acceptance of any number of connections
     until: uvicorn closes idle connections at a limit
 uvicorn's shutdown
     by: server.py, `Server.shutdown`
-    why: it closes idle connections at SIGTERM, and loses requests that clients are about to send
+    why: on SIGTERM it even closes connections on which it has just responded, and loses the next
+        requests of the clients
     upstream: uvicorn issue 2757
     until: uvicorn drains them
 uvicorn's tick
@@ -107,7 +122,7 @@ In `bentoml build`
 
 BentoML's description of the image
     by: container_image.py, `ServiceImage.freeze`
-    why: it does not check that the Bento has each Python file that service.py or the model imports;
-        of what BentoML calls, only `freeze` gets the folder with the files that `include` names
+    why: BentoML does not check that the Bento has each file that service.py, the model and /try
+        need; `freeze` is the only hook that it calls with the folder of the included files
     until: BentoML checks them
 """

@@ -20,7 +20,7 @@ from serving.records import Row, WhatIfRow
 # A single row runs on the event loop if the model took at most this long for the last single row: a
 # thread would cost more than the prediction. A slower model runs in a thread, because the event
 # loop serves no other request meanwhile. Several rows always run in a thread: on the event loop
-# they were no faster, and a hanging model would block it.
+# they were no faster. A fast model that hangs on a single row does block the event loop.
 MAX_INLINE_SECONDS = 0.005
 
 # By name of the Service. BentoML creates a histogram for each application, and the Prometheus
@@ -31,12 +31,13 @@ batch_size_histograms: dict[str, Any] = {}
 class Batcher:
     """Predicts rows with one API method of a Service, together with the rows of other requests.
 
-    `factory` is BentoML's `ServiceAppFactory`.
+    A request in a batch may be a part of an array: BentoML's dispatcher splits an array that does
+    not fit into the batch, and joins its predictions.
     """
 
     def __init__(
         self,
-        factory: Any,
+        factory: Any,  # BentoML's `ServiceAppFactory`
         api_name: str,
         max_queue: int,  # requests
         timeout: float,  # seconds
@@ -60,15 +61,16 @@ class Batcher:
         self.model_seconds = BATCH_MODEL_SECONDS.labels(self.api.route)
 
     async def predict(self, rows: list[Row]) -> list[float]:
-        """Predict rows in a batch or, if there is no other request, at once.
+        """Predict rows in a batch; at once, if they are one row of a fast model and nothing waits.
 
         Raise TooManyRequests, ModelFailedError or BatchTimeoutError.
         """
         queue = self.dispatcher._queue
-        # Requests that timed out are still in the queue: remove them before they are predicted.
+        # Requests that timed out are still in the queue: remove those at its front.
         while queue and queue[0].future.done():
             queue.popleft()
-        # Those behind a request that still waits remain: limit the queue while the model hangs.
+        # The others stay behind a request that still waits, and MAX_CONCURRENCY no longer counts
+        # them: limit the length of the queue, too.
         if len(queue) >= self.max_queue:
             raise TooManyRequests
         self.pending += 1
@@ -87,7 +89,7 @@ class Batcher:
             self.pending -= 1
 
     def is_only_request(self) -> bool:
-        """Return whether no other request is pending, and no batch is running."""
+        """Return whether this API has no other pending request, and no running batch."""
         return self.pending == 1 and not self.dispatcher._sema.is_locked()
 
     def runs_inline(self, requests: Sequence[list[Row]]) -> bool:
@@ -108,15 +110,17 @@ class Batcher:
     def run_batch(self, requests: Sequence[list[Row]]) -> Sequence[list[float] | ModelFailedError]:
         """Predict and count the rows of requests; return the predictions of each request.
 
-        If the model fails for every record, return an exception for each request, which BentoML's
-        dispatcher raises.
+        If the model is broken (ModelFailedError), return an exception for each request, which
+        BentoML's dispatcher raises.
         """
-        metrics = self.service.prediction_metrics
+        metrics = self.instance.prediction_metrics
+        # A row is unusual if it has a value outside the training range. After a recent failure, the
+        # batch begins with separate calls for usual and unusual rows.
         batch = Batch(
             requests,
             self.call_api,
             metrics.is_outside,
-            self.service.golden_row,
+            self.instance.golden_row,
             self.timeout,
             split_unusual=self.failures.failed_recently(),
         )
@@ -138,7 +142,7 @@ class Batcher:
         """Call the API method with rows, and measure the time; raise whatever it raises."""
         start = perf_counter()
         try:
-            predictions = self.api.func(self.service, rows)
+            predictions = self.api.func(self.instance, rows)
         finally:
             self.model_seconds.observe(perf_counter() - start)
         if len(predictions) != len(rows):
@@ -147,7 +151,7 @@ class Batcher:
         return predictions
 
     @cached_property
-    def service(self) -> Any:
+    def instance(self) -> Any:
         """The instance of the user's class, which BentoML creates when the worker starts.
 
         `worker.prepare_instance` has set its attributes `golden_row` and `prediction_metrics`.

@@ -21,10 +21,11 @@ MAX_PIPELINE = 16
 # response. Limits on what the client may still send, and on its time to read the response.
 LINGER_BYTES = 1 << 20
 LINGER_SECONDS = 2
-# During shutdown, the time for a client to send its next request on an open connection.
+# During shutdown, a connection that has waited this long for a request closes.
 DRAIN_SECONDS = 1
 # `Connection.reject` feeds it to the parser. Its body never ends, so nothing is parsed after it.
 SYNTHETIC_REQUEST = b"GET / HTTP/1.1\r\nHost:\r\nContent-Length: 1\r\n\r\n"
+# Drops what uvicorn appends: the trailers of a request (`on_headers_complete`).
 NO_TRAILERS: deque[tuple[bytes, bytes]] = deque(maxlen=0)
 
 
@@ -48,14 +49,15 @@ class Connection(HttpToolsProtocol):
 
     It closes for these reasons:
 
-    | event | handled by | time limit |
+    | event | code | time limit |
     |---|---|---|
-    | no request begins, or the connection is idle | `close_at` | REQUEST_TIMEOUT, then KEEP_ALIVE |
+    | no request begins on a new connection | `wait_for_request` | REQUEST_TIMEOUT |
+    | no request follows a response | uvicorn's `on_response_complete` | KEEP_ALIVE |
     | the head of a request stays incomplete | `header_timeout_handler` (408) | REQUEST_TIMEOUT |
     | a request can't be parsed | `reject`, `close_after_response` | LINGER_SECONDS |
     | a response has "Connection: close" | `close_after_response` | LINGER_SECONDS |
     | the client does not read its responses | `start_write_timer` | REQUEST_TIMEOUT |
-    | shutdown | `drain` | DRAIN_SECONDS if idle |
+    | shutdown, and no request begins | `drain`, `wait_for_request` | DRAIN_SECONDS |
 
     The application limits the time of a body and of a prediction.
     """
@@ -64,7 +66,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(**uvicorn_arguments)
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
-        self.unparsed_bytes = 0  # bytes since the last complete head or part of a body
+        self.incomplete_head_bytes = 0  # since the last complete head or part of a body
         # Bytes that may still arrive; None while requests are parsed instead of discarded.
         self.discard_budget: int | None = None
         self.lingering = False  # the last response has been written
@@ -93,7 +95,7 @@ class Connection(HttpToolsProtocol):
                 self.close()
             return
         self._unset_keepalive_if_required()
-        self.unparsed_bytes += len(data)
+        self.incomplete_head_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -103,7 +105,7 @@ class Connection(HttpToolsProtocol):
             cause = error.__context__
             self.reject(cause if isinstance(cause, APIError) else malformed(error))
         else:
-            if self.unparsed_bytes > MAX_HEAD_BYTES:
+            if self.incomplete_head_bytes > MAX_HEAD_BYTES:
                 self.reject(head_too_large())
             elif self in self.owner.waiting and not self.header_timer:  # a head has begun
                 self.header_timer = self.loop.call_later(
@@ -114,7 +116,9 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start a request; raise APIError if its head is invalid, for `data_received`."""
-        if self.unparsed_bytes > MAX_HEAD_BYTES and (
+        # The count includes what arrived with the head, such as a body: if it is over the limit,
+        # measure the head alone.
+        if self.incomplete_head_bytes > MAX_HEAD_BYTES and (
             head_size(self.url, self.headers) > MAX_HEAD_BYTES
         ):
             raise head_too_large()
@@ -125,10 +129,11 @@ class Connection(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise APIError(405, "CONNECT is not supported", {"Allow": "GET, HEAD, POST"})
             return
+        # `reject` sets the budget, and its synthetic request needs a place in the pipeline.
         if len(self.pipeline) >= MAX_PIPELINE and self.discard_budget is None:
             message = "Too many pipelined requests; wait for responses before you send more"
             raise APIError(429, message, RETRY_AFTER)
-        self.unparsed_bytes = 0
+        self.incomplete_head_bytes = 0
         self.owner.waiting.pop(self, None)
         if self.header_timer:
             cancel(self.header_timer)
@@ -140,7 +145,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Receive a part of the body."""
-        self.unparsed_bytes = 0
+        self.incomplete_head_bytes = 0
         super().on_body(body)
 
     def on_response_complete(self) -> None:
@@ -160,7 +165,10 @@ class Connection(HttpToolsProtocol):
         return True
 
     def close_after_response(self) -> None:
-        """Close now if the whole request was read; otherwise linger until the client has read."""
+        """Close now if the request is complete; otherwise discard the rest until the client closes.
+
+        The limits of this are LINGER_BYTES and LINGER_SECONDS.
+        """
         self.lingering = True
         if not self.cycle.more_body:
             self.close()
@@ -192,10 +200,10 @@ class Connection(HttpToolsProtocol):
         self.write_timer = self.loop.call_later(self.owner.request_timeout, self.transport.abort)
 
     def drain(self) -> None:
-        """Close after the current response or, if idle, after DRAIN_SECONDS.
+        """Close after the current response or, if idle, once idle for DRAIN_SECONDS.
 
-        A client may be sending its next request on an idle connection, and would lose it if the
-        connection closed now.
+        A client that has just got a response may be sending its next request, and would lose it if
+        the connection closed now. A connection that has been idle for longer closes at once.
         """
         waiting_since = self.owner.waiting.get(self)
         head_has_begun = self.header_timer is not None
@@ -205,15 +213,15 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def wait_for_request(self, seconds: float) -> None:
-        """Close unless a request begins in time."""
-        self.owner.waiting.pop(self, None)  # insert at the end: the longest wait stays first
+        """Wait for a first request; close unless it begins in time."""
         self.owner.waiting[self] = now = self.loop.time()
         self.close_at(now + seconds)
 
     def close_at(self, when: float) -> None:
-        """Close at a time of the event loop's clock, unless data arrive before.
+        """Close at a time of the event loop's clock, unless a request begins before.
 
-        This is uvicorn's keep-alive timer, which `data_received` cancels.
+        This is uvicorn's keep-alive timer. `data_received` cancels it, except for data that it
+        discards.
         """
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_at(when, self.timeout_keep_alive_handler)
@@ -227,10 +235,12 @@ class Connection(HttpToolsProtocol):
         self.reject(request_timeout(self.owner.request_timeout))
 
     def reject(self, error: APIError) -> None:
-        """Have the application send an error for a request that can't be parsed, and close.
+        """Have the application send an error for a request that can't be parsed, and then close.
 
         `BodyReader.protocol_error` reads the error from the scope. If no request is being received,
-        a synthetic one carries the error, so that it is logged and sent in pipeline order.
+        a synthetic one carries the error, so that it is logged and sent in pipeline order. As the
+        body stays incomplete, `send_error` adds `Connection: close`, and `ResponseCycle` then
+        calls `close_after_response`.
         """
         self.discard_budget = LINGER_BYTES
         cancel(self.header_timer)
@@ -243,7 +253,10 @@ class Connection(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def _should_upgrade(self) -> bool:
-        """Make the parser stop at `Upgrade`, so that `ignore_upgrade` can handle it."""
+        """Make uvicorn's callbacks skip a request with `Upgrade`.
+
+        `on_headers_complete` starts no cycle for it, and `ignore_upgrade` parses it again.
+        """
         return True
 
     def ignore_upgrade(self, remaining: bytes) -> None:

@@ -63,7 +63,7 @@ def static_files() -> list[str]:
 def service_image(reference: ModelReference) -> Image:
     """Return the image for a service with a pinned model."""
     inference = stored_inference(reference)
-    # For a distribution that it knows, BentoML installs compilers, git and gnupg2: 583 MB. The
+    # For a distribution that it knows, BentoML installs compilers, git and gnupg2: over 500 MB. The
     # packages of requirements-serve.txt come as wheels and need none of them.
     image = ServiceImage(base_image=BASE_IMAGE, distro="none")  # type: ignore[call-arg]
     if inference:

@@ -33,11 +33,12 @@ value_lock = Lock()  # the event loop and threads increment values
 file_lock = Lock()  # the timer and a scrape write values
 
 
-@cache  # run once: values of a second `BufferedValue` class would overwrite those of the first
+@cache  # run once: two `BufferedValue` classes would overwrite each other's values in the files
 def install() -> None:
     """Make the Prometheus client use preallocated files, and write to them five times a second."""
     if hasattr(os, "posix_fallocate"):  # not on macOS
         values.MmapedDict = PreallocatedFile  # type: ignore[attr-defined]
+    # The client uses MutexValue, and no files, without PROMETHEUS_MULTIPROC_DIR, as in tests.
     if values.ValueClass is not values.MutexValue:
         values.ValueClass = buffered(values.MultiProcessValue())
         Thread(target=flush_forever, daemon=True).start()
@@ -102,12 +103,12 @@ class PreallocatedFile(MmapedDict):
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         if not read_mode and not allocate(filename):
             filename = create_memory_file(filename)
-        super().__init__(filename)
+        super().__init__(filename, read_mode)
 
     def _init_value(self, key: str) -> None:
         """Add a value; allocate more space first if the file has to grow.
 
-        The base class then truncates the file `_f` to twice `_capacity`, and maps it to `_m` anew.
+        The base class then extends the file `_f` to twice `_capacity`, and maps it to `_m` anew.
         """
         if self._used + len(key.encode()) + KEY_OVERHEAD > self._capacity:
             self.grow()

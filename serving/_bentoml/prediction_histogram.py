@@ -12,7 +12,7 @@ class PredictionHistogram(Histogram):
     """A histogram that counts 1000 values in 0.2 ms instead of 4 ms."""
 
     def observe_all(self, values: Sequence[float]) -> None:
-        """Count finite values; a single NaN or infinity would spoil the sum for good."""
+        """Count values, which must be finite: a NaN or an infinity would spoil the sum for good."""
         self._sum.inc(sum(values))
         buckets = Counter([bisect_left(self._upper_bounds, value) for value in values])
         for bucket, count in buckets.items():

@@ -28,12 +28,14 @@ class Predictor:
         """Return the JSON of the predictions, and the tag of the model.
 
         `what_if`: count the records separately, and do not log them. Raise APIError,
-        ModelFailedError if the model fails for every record, or BatchTimeoutError.
+        ModelFailedError if the model fails on the golden row, too, or BatchTimeoutError.
         """
         rows = self.api.input_spec.parse(body)
         if what_if:
             rows = list(map(WhatIfRow, rows))
         predictions = await self.batcher.predict(rows)
+        # `Batch` puts an `Unpredicted`, which is a NaN, in place of each prediction that is
+        # missing or not finite.
         if not all(map(isfinite, predictions)):
             raise self.unpredictable_error(predictions, what_if)
         content = self.api.output_spec.to_json(predictions)
@@ -63,7 +65,7 @@ class Predictor:
     @cached_property
     def model_tag(self) -> str:
         """The tag of the model that predicts."""
-        return str(self.batcher.service.model.tag)
+        return str(self.batcher.instance.model.tag)
 
     @cached_property
     def model_tag_header(self) -> bytes:

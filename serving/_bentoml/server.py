@@ -1,8 +1,8 @@
 """The uvicorn server of a worker, with a limit on connections and a graceful drain.
 
 BentoML takes uvicorn's time limits only from its command line, which is fixed in an image. uvicorn
-closes no idle connection to make room for a new one. On SIGTERM it closes idle connections at once,
-and loses the requests that clients are about to send.
+closes no idle connection to make room for a new one. On SIGTERM it even closes connections on which
+it has just responded, and loses the next requests of the clients.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
     ) -> None:
         settings = app.settings
         config.http = partial(Connection, self)
-        config.ws = "none"
+        config.ws = "none"  # `ServiceApp` has no WebSocket
         config.proxy_headers = False  # `build_app` adds the middleware where it is needed
         if config.timeout_keep_alive == BENTOML_KEEP_ALIVE:
             config.timeout_keep_alive = settings.keep_alive
@@ -98,7 +98,11 @@ class Server(uvicorn.Server):
         return is_orphan() or await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket]) -> None:
-        """Drain: serve connected clients, and new ones while the supervisor still listens."""
+        """Drain: serve requests for up to DRAIN_SECONDS more, and then shut down.
+
+        They may come on new connections while the supervisor still listens, and on those that have
+        been idle for less than DRAIN_SECONDS (`Connection.drain`).
+        """
         loop = asyncio.get_running_loop()
         start = loop.time()
         self.app.draining = True

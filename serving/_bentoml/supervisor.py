@@ -88,7 +88,7 @@ class SignalHandler(SysHandler):
         try:
             child = find_exited_child()
             if child and child.si_pid in worker_pids and exited_with_error(child):
-                self.handle_failed_start(child.si_status)
+                self.handle_error_exit(child.si_status)
                 return
             await arbiter.manage_watchers()
         except ChildProcessError:  # circus has already reaped it
@@ -104,8 +104,8 @@ class SignalHandler(SysHandler):
         """Return the process IDs of the workers."""
         return {pid for watcher in self.controller.arbiter.watchers for pid in watcher.processes}
 
-    def handle_failed_start(self, status: int) -> None:
-        """Log that a worker failed to start; stop the service if no worker is left."""
+    def handle_error_exit(self, status: int) -> None:
+        """Log the exit status of a worker; stop the service if no worker is left."""
         arbiter = self.controller.arbiter
         arbiter.reap_processes()
         logger.error("Worker exited with status %d", status)

@@ -74,7 +74,7 @@ def build_bentoml_app(service: bentoml.Service, factory: ServiceAppFactory) -> A
     factory.metrics = with_memory_metric(metrics_files.flush_before(factory.metrics))
     factory.index_page, factory.openapi_spec_view = views.swagger_ui, views.openapi
     app = factory()
-    app.router.redirect_slashes = False
+    app.router.redirect_slashes = False  # 404 for `/metrics/`, as for `/predict/`
     app.router.routes = [route for route in app.routes if route.name not in service.apis]
     if service.inner.settings.try_page:
         app.router.routes += try_page_routes()
@@ -112,7 +112,8 @@ def open_prediction_log(service: bentoml.Service) -> PredictionLog | None:
     settings, record_type = service.inner.settings, service.inner.model.record_type
     if not settings.prediction_log:
         return None
-    return PredictionLog(settings, feature_schemas(record_type), server_context.worker_index or 1)
+    feature_names = list(feature_schemas(record_type))
+    return PredictionLog(settings, feature_names, server_context.worker_index or 1)
 
 
 def create_request_metrics(endpoints: Iterable[str]) -> RequestMetrics:
@@ -186,4 +187,6 @@ def add_outer_middleware(app: ASGIApp, bentoml_app: Any) -> ASGIApp:
     for each in reversed(middleware):
         if each.cls.__name__ not in not_moved:
             app = each.cls(app, *each.args, **each.kwargs)
-    return app if isinstance(app, ServiceApp) else JSONErrorMiddleware(app)
+    if isinstance(app, ServiceApp):
+        return app
+    return JSONErrorMiddleware(app)  # the middleware may send errors in plain text

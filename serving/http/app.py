@@ -40,7 +40,10 @@ class Predict(Protocol):
     """What `ServiceApp` calls to predict: a `Predictor`."""
 
     async def __call__(self, request_id: str, body: bytes, *, what_if: bool) -> tuple[bytes, bytes]:
-        """Return the JSON of the predictions, and the tag of the model; raise APIError."""
+        """Return the JSON of the predictions, and the tag of the model.
+
+        Raise APIError, or another exception for an internal error (500).
+        """
 
 
 class ServiceApp:
@@ -116,7 +119,7 @@ class ServiceApp:
                 )
 
     async def respond(self, scope: Scope, body: BodyReader, response: ResponseSender) -> None:
-        """Send a response; after an exception before it has started, send an error response."""
+        """Send a response, or an error if an exception is raised before the response starts."""
         predict = self.predictors.get(scope["path"])
         try:
             if error := body.protocol_error():

@@ -36,8 +36,8 @@ class APIKeyAuth:
         matches = [compare_digest(given, digest) for digest in self.digests]
         if not any(matches):
             sent_bearer = authorization[:7].lower() == b"bearer "
-            # Such requests come from a script, and the page at /try asks for the key itself: the
-            # browser must not open its password dialog.
+            # Bearer or X-What-If comes from a script, such as that of the page at /try, which asks
+            # for the key itself: the browser must not open its password dialog.
             from_script = sent_bearer or b"x-what-if" in headers
             challenge = BEARER_CHALLENGE if from_script else BASIC_CHALLENGE
             raise APIError(401, INVALID_KEY_MESSAGE, {"WWW-Authenticate": challenge})

@@ -70,7 +70,8 @@ class BodyReader:
         """Read and drop the rest of the body, within limits; return whether it is complete."""
         if self.complete:
             return True
-        # Such a client has not sent its body: it waits for "100 Continue".
+        # A client that sends `Expect: 100-continue` has not sent its body yet; `receive` would
+        # request it.
         expects_continue = any(name == b"expect" for name, _ in self.scope["headers"])
         if not expects_continue and not self.protocol_error():
             remaining = DISCARD_BYTES

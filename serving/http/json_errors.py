@@ -12,19 +12,19 @@ MAX_MESSAGE_BYTES = 200
 
 
 class JSONErrorMiddleware:
-    """Middleware that replaces plain-text errors, such as a rejected CORS preflight, by JSON."""
+    """Middleware that replaces errors that are not JSON, such as for a CORS preflight, by JSON."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward a request and its response, or send an error in place of one in plain text."""
+        """Forward a request and its response; send an error that is not JSON as JSON."""
         start: Message | None = None
         text = b""
 
         async def send_or_keep(message: Message) -> None:
             nonlocal start, text
-            if message["type"] == "http.response.start" and is_plain_error(message):
+            if message["type"] == "http.response.start" and is_error_without_json(message):
                 start = message
             elif start is None:
                 await send(message)
@@ -36,7 +36,7 @@ class JSONErrorMiddleware:
             await send_as_json(scope, send, start, text)
 
 
-def is_plain_error(start: Message) -> bool:
+def is_error_without_json(start: Message) -> bool:
     """Return whether a response is an error that is not JSON; those of `ServiceApp` are JSON."""
     media_type = dict(start["headers"]).get(b"content-type", b"").partition(b";")[0].lower()
     return start["status"] >= 400 and not media_type.endswith((b"/json", b"+json"))
@@ -47,8 +47,8 @@ async def send_as_json(
 ) -> None:
     """Send an error as JSON, with the status, the headers and the text of the original response."""
     status, headers = original_start["status"], dict(original_start["headers"])
-    is_plain = headers.get(b"content-type", b"").startswith(b"text/plain")
-    if is_plain and original_body and b"content-encoding" not in headers:
+    is_text = headers.get(b"content-type", b"").startswith(b"text/plain")
+    if is_text and original_body and b"content-encoding" not in headers:
         message = original_body.decode(errors="replace")
     else:
         message = PHRASES.get(status, "Error")

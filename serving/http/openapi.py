@@ -32,7 +32,8 @@ records are left out of the prediction log and of the metrics of predictions and
 Every error is a JSON object with one `message`. For invalid records it is an object from each
 invalid field to the reason; for an array with records that the model can't predict, an object from
 the number of each such record to the reason; otherwise a sentence that says what to do. An unknown
-path gets 404, and a wrong method 405. Every response has a request ID in the header `X-Request-ID`.
+path gets 404, and a wrong method 405. Every response has a request ID in the header `X-Request-ID`,
+except the response to an accepted CORS preflight.
 """
 HEADER_DESCRIPTIONS = {
     "X-Request-ID": "The ID of the request in the log: the value that the caller sent in this "
@@ -113,7 +114,7 @@ def openapi_document(
 
 
 def json_schemas(apis: Mapping[str, Any]) -> tuple[dict[str, Json], dict[str, Json]]:
-    """Return the schema of each API's body, and those of all models by their names."""
+    """Return the schemas of bodies by API name, and those of pydantic models by class name."""
     types: list[Any] = [(name, "validation", api.input_spec.adapter) for name, api in apis.items()]
     models = [*(api.output_spec for api in apis.values()), ModelCard, Error]
     types += [(model.__name__, "serialization", TypeAdapter(model)) for model in models]
@@ -182,7 +183,10 @@ def prediction_operation(
 
 
 def error_examples(settings: Settings, is_array: bool) -> dict[str, APIError]:
-    """Return an example of each error of a prediction request, except 400, by its description."""
+    """Return an example of each error of a prediction request, by its description.
+
+    400 and 401 are added elsewhere; 405 is described in REQUESTS_DESCRIPTION.
+    """
     return {
         "Request timeout": request_timeout(settings.request_timeout),
         "Body too large": body_too_large(settings.max_body_bytes),

@@ -63,7 +63,7 @@ class ResponseSender:
         await self.send({"type": "http.response.body", "body": content})
 
     def raise_for_status(self) -> None:
-        """Raise APIError if BentoML's application sent an error; for 500, RuntimeError."""
+        """Raise APIError for an error of BentoML's application, RuntimeError for 5xx except 503."""
         if self.error_start is None:
             return
         status = self.error_start["status"]

@@ -275,7 +275,7 @@ def test_single_record_is_rejected_with_422_if_the_model_works(divide):
 def test_broken_model_raises_one_exception_for_each_request(divide, inline):
     """An exception raised for several requests would accumulate all their tracebacks."""
     predictor = make_predictor(divide)
-    predictor.batcher.service.golden_row = 0
+    predictor.batcher.instance.golden_row = 0
 
     async def scenario():
         if inline:
@@ -323,7 +323,7 @@ def test_what_if_rows_are_predicted_with_the_others_but_not_observed():
     async def scenario():
         predictor = make_predictor(double)
         predictor.api.input_spec = TupleRows
-        metrics = predictor.batcher.service.prediction_metrics
+        metrics = predictor.batcher.instance.prediction_metrics
         metrics.observe = lambda rows, predictions: observed.extend(
             zip(rows, predictions, strict=True)
         )
@@ -344,7 +344,7 @@ def test_unpredictable_what_if_record_is_rejected_but_not_counted(divide):
     divide.release()
     predictor = make_predictor(lambda service, rows: [1 / number for (number,) in rows])
     predictor.api.input_spec = TupleRows
-    predictor.batcher.service.golden_row = (1,)
+    predictor.batcher.instance.golden_row = (1,)
     counted = REGISTRY.get_sample_value("unpredictable_records_total")
     with pytest.raises(UnpredictableError):
         asyncio.run(predictor("id", "[2, 0]", what_if=True))

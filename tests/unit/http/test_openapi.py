@@ -137,7 +137,7 @@ def provoke_error(client, status, path, monkeypatch):
     if status == "422":
         record = EXAMPLE | {"RM": 5000.0}
         content = json.dumps(record if path == "/predict" else [EXAMPLE] * 3 + [record])
-        regressor = client.app.predictors[path].batcher.service.regressor
+        regressor = client.app.predictors[path].batcher.instance.regressor
         predict = regressor.predict
         monkeypatch.setattr(
             regressor, "predict", lambda rows: 1 / 0 if 5000.0 in chain(*rows) else predict(rows)
@@ -146,7 +146,7 @@ def provoke_error(client, status, path, monkeypatch):
         monkeypatch.setattr(client.app, "active_predictions", 1000)
     if status == "500":
         headers["X-Request-ID"] = "1f0c7c4b"
-        regressor = client.app.predictors[path].batcher.service.regressor
+        regressor = client.app.predictors[path].batcher.instance.regressor
         monkeypatch.setattr(regressor, "predict", lambda _: 1 / 0)
     if status == "504":
         monkeypatch.setattr(client.app.settings, "request_timeout", 1e-9)
