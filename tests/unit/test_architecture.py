@@ -35,12 +35,12 @@ WRONG_IMPORTS = {
     "serving imports the service": ("serving/model.py", "import service", "lint-imports"),
     "training imports train.py": ("training/cli.py", "import train", "lint-imports"),
     "http imports uvicorn": ("serving/http/body.py", "import uvicorn", "lint-imports"),
-    "unpublished module of BentoML": (
+    "internal module of BentoML": (
         "serving/model.py",
         "import bentoml._internal.models",
         "ruff check --select TID",
     ),
-    "unpublished module of the Prometheus client": (
+    "internal module of the Prometheus client": (
         "serving/observability/prediction_metrics.py",
         "from prometheus_client.values import ValueClass",
         "ruff check --select TID",
