@@ -10,7 +10,7 @@ from training import ROOT, Estimator, Project, main
 
 
 def fit(X_train: pd.DataFrame, y_train: pd.Series) -> Estimator:
-    """Fit the tutorial's estimator, with a fixed seed and a progress bar.
+    """Fit the estimator of the Flask tutorial (README.md), with a fixed seed and a progress bar.
 
     It is fitted on an array. Pass X_train itself if a step selects columns by name.
     """

@@ -40,6 +40,7 @@ def main(project: Project, arguments: Sequence[str] | None = None) -> None:
 def build_parser(project: Project) -> ArgumentParser:
     """Return a parser of all commands."""
     parser = ArgumentParser(prog="python -m training")
+    # Printed before an error. `main` fills in arguments in braces, such as {data}.
     parser.set_defaults(error_prefix="")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_train, add_report, add_drift, add_score, add_evaluate, add_replay, add_new):
@@ -182,7 +183,8 @@ def add_evaluate(commands: Subparsers, project: Project) -> None:
         "--outcomes",
         type=Path,
         required=True,
-        help=f"CSV file with request_id, record_number (for arrays) and {project.target}",
+        help="CSV file with request_id, record_number (for arrays) and "
+        + project.target.replace("%", "%%"),  # argparse formats help texts
     )
     parser.add_argument(
         "--model", help="tag of the model (default: the model of the last prediction)"
@@ -237,7 +239,7 @@ def add_replay(commands: Subparsers, project: Project) -> None:
 
 
 def run_replay(project: Project, options: Namespace) -> bool:
-    """Predict a prediction log with another model; return whether it may not replace the last."""
+    """Predict the records of a log with another model; return whether that model fails."""
     from training.monitoring.replay import replay_log
 
     return replay_log(project, options.log, options.model, options.bound, options.max_share)

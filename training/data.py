@@ -60,7 +60,9 @@ def load_training_data(path: Path, labelled_type: type[BaseModel]) -> tuple[Spli
     return split_train_test(frame), hashlib.sha256(content).hexdigest()
 
 
-read_csv = load_training_data  # the name in tests/contract of earlier bundles
+# The old name of the function. A bundle is upgraded by replacing serving/ and training/; its
+# tests/contract stay, and may import this name.
+read_csv = load_training_data
 
 
 def load_data_of_model(
@@ -81,9 +83,9 @@ def load_data_of_model(
 
 
 def parse_csv(text: str, labelled_type: type[BaseModel]) -> pd.DataFrame:
-    """Return the rows of a CSV text; raise InvalidDataError naming each invalid cell.
+    """Return the rows of a CSV text; ignore columns that the record type does not declare.
 
-    Columns that the record type does not declare are ignored; print their names.
+    Raise InvalidDataError with each different error, its first line and the number of other lines.
     """
     body_type = make_body_type(labelled_type)
     schemas = feature_schemas(labelled_type)
@@ -132,7 +134,7 @@ def check_header(columns: Sequence[str], declared: Sequence[str]) -> None:
 def parse_cell(cell: str, schema: Schema) -> Any:
     """Return the JSON value of a cell: None for an empty cell of a feature that may be null.
 
-    Return a text that can't be parsed as it is: the validation then rejects it.
+    A text that can't be parsed is returned unchanged; the validation then rejects it.
     """
     kind = kind_of(schema)
     if not cell and is_nullable(schema):
@@ -185,10 +187,12 @@ def is_missing(value: Any) -> bool:
 
 
 def split_train_test(frame: pd.DataFrame) -> Split:
-    """Shuffle the rows as the tutorial does; take 90 % as training part, the rest as test part.
+    """Shuffle the rows with a fixed seed; take 90 % as training part, the rest as test part.
 
     The last column is the target.
     """
+    # Seed and share come from a Flask tutorial. A report on a stored model repeats its split, so
+    # another seed or share would give wrong reports.
     from sklearn.utils import shuffle  # scoring imports this module, and needs no scikit-learn
 
     X, y = shuffle(frame.iloc[:, :-1], frame.iloc[:, -1], random_state=13)

@@ -1,4 +1,7 @@
-"""The description of a project, which train.py fills in."""
+"""The description of a bundle, which train.py fills in.
+
+A bundle is a folder like this one: a service, its training and its data. `make new` writes others.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +14,7 @@ from serving.features import feature_schemas
 if TYPE_CHECKING:  # pandas takes a second to import, and not every command needs it
     import pandas as pd
 
-ROOT = Path(__file__).parent.parent  # the folder of the project
+ROOT = Path(__file__).parent.parent  # the folder of this bundle
 
 
 class Estimator(Protocol):
@@ -25,7 +28,7 @@ FitFunction = Callable[["pd.DataFrame", "pd.Series"], Estimator]
 
 
 class Project(NamedTuple):
-    """The name, the record type, the data and the estimator of a project."""
+    """The name, the record type, the data and the estimator of a bundle."""
 
     name: str  # of the model and the Bento
     record_type: type[BaseModel]

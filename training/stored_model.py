@@ -1,18 +1,29 @@
-"""Predict many rows with a model of the model store, as the service would."""
+"""Load a model of the model store, and predict many rows with it as the service would."""
 
+import pickle
 from contextlib import suppress
 from math import inf, isfinite
+from typing import Any
 
 import bentoml
 import numpy as np
 
 from serving.isolation import Batch, ModelFailedError
-from serving.model import read_golden
+from serving.model import PICKLE_FILE, read_golden, read_verified, training_metadata
 from serving.records import Row
 from serving.regressor import Regressor
 from training.errors import TrainingError
 
 Rows = list[Row] | np.ndarray  # (n_samples, n_features)
+
+
+def load_estimator(model: bentoml.Model) -> Any:
+    """Return the scikit-learn estimator of a model, also if ONNX Runtime serves the model.
+
+    Raise BentoMLException if the SHA-256 of its pickle is not as saved.
+    """
+    pickled = read_verified(model, training_metadata(model), PICKLE_FILE)
+    return pickle.loads(pickled)  # noqa: S301 - verified in the line above
 
 
 class StoredModel:
@@ -22,20 +33,23 @@ class StoredModel:
         """Load the model; raise BentoMLException if the service could not load it."""
         self.tag = str(model.tag)
         self.regressor = Regressor(model)
+        # A training row that the model could predict when it was saved.
         self.golden_row = tuple(read_golden(model)["rows"][0])
 
     def predict(self, rows: Rows) -> list[float]:
         """Predict rows; the prediction is `Unpredicted` where the service would answer with 422.
 
-        Raise TrainingError if the model fails on its golden row, too.
+        Raise TrainingError if the model fails on the golden row, too.
         """
         if not len(rows):
             return []
-        # All rows at once. If a row fails, `Batch` finds it.
+        # First all rows at once. If the model fails, `Batch` finds the rows that it can't predict.
         with suppress(Exception):  # a model may raise any exception
             predictions = self.regressor.predict(rows)
             if all(map(isfinite, predictions)):
                 return predictions
+        # Each row is a request of its own: Batch divides a request no further once MAX_UNPREDICTED
+        # of its rows have failed. Training ranges are not used, and there is no time limit.
         batch = Batch(
             [[row] for row in rows],
             self.regressor.predict,

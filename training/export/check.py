@@ -29,17 +29,19 @@ from training.export.reference import SklearnReference, has_missing, predict_qui
 from training.export.rows import FLOAT32_MAX, data_rows, edge_rows, random_rows, split_rows
 from training.export.trees import TREE_ENSEMBLES, read_ensemble
 
-# The largest difference, relative to max(|prediction|, standard deviation of the target).
+# The largest accepted difference, relative to max(|prediction|, standard deviation of the target).
 TOLERANCE = 1e-12
 N_RANDOM_ROWS = 10_000
-N_SINGLE_ROWS = 1000  # of each set of rows, predicted by the export one at a time
-CHUNK_ROWS = 64  # of the other rows, predicted by the export at a time
+# `compare_rows` divides each set of rows into two groups, with and without missing values. The
+# export predicts the first rows of a group one at a time, the others in chunks.
+N_SINGLE_ROWS = 1000
+CHUNK_ROWS = 64
 MAX_SPLIT_ROWS = 100_000
 # Rows at thresholds times trees: 500 trees get 50,000 rows, which takes both runtimes some seconds.
 MAX_TREE_VISITS = 25_000_000
 META_ENSEMBLES = (VotingRegressor, BaggingRegressor, AdaBoostRegressor, StackingRegressor)
-# Of the rows in each set that the export rejects, scikit-learn predicts this many, one at a time.
-MAX_REJECTED_ROWS = 100
+# Of the rows that the export rejects, at most this many of each group are tried with scikit-learn.
+MAX_CHECKED_REJECTIONS = 100
 ONE_ROW, MANY_ROWS = 1, 64  # numbers of rows for which the time of a prediction is measured
 TIMED_SECONDS = 0.2  # for each number of rows
 
@@ -100,8 +102,8 @@ def load(content: bytes) -> OnnxModel:
 def comparable(rows: list[Row]) -> list[Row]:
     """Exclude the rows that have both a missing value and a number beyond float32.
 
-    scikit-learn's check for missing values rejects such numbers, too. So it would not show how
-    scikit-learn predicts the missing value.
+    Rows with a missing value are predicted with scikit-learn's check for these, which also rejects
+    such numbers: the result would not show what the missing value does.
     """
     return [
         row
@@ -127,7 +129,8 @@ def compare_rows(
     A row is rejected if the prediction fails or is NaN.
     """
     difference, n_rejected = 0.0, 0
-    # Apart from each other: scikit-learn checks all rows of a call if one has a missing value.
+    # In separate calls: if a row has a missing value, `SklearnReference` switches scikit-learn's
+    # check on for all rows of the call.
     for with_missing in (False, True):
         group = [row for row in rows if has_missing([row]) == with_missing]
         if not group:
@@ -176,8 +179,8 @@ def predict_expected(reference: SklearnReference, rows: list[Row]) -> np.ndarray
 
 
 def check_rejected(reference: SklearnReference, rows: list[Row]) -> None:
-    """Raise NotExportableError if scikit-learn predicts one of the rows that the export rejects."""
-    step = math.ceil(len(rows) / MAX_REJECTED_ROWS) or 1
+    """Raise NotExportableError if scikit-learn predicts a row that the export rejects."""
+    step = math.ceil(len(rows) / MAX_CHECKED_REJECTIONS) or 1
     for row in rows[::step]:
         if not np.isnan(predict_or_nan(reference.predict, [row])).all():
             raise NotExportableError(
@@ -193,7 +196,7 @@ def max_relative_difference(
         difference = np.abs(predicted - expected) / np.maximum(np.abs(expected), scale)
     # The formula gives NaN for equal infinities and for NaN in both: their difference is 0.
     difference[(predicted == expected) | (np.isnan(predicted) & np.isnan(expected))] = 0.0
-    # Any other NaN: only one of both is NaN or infinite.
+    # Any other NaN is a difference: NaN or infinity against another value.
     difference[np.isnan(difference)] = np.inf
     worst = int(np.argmax(difference))
     if difference[worst] > TOLERANCE:
@@ -217,26 +220,41 @@ def compare_at_splits(
     threshold. So cut the trees out of the ONNX graph and predict with them alone, also rows that
     the preprocessing never returns.
     """
-    last, X = reference.estimator, reference.input_format.to_input(data)
-    while isinstance(last, Pipeline):
-        X, last = transform(last, X), last.steps[-1][1]
     graph_input = trees_input(load_from_string(content))
     if graph_input is None:
         return 0.0, 0
-    trees = [tree for ensemble in tree_ensembles(last) for tree in read_ensemble(ensemble).trees]
+    step, X = last_step(reference, data)
+    trees = [tree for ensemble in tree_ensembles(step) for tree in read_ensemble(ensemble).trees]
     if not trees:
-        raise NotExportableError(f"The trees in {type(last).__name__} can't be checked.")
-    last, X = without_encoder(last, X)
-    names = getattr(last, "feature_names_in_", None)
-    allows_missing = get_tags(last).input_tags.allow_nan
+        raise NotExportableError(f"The trees in {type(step).__name__} can't be checked.")
+    regressor, encoded = without_encoder(step, X)
+    allows_missing = get_tags(regressor).input_tags.allow_nan
     max_rows = min(MAX_SPLIT_ROWS, MAX_TREE_VISITS // len(trees))
-    rows = split_rows(trees, to_array(X), rng, max_rows, allows_missing)
+    rows = split_rows(trees, to_array(encoded), rng, max_rows, allows_missing)
     if not len(rows):
         return 0.0, 0
-    model = load(cut(content, graph_input, rows.shape[1]))
-    as_fitted = rows if names is None else pd.DataFrame(rows, columns=names)
-    expected = predict_quietly(last, as_fitted, check_finite=False)
-    return max_relative_difference(rows, expected, model.predict(rows).ravel(), scale), len(rows)
+    expected = predict_encoded(regressor, rows)
+    predicted = load(cut(content, graph_input, rows.shape[1])).predict(rows).ravel()
+    return max_relative_difference(rows, expected, predicted, scale), len(rows)
+
+
+def last_step(reference: SklearnReference, data: list[Row]) -> tuple[Any, Any]:
+    """Return the last step of the estimator, and its input for the data."""
+    step, X = reference.estimator, reference.input_format.to_input(data)
+    while isinstance(step, Pipeline):
+        if len(step.steps) > 1:
+            X = step[:-1].transform(X)
+        step = step.steps[-1][1]
+    return step, X
+
+
+def predict_encoded(regressor: Any, rows: np.ndarray) -> np.ndarray:
+    """Predict rows (n_samples, n_features) with scikit-learn; categories are encoded already."""
+    names = getattr(regressor, "feature_names_in_", None)
+    # Any order of the names will do: scikit-learn only checks that they are there. Encoded
+    # categories are the first columns, wherever the categories were in the DataFrame.
+    X = rows if names is None else pd.DataFrame(rows, columns=names)
+    return predict_quietly(regressor, X, check_finite=False)
 
 
 def tree_ensembles(estimator: Any) -> list[Any]:
@@ -247,15 +265,10 @@ def tree_ensembles(estimator: Any) -> list[Any]:
     return [member for member in members if isinstance(member, TREE_ENSEMBLES)]
 
 
-def transform(pipeline: Pipeline, X: Any) -> Any:
-    """Return the input of the last step of a pipeline."""
-    return pipeline[:-1].transform(X) if len(pipeline.steps) > 1 else X
-
-
 def without_encoder(estimator: Any, X: Any) -> tuple[Any, Any]:
     """Split the built-in category encoder off histogram gradient boosting.
 
-    Return the estimator without it, and the encoded features.
+    Return the estimator without it, and the encoded features, with the categories first.
     """
     if getattr(estimator, "_preprocessor", None) is None:
         return estimator, X

@@ -38,9 +38,9 @@ def export(estimator: Any, X: pd.DataFrame) -> bytes:
     `serving.onnx_model.OnnxModel` documents the names and types of its inputs. Its metadata has
     the `feature_names`, as JSON. Raise NotExportableError if a step has no exact converter.
     """
-    for name, step in walk_steps(estimator):
+    for path, step in walk_steps(estimator):
         if reason := unsupported_reason(step):
-            raise NotExportableError(f"{name}{type(step).__name__} {reason}.")
+            raise NotExportableError(f"{path}{type(step).__name__} {reason}.")
     try:
         content = convert(with_column_indices(estimator), input_types(X), list(X))
     except NotExportableError:
@@ -66,13 +66,14 @@ def convert(estimator: Any, inputs: list[tuple[str, Any]], feature_names: list[s
 
 def failing_step(estimator: Any) -> str:
     """Return the first step that can't be converted alone, or the whole estimator's name."""
-    for name, step in walk_steps(estimator):
+    for path, step in walk_steps(estimator):
+        # These raise NotExportableError themselves; an encoder of strings would fail on numbers.
         if isinstance(step, CONVERTED_HERE):
             continue
         try:
             convert(step, [("features", DoubleTensorType([None, step.n_features_in_]))], [])
         except Exception:  # see `convert`
-            return f"{name}{type(step).__name__}"
+            return f"{path}{type(step).__name__}"
     return type(estimator).__name__
 
 
@@ -123,8 +124,8 @@ def input_types(X: pd.DataFrame) -> list[tuple[str, Any]]:
 def with_column_indices(estimator: Any) -> Any:
     """Return an estimator whose ColumnTransformers select their columns by index.
 
-    skl2onnx does not support names of columns within an array, slices, masks or callables.
-    FunctionTransformers without a function become "passthrough".
+    skl2onnx does not find a column by its feature's name, and supports no masks, no callables and
+    only some slices.
     """
     estimator = copy.copy(estimator)
     if isinstance(estimator, Pipeline):
@@ -139,7 +140,10 @@ def with_column_indices(estimator: Any) -> Any:
 
 
 def passthrough_or(step: Any) -> Any:
-    """Return a step, or "passthrough" for a FunctionTransformer without a function."""
+    """Return a step, or "passthrough" for a FunctionTransformer without a function.
+
+    A fitted ColumnTransformer has such a FunctionTransformer in place of "passthrough".
+    """
     return "passthrough" if isinstance(step, FunctionTransformer) else step
 
 
@@ -163,7 +167,10 @@ def finish(model: ModelProto, feature_names: list[str]) -> bytes:
 
 
 def with_input_names(model: ModelProto, feature_names: list[str]) -> ModelProto:
-    """Give the inputs the names of the features, some of which skl2onnx has changed."""
+    """Name the inputs after the features.
+
+    `input_types` numbers them, since skl2onnx changes names that are no identifiers.
+    """
     model = add_prefix(model, "regressor/")  # no inner tensor may have the name of a feature
     new_names = dict(zip((each.name for each in model.graph.input), feature_names, strict=True))
     for each in model.graph.input:

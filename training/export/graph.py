@@ -1,4 +1,9 @@
-"""Add nodes to an ONNX graph; shared by the converters."""
+"""Add nodes to an ONNX graph; shared by the converters.
+
+skl2onnx calls a converter for each step of a pipeline. It passes `scope`, which makes unique names,
+`container`, which collects the nodes, and `operator`, with the inputs, the outputs and the fitted
+step (`raw_operator`). A converter is registered for a class, under a name of its own (`alias`).
+"""
 
 from typing import Any
 
@@ -6,6 +11,10 @@ import numpy as np
 from onnx import TensorProto
 from onnx.numpy_helper import from_array
 from skl2onnx.common.data_types import StringTensorType
+
+# Options of a node that has an operator of ai.onnx.ml. skl2onnx accepts no version above that of
+# CONVERTED_OPSETS; `finish` in convert.py then declares the real one, 5.
+ML_NODE: dict[str, Any] = {"op_domain": "ai.onnx.ml", "op_version": 3}
 
 
 class Graph:

@@ -13,7 +13,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 from serving.onnx_model import MISSING
 from training.data import is_missing
 from training.errors import NotExportableError
-from training.export.graph import Graph
+from training.export.graph import ML_NODE, Graph
 
 ENCODERS = (OneHotEncoder, OrdinalEncoder)
 PREPROCESSORS = (*ENCODERS, SimpleImputer)
@@ -97,12 +97,12 @@ def unknown_index(encoding: Encoding) -> int:
 def add_encoding(graph: Graph, column: str, is_string: bool, encoding: Encoding) -> str:
     """Add the nodes that encode a column; return the name of their output (n_samples, 1, width).
 
-    A missing string is MISSING. Categories of another type than the column are skipped: no row has
-    them, such as a number in a column of strings.
+    A missing string is MISSING. A category of another type than the column, such as a number in a
+    column of strings, is skipped: no row can have it.
     """
-    kind = str if is_string else (bool, int, float)
+    types = str if is_string else (bool, int, float)
     categories = [MISSING if is_string and is_missing(key) else key for key in encoding.categories]
-    reachable = {key: i for i, key in enumerate(categories) if isinstance(key, kind)}
+    reachable = {key: i for i, key in enumerate(categories) if isinstance(key, types)}
     keys = list(reachable) if is_string else np.array(list(reachable), dtype=float)
     # LabelEncoder of ONNX Runtime maps doubles only to doubles.
     index_type = np.int64 if is_string else np.float64
@@ -112,7 +112,7 @@ def add_encoding(graph: Graph, column: str, is_string: bool, encoding: Encoding)
         "values_tensor": from_array(values),
         "keys_tensor": from_array(np.array(keys, dtype=object if is_string else float)),
     }
-    index = graph.node("LabelEncoder", column, op_domain="ai.onnx.ml", op_version=2, **attributes)
+    index = graph.node("LabelEncoder", column, **attributes, **ML_NODE)
     if not is_string:
         index = graph.node("Cast", index, to=TensorProto.INT64)
     return graph.node("Gather", graph.constant(encoding.table), index, axis=0)

@@ -33,8 +33,8 @@ class SklearnReference:
 def predict_quietly(estimator: Any, X: Any, check_finite: bool) -> np.ndarray:
     """Predict the targets (n_samples,) without warnings.
 
-    scikit-learn has one check for missing values and for numbers beyond float32. It is on only
-    with `check_finite`, because the trees predict such numbers.
+    `check_finite` switches on scikit-learn's check, which rejects missing values and also features
+    beyond float32. Without missing values it is off, because trees accept such features.
     """
     finite = sklearn.config_context(assume_finite=not check_finite)
     with finite, np.errstate(all="ignore"), warnings.catch_warnings():

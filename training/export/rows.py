@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from serving.features import Schema, declared_values, feature_schemas, is_nullable, kind_of
 from serving.records import Row, to_row
-from training.data import to_records  # tests/contract of earlier bundles has it from here
+from training.data import to_records  # imported from here by tests/contract of older bundles
 from training.export.trees import Tree
 from training.feature_values import bounds_of, neighbours, unseen_texts
 
@@ -23,6 +23,7 @@ EXTREMES = [0.0, 5e-324, 1e-300, 1.5e-45, 1e-40, 3.4e38, FLOAT32_MAX, BEYOND_FLO
 # Random values of a feature without a bound go this many widths of the training range beyond it.
 BEYOND_TRAINING = 10
 EDGE_REPEATS = 3  # rows of the data that get each edge value
+N_AROUND = 6  # values around a threshold: itself and its neighbours, in float64 and in float32
 MISSING_SHARE = 0.1  # of the random values of a feature that may be null
 
 
@@ -79,7 +80,7 @@ def valid_rows(record_type: type[BaseModel], records: Iterable[dict[str, Any]]) 
 def edge_values(schema: Schema, column: pd.Series) -> list[Any]:
     """Return the values of a feature at the edges of what is valid; some may be invalid.
 
-    - a category or a boolean: each value
+    - a category, a boolean or an enumeration of numbers: each value
     - a text: some texts that are not in the data
     - an integer: its bounds and the integers next to them
     - another number: its bounds, the floats next to them, and the extremes of floats
@@ -131,12 +132,12 @@ def split_rows(
 ) -> np.ndarray:
     """Return rows (up to max_rows, n_features) with values at the thresholds of trees.
 
-    For each threshold there are six rows: the threshold and its neighbouring floats, in float64 and
-    in float32. `with_missing` adds a row without the value. Each is a row of X, changed so that it
-    reaches the split. If there are more splits than fit, they are sampled.
+    For each threshold there are N_AROUND rows, and `with_missing` adds one without the value. Each
+    is a row of X, changed so that it reaches the split. If there are more splits than fit, they are
+    sampled.
     """
     splits = [(tree, node) for tree in trees for node in np.flatnonzero(~tree.is_leaf).tolist()]
-    n_values = 6 + with_missing
+    n_values = N_AROUND + with_missing
     if len(splits) > max_rows // n_values:
         chosen = rng.choice(len(splits), max_rows // n_values, replace=False)
         splits = [splits[i] for i in chosen]
@@ -149,24 +150,26 @@ def split_rows(
             parents[id(tree)] = parents_of(tree)
         steer(row, tree, parents[id(tree)], node, X)
     features = [tree.feature[node] for tree, node in splits]
-    values = values_around(np.array([tree.threshold[node] for tree, node in splits]))[:n_values]
+    values = values_around(np.array([tree.threshold[node] for tree, node in splits]))
     for i, (tree, node) in enumerate(splits):
         if tree.codes[node] is not None:  # it has categories instead of a threshold
-            values[:6, i] = rng.choice(X[:, features[i]], 6)
+            values[:, i] = rng.choice(X[:, features[i]], N_AROUND)
+    if with_missing:
+        values = np.vstack([values, np.full(len(splits), np.nan)])
     repeated = np.repeat(rows[np.newaxis], n_values, axis=0)
     repeated[:, np.arange(len(rows)), features] = values
     return repeated.reshape(-1, X.shape[1])
 
 
 def values_around(thresholds: np.ndarray) -> np.ndarray:
-    """Return values (7, n_thresholds): thresholds, their neighbours in float64 and float32, NaN."""
+    """Return the values around thresholds: (N_AROUND, n_thresholds)."""
     singles = thresholds.astype(np.float32)
     around = [
         np.nextafter(numbers, numbers.dtype.type(side)).astype(float)
         for numbers in (thresholds, singles)
         for side in (-np.inf, np.inf)
     ]
-    return np.array([thresholds, singles, *around, np.full(len(thresholds), np.nan)], dtype=float)
+    return np.array([thresholds, singles, *around], dtype=float)
 
 
 def parents_of(tree: Tree) -> np.ndarray:

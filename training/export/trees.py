@@ -24,7 +24,7 @@ from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
 from sklearn.utils import get_tags
 
 from training.errors import NotExportableError
-from training.export.graph import Graph
+from training.export.graph import ML_NODE, Graph
 from training.export.preprocessing import encode_columns
 
 DECISION_TREES = (DecisionTreeRegressor, ExtraTreeRegressor)
@@ -179,14 +179,14 @@ def to_onnx_trees(estimator: Any, ensemble: Ensemble) -> list[Tree]:
 def tree_attributes(trees: Iterable[Tree]) -> dict[str, Any]:
     """Return the attributes of the ONNX operator TreeEnsemble.
 
-    It has the nodes of all trees in one array of splits and one array of leaves, and each node is
-    identified by its index in one of them.
+    It has the splits of all trees in one array and the leaves in another.
     """
     trees = list(trees)
     nodes = Tree(*map(np.concatenate, zip(*trees, strict=True)))  # of all trees
     sizes = np.array([len(tree.is_leaf) for tree in trees])
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     is_split = ~nodes.is_leaf
+    # Of a split its index in the array of splits, of a leaf its index in the array of leaves.
     index = np.where(is_split, np.cumsum(is_split), np.cumsum(nodes.is_leaf)) - 1
     # The children of a node are counted from the root of its tree.
     root_of_node = np.repeat(roots, sizes)
@@ -219,8 +219,7 @@ def convert_trees(scope: Any, operator: Any, container: Any) -> None:
     if ensemble.float32:
         value = graph.node("Cast", value, to=TensorProto.FLOAT)
         value = graph.node("Cast", value, to=TensorProto.DOUBLE)
-    attributes = tree_attributes(to_onnx_trees(estimator, ensemble))
-    attributes |= {"op_domain": "ai.onnx.ml", "op_version": 3}
+    attributes = tree_attributes(to_onnx_trees(estimator, ensemble)) | ML_NODE
     output = operator.outputs[0].full_name
     if ensemble.log_link:
         graph.node("Exp", graph.node("TreeEnsemble", value, **attributes), output=output)

@@ -39,8 +39,8 @@ def takes_frame(estimator: RegressorMixin, X: pd.DataFrame) -> bool:
     names = getattr(estimator, "feature_names_in_", None)
     if names is not None:  # LightGBM makes names up if it is fitted on an array
         return list(names) == list(X)
-    # A pipeline has no names if its first step has none, such as a transformer that selects columns
-    # by name. Such a pipeline fails on an array.
+    # A pipeline has no names if its first step has none, such as a transformer of the user's own.
+    # If that selects columns by name, the pipeline fails on an array.
     try:
         estimator.predict(X.head(1).to_numpy())
     except Exception:  # an estimator may raise any exception

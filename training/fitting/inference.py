@@ -44,7 +44,7 @@ def choose_inference(
         inference = describe_sklearn_inference(estimator, modules, X, record_type, reason)
         times = inference.milliseconds["scikit-learn"]
         print(
-            f"Served by scikit-learn, without an export to ONNX: {error} "
+            f"Served by scikit-learn, without an export to ONNX: {reason} "
             f"A prediction takes {times[ONE_ROW]:.3g} ms for {ONE_ROW} row, "
             f"{times[MANY_ROWS]:.3g} ms for {MANY_ROWS}."
         )
@@ -91,7 +91,8 @@ def describe_sklearn_inference(
     """Return the metadata of a model that scikit-learn serves; `reason` says why."""
     rows = to_rows(X, record_type)
     seconds = median_seconds(SklearnReference(estimator, X).predict, rows)
-    # After the predictions: only then are modules loaded that functions import.
+    # After the predictions: find_imports sees only loaded modules, and a function may import one
+    # only when it is called.
     project_files, imported = find_imports(modules)
     installed = packages_distributions()
     packages = {"scikit-learn", *chain(*(installed.get(name, []) for name in imported))}

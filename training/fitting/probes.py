@@ -33,13 +33,13 @@ class Probe(NamedTuple):
 
     name: str  # of the feature
     value: Any
-    # The model is not saved if it fails on a category, a boolean, None or an unseen text. For a
-    # number there is only a warning.
+    # The model is not saved if it fails on a declared value (category, boolean, number of an
+    # enumeration), None or an unseen text. For any other number there is only a warning.
     must_predict: bool
     row: Row
 
 
-class ServedModel:
+class RequestPredictor:
     """Predicts a record as the service does: from JSON to a row, a prediction, metrics and JSON."""
 
     def __init__(
@@ -87,29 +87,30 @@ def check_probes(
 ) -> list[Row]:
     """Predict records of the data X with one value at an edge of what is allowed.
 
-    `model` is what predicts in the service; `reference` is scikit-learn, whose exceptions say more
-    than those of ONNX Runtime. Return the rows that the model must predict, for the golden
-    predictions; raise ModelNotServableError if it fails on one of these. Print a warning for each
-    number that it fails on.
+    `model` is what predicts in the service, `reference` is scikit-learn. Return the rows that the
+    model must predict, for the golden predictions; raise ModelNotServableError if it fails on one
+    of these. Print a warning for each number that it fails on.
     """
     metrics = PredictionMetrics(list(X), {}, {}, histogram=NullHistogram())
-    served = ServedModel(model, record_type, metrics)
-    expected = ServedModel(reference, record_type, metrics)
+    served = RequestPredictor(model, record_type, metrics)
+    sklearn = RequestPredictor(reference, record_type, metrics)
     probes = list(make_probes(served, record_type, X))
     warn_of_unprobed_texts(probes, record_type)
     for probe in probes:
-        if error := find_error(probe, served, expected):
+        if error := find_error(probe, served, sklearn):
             report_error(probe, error, record_type.__name__)
     return [probe.row for probe in probes if probe.must_predict]
 
 
-def find_error(probe: Probe, served: ServedModel, expected: ServedModel) -> Exception | None:
+def find_error(
+    probe: Probe, served: RequestPredictor, sklearn: RequestPredictor
+) -> Exception | None:
     """Return the exception that the prediction of a probe raises, or None."""
     error = served.try_predict(probe.row)
-    # The service skips scikit-learn's check for missing values, so that a model that does not
-    # support them may predict anything. The reference has the check.
+    # The exceptions of scikit-learn say more than those of ONNX Runtime. Only `sklearn` has the
+    # check for missing values: without it, a model that does not support them predicts anything.
     if error or probe.value is None:
-        return expected.try_predict(probe.row) or error
+        return sklearn.try_predict(probe.row) or error
     return None
 
 
@@ -141,7 +142,7 @@ def warn_of_unprobed_texts(probes: list[Probe], record_type: type[BaseModel]) ->
 
 
 def make_probes(
-    served: ServedModel, record_type: type[BaseModel], X: pd.DataFrame
+    served: RequestPredictor, record_type: type[BaseModel], X: pd.DataFrame
 ) -> Iterator[Probe]:
     """Yield the probes that are valid records."""
     base = find_base_record(served, to_records(record_type, X.head(MAX_BASE_RECORDS)))
@@ -160,13 +161,13 @@ def make_probes(
             yield Probe(name, value, must_predict, row)
 
 
-def find_base_record(served: ServedModel, records: list[dict[str, Any]]) -> dict[str, Any]:
+def find_base_record(served: RequestPredictor, records: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the first record that the model predicts; raise ModelNotServableError without one."""
     error: Exception | None = None
     for record in records:
         try:
             error = served.try_predict(served.parse(record))
-        except APIError as invalid:  # a validator rejects a value that it returned before
+        except APIError as invalid:  # a validator rejects its own result
             error = invalid
         if not error:
             return record

@@ -29,6 +29,7 @@ from training.fitting.evaluation import (
 from training.formatting import format_number
 from training.plotting import BLUE, STYLE, VERMILION
 from training.project import ROOT, Project
+from training.stored_model import load_estimator
 from training.templating import make_environment
 
 # Paths from ROOT: data/model_card.md.jinja extends training/templates/model_card.md.jinja.
@@ -156,7 +157,7 @@ def template_context(project: Project, model: bentoml.Model, data_path: Path) ->
     """
     training = training_metadata(model)
     data = load_data_of_model(data_path, project.labelled_type, training)
-    estimator = bentoml.sklearn.load_model(model)
+    estimator = load_estimator(model)
     with limit_threads(data):
         importance = measure_importance(estimator, data)
         plots = make_plots(estimator, data, importance, training)

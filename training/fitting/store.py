@@ -137,7 +137,7 @@ def distinct(column: pd.Series, schema: Schema) -> list[Any]:
 
 
 def cumulative_distribution(y_pred: np.ndarray) -> dict[float, float]:
-    """Return the share of the predictions up to each of their QUANTILES, by its value."""
+    """Return the share of the predictions that are at most x, for each x of their QUANTILES."""
     # The values become the names of histogram buckets: four digits are enough.
     bounds = sorted({float(f"{value:.4g}") for value in np.quantile(y_pred, QUANTILES)})
     return {bound: float(np.mean(y_pred <= bound)) for bound in bounds}

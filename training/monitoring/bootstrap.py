@@ -29,9 +29,10 @@ def resample(
 ) -> BootstrapMeans:
     """Resample losses (n_samples,) with replacement; a mask (n_samples,) selects a segment.
 
-    A low mean is shrunk toward the mean of all rows, which weighs as many rows as `prior_rows`; a
-    high one is not. An empty segment has the mean of all rows, and needs `prior_rows`. Other
-    segments should have some dozens of rows, to have rows in each resample.
+    A segment's mean that is below the mean of all rows is pulled up toward it, as if the segment
+    had `prior_rows` more rows with that mean; a mean above it is kept. An empty segment has the
+    mean of all rows, and needs `prior_rows`. Other segments should have some dozens of rows, to
+    have rows in each resample.
     """
     generator = np.random.default_rng(seed)
     n_groups = min(len(losses), GROUPS)

@@ -54,7 +54,7 @@ def read_log(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the valid records of one model with their predictions, and counts of the other rows.
 
-    Raise InvalidLogError or OSError.
+    `LoggedPredictions` says which are valid. Raise InvalidLogError or OSError.
     """
     predictions = read_predictions(folder, feature_schemas(record_type))
     tags = predictions.common["model_tag"]
@@ -79,7 +79,10 @@ def format_counts(names: pd.Series, relation: str) -> str:
 
 
 def read_training(project: Project, model: bentoml.Model, data_path: Path) -> pd.DataFrame:
-    """Return the rows that fitted a model, with its predictions; raise InvalidDataError."""
+    """Return the rows on which a model was fitted, with its predictions.
+
+    Raise InvalidDataError.
+    """
     training = training_metadata(model)
     X_train = load_data_of_model(data_path, project.labelled_type, training).X_train
     rows = to_rows(X_train, project.record_type)
@@ -100,8 +103,8 @@ def stability_index(training: pd.Series, log: pd.Series) -> float:
     It is the sum of the relative entropies of each distribution to the other.
     """
     if is_number(training) and training.nunique() >= BINS:
-        # Many equal values make quantiles coincide. Each bin includes its upper edge, so an edge at
-        # the maximum would put it into one bin with the values below.
+        # Each bin includes its upper edge. If the maximum is so frequent that it is an edge, move
+        # that edge just below: the maximum gets a bin of its own. Equal edges become one.
         below_maximum = np.nextafter(training.max(), -np.inf)
         quantiles = training.quantile(np.arange(1, BINS) / BINS)
         edges = np.unique(quantiles.clip(upper=below_maximum))
@@ -178,7 +181,10 @@ def value_verdict(psi: float) -> str:
 
 
 def missing_verdict(training: pd.Series, log: pd.Series, p: float) -> str:
-    """Return the verdict on missing values: the PSI of a rare one is small, even if it doubles."""
+    """Return the verdict on missing values.
+
+    It does not use the PSI: if few values are missing, that stays small even if they double.
+    """
     if np.isnan(p):
         return TOO_FEW
     if p > MAX_MISSING_P:

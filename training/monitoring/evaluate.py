@@ -56,7 +56,7 @@ def evaluate_log(
         raise InvalidLogError(f"The log in {log_folder} has no predictions of {model_tag}")
     print_counts(joined)
     if training_csv:
-        write_csv(joined, project, training_csv)
+        write_csv(joined, project, data_path, training_csv)
     n_outcomes = int(judged.outcome.notna().sum())
     if n_outcomes < MIN_OUTCOMES:
         print_table("Each model", by_model(joined, model_tag, None))

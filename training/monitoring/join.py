@@ -43,8 +43,8 @@ def join(predictions: LoggedPredictions, outcomes: pd.DataFrame, target: str) ->
     outcomes, outcome_remarks = unique_outcomes(outcomes.join(outcome_codes), target)
     is_kept, prediction_remarks = unique_predictions(predictions, logged_codes["key"])
     kept = predictions.select(is_kept)
-    of_kept = outcomes.set_index("key").reindex(logged_codes["key"][is_kept])
-    of_kept = of_kept.set_axis(kept.common.index)
+    matched = outcomes.set_index("key").reindex(logged_codes["key"][is_kept])
+    matched = matched.set_axis(kept.common.index)
     remarks = [
         *prediction_remarks,
         *missing_remarks,
@@ -52,8 +52,8 @@ def join(predictions: LoggedPredictions, outcomes: pd.DataFrame, target: str) ->
         *unmatched_remarks(outcomes, logged_codes),
     ]
     if "timestamp" in outcomes and target != "timestamp":
-        remarks += delay_remarks(of_kept["timestamp"] - kept.common["timestamp"])
-    return JoinedPredictions(kept, of_kept[target], remarks)
+        remarks += delay_remarks(matched["timestamp"] - kept.common["timestamp"])
+    return JoinedPredictions(kept, matched[target], remarks)
 
 
 def drop_missing(outcomes: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
@@ -102,7 +102,7 @@ def unique_predictions(
 ) -> tuple[pd.Series, list[str]]:
     """Return a mask of one prediction for each key and model, and remarks on the others."""
     is_repeated = keys.duplicated(keep=False)
-    features = predictions.features[is_repeated].add_prefix("feature ")
+    features = predictions.features[is_repeated].add_prefix("feature ")  # one may be named key
     records = features.assign(key=keys[is_repeated]).drop_duplicates()
     is_ambiguous = keys.isin(records.loc[records["key"].duplicated(), "key"])
     common = predictions.common

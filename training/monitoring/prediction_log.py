@@ -30,8 +30,8 @@ ABSENT = object()  # replaces the value of a feature that a line lacks
 class LoggedPredictions(NamedTuple):
     """The predictions of a log, in tables with one index.
 
-    A record is invalid if it lacks a feature, or if the value of one has the wrong type. All its
-    features are then NaN or None.
+    A record is valid here if it has a value of the right type for each feature; bounds are not
+    checked. In an invalid record all features are NaN or None.
     """
 
     common: pd.DataFrame  # the LOG_COLUMNS
@@ -40,7 +40,7 @@ class LoggedPredictions(NamedTuple):
 
     @property
     def is_valid(self) -> pd.Series:
-        """Whether each record is valid."""
+        """Whether each record is valid; bounds are not checked."""
         return self.invalid_feature == ""
 
     def select(self, mask: pd.Series) -> "LoggedPredictions":

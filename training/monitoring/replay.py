@@ -128,9 +128,9 @@ def print_changes(results: ReplayResults, limits: Limits, target: str) -> None:
             "records": len(changes),
             "mean": np.mean(changes),
             "RMS": np.sqrt(np.mean(np.square(changes))),
-            "median": np.median(np.abs(changes)),
-            "95 %": np.quantile(np.abs(changes), 0.95),
-            "largest": np.max(np.abs(changes)),
+            "median abs.": np.median(np.abs(changes)),
+            "95 % abs.": np.quantile(np.abs(changes), 0.95),
+            "largest abs.": np.max(np.abs(changes)),
             f"above {limits.max_change:.3g}": f"{share_above(changes, limits):.2%}",
         }
         for tag, changes in results.changes.items()

@@ -93,7 +93,7 @@ class ReplayResults:
         results = self.validator.validate([to_record(entry) for entry in entries])
         valid = []
         for entry, result in zip(entries, results, strict=True):
-            if isinstance(result, tuple):
+            if isinstance(result, tuple):  # a row; errors are a list
                 valid.append((entry, result))
             else:
                 self.reject(entry, [message for _, message in result])

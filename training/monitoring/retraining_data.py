@@ -17,25 +17,27 @@ from training.project import Project
 CHUNK_ROWS = 20_000
 
 
-def write_csv(joined: JoinedPredictions, project: Project, path: Path) -> None:
-    """Write the records that have an outcome as a CSV file that the train command reads.
+def write_csv(joined: JoinedPredictions, project: Project, data_path: Path, path: Path) -> None:
+    """Write the records that have an outcome to `path`, a CSV file that the train command reads.
 
-    Exclude and count rows that are not valid training data. Raise InvalidDataError or OSError.
+    Exclude and count rows that are not valid training data. Raise OSError, or InvalidDataError if
+    the file is that of the training data, `data_path` or the project's.
     """
-    if path.exists() and path.samefile(project.data):
-        raise InvalidDataError(f"{path} is the training data: write to another file")
+    for data in (data_path, project.data):
+        if path.exists() and data.exists() and path.samefile(data):
+            raise InvalidDataError(f"{path} is the training data: write to another file")
     with_outcome = joined.with_outcome()
     n_rows, error_counts = 0, Counter[str]()
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(feature_schemas(project.labelled_type))
         valid = with_outcome.select(with_outcome.predictions.is_valid)
-        for row in validated_rows(valid, project):
-            if isinstance(row, tuple):
-                writer.writerow(row)
+        for result in validate(valid, project):
+            if isinstance(result, tuple):  # a row; errors are a list
+                writer.writerow(result)
                 n_rows += 1
             else:
-                error_counts.update(message for _, message in row)
+                error_counts.update(message for _, message in result)
     print(f"Wrote {n_rows:,} rows to {path}")
     if n_excluded := len(with_outcome.outcome) - n_rows:
         examples = "; ".join(message for message, _ in error_counts.most_common(MAX_EXAMPLES))
@@ -45,7 +47,7 @@ def write_csv(joined: JoinedPredictions, project: Project, path: Path) -> None:
         )
 
 
-def validated_rows(joined: JoinedPredictions, project: Project) -> Iterator[Row | list[FieldError]]:
+def validate(joined: JoinedPredictions, project: Project) -> Iterator[Row | list[FieldError]]:
     """Yield each record with its outcome as a training row or, if it is invalid, its errors."""
     validator = Validator(project.labelled_type)
     for start in range(0, len(joined.outcome), CHUNK_ROWS):

@@ -58,7 +58,9 @@ def quantile_segments(name: str, log: pd.Series, training: pd.Series) -> Iterato
         yield Segment(segment_name, log_bins == index, training_bins == index)
     is_outside = (log < training.min()) | (log > training.max())
     in_training = np.zeros(len(training), dtype=bool)
-    yield Segment(f"{name} outside its training range", is_outside.to_numpy(), in_training)
+    yield Segment(
+        f"{name} outside the range of the training data", is_outside.to_numpy(), in_training
+    )
 
 
 def value_segments(name: str, log: pd.Series, training: pd.Series) -> Iterator[Segment]:

@@ -14,26 +14,29 @@ from sklearn.model_selection import cross_val_predict
 
 from serving.features import feature_schemas
 from serving.model import training_metadata
-from serving.regressor import GOLDEN_TOLERANCE, to_predictions
+from serving.regressor import to_predictions
 from training.data import load_data_of_model
 from training.fitting.evaluation import FOLDS, to_fitted_type
 from training.monitoring.bootstrap import ratio_intervals, resample
 from training.monitoring.join import JoinedPredictions
 from training.monitoring.segments import Segment, divide_by_time, feature_segments
 from training.project import Project
+from training.stored_model import load_estimator
 
 # The mean absolute error (MAE) divided by that of training; less is seldom worth a retraining.
 MAX_ERROR_RATIO = 1.1
 # Simulated with the errors of the house model, 60 logs each: a doubled error was detected in 98 %
-# of the logs with 50 outcomes. Without a change there was no false alarm with 300 outcomes, and one
-# in 5 % of the logs with 5,000.
+# of the logs with 50 outcomes. Without a change, no log with 300 outcomes gave a false alarm; 5 %
+# of the logs with 5,000 did.
 MIN_OUTCOMES = 50  # of a model or a segment
 # A segment with fewer training rows is not compared, unless it has none: its expected error is then
 # the MAE of all training rows.
 MIN_TRAINING_ROWS = 30
-# A few training rows may have small errors by chance. The expected MAE of a segment is shrunk
-# toward that of all training rows, with this many pseudo-rows, but only upward.
+# In a segment with few training rows, the errors may be small by chance. A low MAE is pulled up
+# toward that of all training rows, as if the segment had this many more rows with that MAE.
 PRIOR_ROWS = 30
+# Any tiny number would do: it keeps the mean of errors that are all zero above zero.
+MIN_ERROR = 1e-9  # of the target's standard deviation
 SCORES = ["RMSE", "MAE", "bias", "R2"]
 INTERVAL = ["low", "high"]
 
@@ -59,7 +62,7 @@ class LabelledPredictions(NamedTuple):
 
     def absolute_errors(self, target_std: float) -> np.ndarray:
         """Return absolute errors (n_samples,), slightly above zero, so that means have a ratio."""
-        return np.hypot(self.y_pred - self.y_true, GOLDEN_TOLERANCE * target_std)
+        return np.hypot(self.y_pred - self.y_true, MIN_ERROR * target_std)
 
 
 def served_predictions(joined: JoinedPredictions) -> LabelledPredictions:
@@ -79,7 +82,7 @@ def cross_validated_predictions(
     training = training_metadata(model)
     data = load_data_of_model(data_path, project.labelled_type, training)
     X, y = data.X, data.y
-    estimator = bentoml.sklearn.load_model(model)
+    estimator = load_estimator(model)
     y_pred = cross_val_predict(estimator, to_fitted_type(estimator, X), y, cv=FOLDS)
     return LabelledPredictions(X, y.to_numpy(), np.array(to_predictions(y_pred, len(X))))
 

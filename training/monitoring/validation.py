@@ -10,7 +10,7 @@ from serving.record_errors import FieldError, field_errors
 from serving.records import Row, to_row
 from training.request_body import make_body_type
 
-CHUNK_RECORDS = 1000
+CHUNK_RECORDS = 1000  # few, since one invalid record makes all of its chunk slow
 
 
 class Validator:
@@ -26,7 +26,7 @@ class Validator:
             chunk = records[start : start + CHUNK_RECORDS]
             try:
                 results += map(to_row, self.body_type.validate(to_json(chunk)))
-            except ValidationError:  # pydantic is slow at collecting many errors
+            except ValidationError:  # it has no rows: validate each record alone
                 results += map(self.validate_one, chunk)
         return results
 

@@ -118,10 +118,12 @@ def infer_table(table: Table, target: str, dropped: Collection[str]) -> Inferred
 
 
 def check_row_numbers(column: pd.Series) -> None:
-    """Raise InvalidDataError unless a column, the first one, contains the numbers of the rows."""
+    """Raise InvalidDataError unless a column without a name contains the numbers of the rows."""
     numbers = pd.to_numeric(column, errors="coerce")
     if not (numbers.diff().iloc[1:] == 1).all():
-        raise InvalidDataError("Column 1 has no name: name it, or delete it")
+        raise InvalidDataError(
+            "A column has no name, and is not the numbers of the rows: name it, or delete it"
+        )
 
 
 def check_has(names: list[str], name: str) -> None:

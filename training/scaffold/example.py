@@ -10,8 +10,8 @@ MISSING_DISTANCE = 1000  # from typical: more than that of all other features to
 def typical_record(table: InferredTable) -> dict[str, float | bool | str]:
     """Return the most typical row, with a typical value for each missing one.
 
-    Features that most rows lack do not count in the choice of the row: a row is not typical because
-    it has a comment.
+    Features that most rows lack do not count in the choice of the row: a row with a comment is not
+    more typical than one without.
     """
     frame = table.frame
     counted = [each for each in table.features if each.n_missing <= len(frame) / 2]

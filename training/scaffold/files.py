@@ -13,9 +13,8 @@ from training.project import ROOT, Project
 from training.scaffold.record_module import docstring, quoted
 from training.templating import make_environment
 
-# Files and folders that are copied: byte for byte, and with the names of this bundle replaced.
-UNCHANGED = ["serving", "training"]
-RENAMED = [
+UNCHANGED = ["serving", "training"]  # copied byte for byte
+RENAMED = [  # files and folders that are copied with the names of this bundle replaced
     ".gitignore",
     "Makefile",
     "bentofile.yaml",
@@ -134,7 +133,9 @@ def check_name(project: Project, name: str) -> None:
         if file.suffix in CODE_SUFFIXES and words.search((ROOT / file).read_text(encoding="utf-8")):
             raise TrainingError(f"{file} uses {name} for something else: choose another name")
     if service in ("RecordBody", "RecordsBody", "LabelledRecord"):
-        raise TrainingError(f"service.py has another {service}: choose another name than {name}")
+        raise TrainingError(
+            f"The new bundle has another {service}: choose another name than {name}"
+        )
 
 
 def write_bundle(project: Project, out: Path, data: str, values: dict[str, Any]) -> None:

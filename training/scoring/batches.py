@@ -72,7 +72,7 @@ class BatchScorer:
     def __call__(self, batch: pa.Table | pd.DataFrame) -> pa.Table | pd.DataFrame:
         """Return all rows with their `prediction`, `model_tag` and `prediction_error`.
 
-        Rows with an error, old or new, have no prediction.
+        A row that comes with a `prediction_error` keeps it, and is not predicted.
         """
         if isinstance(batch, pd.DataFrame):
             return self(pa.Table.from_pandas(batch, preserve_index=False)).to_pandas()
@@ -97,15 +97,15 @@ def split_errors(batch: pa.Table) -> tuple[pa.Table, list[str | None]]:
 
 
 def expand(scored: pa.Table, errors: Iterable[str | None]) -> pa.Table:
-    """Insert a row of nulls into a table of the other rows for each error."""
+    """Return the scored rows with a row of nulls in the place of each row that has an error."""
     indices = count()
     return take(scored, [next(indices) if error is None else None for error in errors])
 
 
 def restore_values(table: pa.Table, batch: pa.Table) -> pa.Table:
-    """Return a table with the columns of a batch, unless scoring has converted their type.
+    """Return a scored table with the values of its batch, also in the rows with an error.
 
-    So rows with an error, which are null in the table, keep their values.
+    If scoring has converted the type of a column, these rows remain null in it.
     """
     for index, field in enumerate(table.schema):
         if field.name in batch.column_names and batch.schema.field(field.name).type == field.type:

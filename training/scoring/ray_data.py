@@ -27,8 +27,8 @@ from training.scoring.writers import WRITERS
 
 FILE, NUMBER = "source_file", "source_number"  # temporary columns: file, and line or row number
 BLOCK_BYTES = 8 << 20  # of the rows that one task scores and writes
-# Tasks that read or write take little of a core, and must not wait for an actor to free one.
-# `count_nodes` limits them: Ray would start many processes, which import for seconds each.
+# Shares of a core. An actor, which scores, and two tasks, which read and write, fit on one core:
+# 0.9 + 2 * 0.04 < 1. `count_nodes` limits the tasks, since each one imports for seconds.
 ACTOR_CPUS, TASK_CPUS = 0.9, 0.04
 NOT_SHIPPED = [".git", ".venv*", "**/__pycache__", ".*_cache", "report", "tests", "benchmarks"]
 COMPLETE = "_SUCCESS"  # marks a complete folder, as in Spark

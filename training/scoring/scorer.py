@@ -95,9 +95,10 @@ class Scorer:
         return indices, self.to_rows([valid[index] for index in indices]), errors
 
     def validate_by_column(self, table: pa.Table) -> tuple[Rows, Collection[int]]:
-        """Return all rows if they are valid, otherwise the indices of suspects, maybe of all rows.
+        """Return all rows and no index or, if one is invalid, no rows and the indices of suspects.
 
-        Validating whole columns is five times as fast as creating a record for each row.
+        Suspects are the rows that may be invalid: all, if it is not known which one is. Validating
+        whole columns is five times as fast as creating a record for each row.
         """
         if not self.column_validator:
             return [], range(len(table))

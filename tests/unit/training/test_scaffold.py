@@ -242,7 +242,7 @@ BAD_FILES = {  # name, content, message
     "target beyond floats": ("table.csv", table(row="{0},{0}e999"), "y in line 3 is greater than"),
     "no such target": ("table.csv", table("x,yy"), "There is no column 'y'. Is it"),
     "duplicate columns": ("table.csv", table("y,y"), "Several columns have the same name: y"),
-    "first column without a name": ("table.csv", table(",y", "n{0},{0}"), "Column 1 has no name"),
+    "first column without a name": ("table.csv", table(",y", "n{0},{0}"), "A column has no name"),
     "unnamed column": ("table.csv", table("x,,y", "{0},1,{0}"), "Column 2 has no name"),
     "only dates": ("table.csv", table(row="2026-01-01,{0}"), "No column is left"),
     "semicolons": ("table.csv", table("x;y", "{0},5;{0}"), "separated by ';'"),

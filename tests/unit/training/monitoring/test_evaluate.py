@@ -108,7 +108,11 @@ def test_training_data_are_not_overwritten(model, tmp_path):
     write_case(tmp_path, houses(), PROJECT.record_type, n_rows=40, tag=str(model.tag))
     before = PROJECT.data.read_bytes()
     check_error(run_evaluate(tmp_path, "--write", PROJECT.data), "write to another file")
-    assert PROJECT.data.read_bytes() == before
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(before)
+    done = run_evaluate(tmp_path, "--data", copy, "--write", copy)
+    check_error(done, "write to another file")
+    assert PROJECT.data.read_bytes() == copy.read_bytes() == before
 
 
 def test_outcomes_of_other_requests_are_rejected(model, tmp_path):

@@ -109,7 +109,10 @@ def test_values_outside_the_training_range_are_a_segment(trained):
     joined = served(trained, lambda X, _: X.index < 300)
     joined.predictions.features.loc[:299, "weight"] = 9000.0
     table = compare_joined(joined, trained)
-    assert "weight outside its training range" in table.index[table["low"] > MAX_ERROR_RATIO]
+    assert (
+        "weight outside the range of the training data"
+        in table.index[table["low"] > MAX_ERROR_RATIO]
+    )
 
 
 def test_category_that_the_training_lacks_is_a_segment(trained):
