@@ -312,8 +312,8 @@ def car_page(car_service, tmp_path):
         yield TryPage(browser, car_service.base_url)
 
 
-def test_page_fits_categories_booleans_and_gaps(car_page, car_service, tmp_path):
-    """It has a choice, a switch and a box "missing"; a text has no picture."""
+def test_page_fits_categories_booleans_and_missing_values(car_page, car_service, tmp_path):
+    """It has a choice, a switch and a box "missing"; a text has no chart."""
     features = car_service.get("/model").json()["features"]
     example = {name: schema["example"] for name, schema in features.items()}
     assert car_page.record() == example
@@ -387,10 +387,10 @@ def test_image_predicts(engine, clone, model):
 
 
 UNSERVABLE_MODELS = {
-    "estimator that takes no gaps": (
+    "estimator that rejects missing values": (
         "HistGradientBoostingRegressor(categorical_features=codes, random_state=0)",
         "LinearRegression()",
-        ["the data have gaps in", "SimpleImputer"],
+        ["values are missing in", "SimpleImputer"],
     ),
     "encoder fails on unknown category": (
         'handle_unknown="use_encoded_value", unknown_value=float("nan"), ',
@@ -400,12 +400,12 @@ UNSERVABLE_MODELS = {
     "function in train.py": (
         'remainder="passthrough"',
         "remainder=FunctionTransformer(logs)",
-        ["needs logs, which the service does not find"],
+        ["needs logs of train.py, which the service does not have"],
     ),
     "lambda": (
         'remainder="passthrough"',
         "remainder=FunctionTransformer(lambda X: X)",
-        ["lambda", "a function has to have a name"],
+        ["lambda", "may contain only functions with a name"],
     ),
     "integer without bounds": (
         "labelled_type=LabelledRecord",
