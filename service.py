@@ -30,7 +30,7 @@ from serving import (
 )
 
 settings = load_settings()
-# `bentoml build` describes the image here, and packs the model later: pin one version for both.
+# Fix the version of `latest` now: `service_image` and, later, `bentoml build` need the same model.
 model_reference = ModelReference(settings.model or f"{NAME}:latest", House).pinned()
 
 

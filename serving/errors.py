@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 RETRY_AFTER = {"Retry-After": "1"}
 MAX_HEAD_BYTES = 1 << 14  # request line and headers; most servers allow 8 to 32 KiB
-MAX_NAMED_RECORDS = 20  # in the message for records that the model can't predict
+MAX_NAMED_RECORDS = 20  # in the message if not all records that the model can't predict are known
 UNPREDICTABLE = "The record is valid, but the model can't predict it; change its unusual values"
 
 
@@ -66,12 +66,12 @@ class UnpredictableError(APIError):
         self.delay_seconds = delay_seconds
 
 
-def request_timeout(seconds: float) -> APIError:
+def request_timeout_error(seconds: float) -> APIError:
     """Return the error for a request that did not arrive in time."""
     return APIError(408, f"The request was not complete within {seconds:g} s; try again")
 
 
-def prediction_timeout(seconds: float) -> APIError:
+def prediction_timeout_error(seconds: float) -> APIError:
     """Return the error for a request that was not predicted in time."""
     return APIError(504, f"No prediction within {seconds:g} s; try again")
 

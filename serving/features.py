@@ -92,7 +92,9 @@ def declared_values(schema: Schema) -> list[Any]:
     """Return all values of a feature with an enumeration or of a boolean; [] for other features."""
     if schema.get("type") == "boolean":
         return [False, True]
-    return list(schema.get("enum", [schema["const"]] if "const" in schema else []))
+    if "const" in schema:
+        return [schema["const"]]
+    return list(schema.get("enum", []))
 
 
 def check_record_type(record_type: type[BaseModel], target: str | None = None) -> None:

@@ -13,11 +13,12 @@ from serving.records import Row
 # of the model.
 MAX_UNPREDICTED = 20
 
-# All responses of an API to records that the model can't predict wait until one common time. Each
-# failed batch moves this time by DELAY_FACTOR times the duration of its failed calls, to at most
-# MAX_DELAY_SECONDS from now. Clients that wait for each response then take about 1/20 of the
-# model's time, or more if the failed calls of a batch take over 50 ms. Without the delay three such
-# clients halved the throughput of 24 others (tests/stress/unpredictable_records.py).
+# Each API has one time until which all its 422 responses wait. The failed calls of a batch move it
+# later by DELAY_FACTOR times their duration, but no further than MAX_DELAY_SECONDS from now. So
+# clients that wait for each response take, together, about 1/20 of the model's time. They take more
+# if the failed calls of a batch take over 50 ms, since 20 * 50 ms is the maximum delay. Without the
+# delay, three such clients halved the throughput of 24 others
+# (tests/stress/unpredictable_records.py).
 DELAY_FACTOR = 20
 MAX_DELAY_SECONDS = 1
 # For this long after a failure, batches begin with separate calls for usual and unusual rows.
@@ -28,8 +29,8 @@ class Unpredicted(float):
     """A NaN in place of a prediction, with the reason why there is none.
 
     It is a float, so that predictions are a list of floats whether or not all succeeded.
-    `failed_alone` is False if the model failed on several rows together that were not divided
-    further (MAX_UNPREDICTED).
+    `failed_alone`: the model failed on this row alone, or its prediction was not finite. False: it
+    failed on several rows together that were not divided further (MAX_UNPREDICTED).
     """
 
     error: Exception
@@ -54,8 +55,8 @@ class BatchError(Exception):
 class ModelFailedError(BatchError):
     """The model fails even on the golden row.
 
-    The cause is the exception for a row of the batch or, if there was none, for the golden row. It
-    is NonFinitePredictionError if the golden prediction is not finite.
+    The cause is NonFinitePredictionError if the golden prediction is not finite. Otherwise it is
+    the exception for a row of the batch or, if there was none, for the golden row.
     """
 
     def copy(self) -> Self:
@@ -70,11 +71,11 @@ class BatchTimeoutError(BatchError):
 
 
 class Batch:
-    """One attempt to predict the requests that form a batch.
+    """The requests of one batch, and how far they are predicted.
 
     If the model raises an exception for all rows together, the batch is divided until each row that
     the model can't predict has failed alone: first into usual rows and unusual rows (those with a
-    value outside the training range), then into halves. Mostly an unusual row causes the exception,
+    value outside the training data), then into halves. Mostly an unusual row causes the exception,
     so that few calls are needed. A request with MAX_UNPREDICTED failed rows is divided no further.
     """
 
@@ -99,7 +100,7 @@ class Batch:
         self.request_numbers: list[int] = []  # the index of the request, by row
         self.n_unpredicted: Counter[int] = Counter()  # failed rows, by index of the request
         self.complete = False  # whether each row has a prediction
-        self.model_works = False  # whether the model has made a finite prediction in this attempt
+        self.model_works = False  # whether a call for this batch has made a finite prediction
         self.failed_seconds = 0.0  # duration of the calls that raised an exception
 
     def run(self) -> list[list[float]]:

@@ -52,7 +52,7 @@ class TrainingMetadata(BaseModel):
     """The metadata that training saves with a model in the model store."""
 
     trained_at: datetime
-    target: dict[str, str]
+    target: dict[str, str]  # its "name", "description" and "unit"
     feature_names: list[str]
     # Training range of each number or integer: its minimum and maximum.
     training_range: dict[str, Range]
@@ -102,7 +102,8 @@ class ModelReference(BentoModel):
     """A reference to a stored model that was trained on the features of a record type.
 
     `stored` (of BentoML) finds the model without checking it, `resolve()` finds and checks it, and
-    `resolved` calls `resolve()` once. In an instance of the Service, `self.model` is `resolved`.
+    `resolved` calls `resolve()` once. In an instance of the class that `service.py` defines,
+    `self.model` is `resolved`.
     """
 
     tag: bentoml.Tag = attrs.field(converter=to_tag)  # declared again for mypy
@@ -191,7 +192,7 @@ def check_outdated(model: bentoml.Model) -> None:
         )
 
 
-def read_texts(model: bentoml.Model) -> dict[str, list[str]]:
+def read_training_texts(model: bentoml.Model) -> dict[str, list[str]]:
     """Return the distinct training values of each text feature."""
     training = training_metadata(model)
     if TEXTS_FILE not in training.file_sha256:

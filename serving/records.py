@@ -98,7 +98,7 @@ class RequestBody(bentoml.IODescriptor):
                 raise
             try:
                 body = with_integers(body, locs)
-            # A validator may have replaced the value: the JSON has no such float at the location.
+            # The error is of a float that a validator has made: the body has another value there.
             except (LookupError, TypeError, ValueError):
                 raise error from None
             return cls.adapter.validate_json(body)

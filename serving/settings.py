@@ -83,14 +83,17 @@ class Settings(BaseSettings):
     request_timeout: float = Field(
         5,
         gt=0,
-        description="Seconds for each of these: the headers; body and prediction; the response",
+        description="Seconds for each of these: a first request to begin; the headers; body and "
+        "prediction; each wait for a client that does not read its response",
     )
     keep_alive: int = Field(75, gt=0, description="Seconds that an idle connection stays open")
     shutdown_timeout: int = Field(
         8, gt=0, description="Seconds that requests in progress may take during shutdown"
     )
     try_page: bool = Field(True, description="false: no page at /try")
-    access_log: Literal["text", "json", "off"] = Field("text", description="text, json or off")
+    access_log: Literal["text", "json", "off"] = Field(
+        "text", description="text, json (the messages of the service, too) or off"
+    )
     log_exception_text: bool = Field(
         False, description="true: log the text of exceptions, which may quote a record"
     )

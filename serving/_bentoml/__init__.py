@@ -4,7 +4,7 @@ No other package may import uvicorn, circus, BentoML's internal modules, or `val
 of prometheus_client (`make lint`), so that a change of these can break only this package.
 
 tests/unit/_bentoml and tests/live fail if an upgrade breaks an override. test_tabular_service.py
-also fails once BentoML makes one superfluous: that of its page at `/`, or of its look-up of models.
+also fails once BentoML no longer needs two of them: the page at `/`, and the look-up of models.
 
 Each override below replaces what its first line says; options of the libraries that the code merely
 sets are not listed. "CPU" is the CPU time of a worker per request without the override, as a
@@ -18,7 +18,7 @@ BentoML's middleware for metrics, access log, timeout and concurrency, and its A
     until: BentoML creates no spans without an exporter, and inspects an API's signature once
 BentoML's placement of middleware, such as for CORS
     by: worker.py, `add_outer_middleware`
-    why: it would be in front of BentoML's application, which receives no predictions
+    why: it would be behind `ServiceApp`, so that prediction requests would bypass it
     until: BentoML's API handler is used again
 The plain-text errors of such middleware
     by: worker.py, `serving.http.json_errors.JSONErrorMiddleware`
@@ -36,9 +36,9 @@ BentoML's look-up of a Bento's model
     by: tabular_service.py, `TabularService.on_load_bento`
     why: it pins only models from a hub, and looks up others by their tag, such as `latest`
     until: it pins each `BentoModel`
-The queue, for a single row of a fast model while its API has no other request pending
+The queue and the thread, for a single row of a fast model while its API has no other request
     by: batching.py, `Batcher.predict`
-    why: CPU 1.08, 1.31 with the queue; 1.10, 1.65 if a single row runs in a thread
+    why: CPU 1.08, 1.31 with the queue; 1.10, 1.65 with the thread
     until: BentoML's dispatcher runs such a row at once
 The statistics of BentoML's dispatcher
     by: batching.py, `MeasuringOptimizer`

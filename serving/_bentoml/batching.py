@@ -69,8 +69,8 @@ class Batcher:
         # Requests that timed out are still in the queue: remove those at its front.
         while queue and queue[0].future.done():
             queue.popleft()
-        # The others stay behind a request that still waits, and MAX_CONCURRENCY no longer counts
-        # them: limit the length of the queue, too.
+        # Other timed-out requests stay behind one that still waits. MAX_CONCURRENCY does not count
+        # them any more: limit the length of the queue, too.
         if len(queue) >= self.max_queue:
             raise TooManyRequests
         self.pending += 1
@@ -110,11 +110,11 @@ class Batcher:
     def run_batch(self, requests: Sequence[list[Row]]) -> Sequence[list[float] | ModelFailedError]:
         """Predict and count the rows of requests; return the predictions of each request.
 
-        If the model is broken (ModelFailedError), return an exception for each request, which
-        BentoML's dispatcher raises.
+        If the model is broken, return a ModelFailedError for each request. BentoML's dispatcher
+        raises it or, for a batch that skips the queue, `predict` does.
         """
         metrics = self.instance.prediction_metrics
-        # A row is unusual if it has a value outside the training range. After a recent failure, the
+        # A row is unusual if it has a value outside the training data. After a recent failure, the
         # batch begins with separate calls for usual and unusual rows.
         batch = Batch(
             requests,

@@ -13,7 +13,13 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving._bentoml.response_cycle import LingeringTransport
-from serving.errors import MAX_HEAD_BYTES, RETRY_AFTER, APIError, head_too_large, request_timeout
+from serving.errors import (
+    MAX_HEAD_BYTES,
+    RETRY_AFTER,
+    APIError,
+    head_too_large,
+    request_timeout_error,
+)
 
 # Pipelined requests that wait for earlier responses. One read by uvloop can hold thousands.
 MAX_PIPELINE = 16
@@ -33,7 +39,8 @@ class ConnectionOwner(Protocol):
     """What a connection needs of its server."""
 
     request_timeout: float  # seconds
-    # The connections without a complete request head, longest wait first; value: start of the wait.
+    # The connections that wait for a request, or for the rest of its head, while none is in
+    # progress. The longest wait is first; value: start of the wait.
     waiting: "dict[Connection, float]"
 
     @property
@@ -47,18 +54,20 @@ class ConnectionOwner(Protocol):
 class Connection(HttpToolsProtocol):
     """A connection whose protocol errors are answered by the application, in pipeline order.
 
-    It closes for these reasons:
+    uvicorn's `cycle` is that of the newest request. Earlier requests of the connection are being
+    answered, or wait in `pipeline`. The connection closes for these reasons:
 
     | event | code | time limit |
     |---|---|---|
     | no request begins on a new connection | `wait_for_request` | REQUEST_TIMEOUT |
     | no request follows a response | uvicorn's `on_response_complete` | KEEP_ALIVE |
-    | the head of a request stays incomplete | `header_timeout_handler` (408) | REQUEST_TIMEOUT |
+    | the head of a request stays incomplete | `header_timeout_handler` (408) | REQUEST_TIMEOUT* |
     | a request can't be parsed | `reject`, `close_after_response` | LINGER_SECONDS |
     | a response has "Connection: close" | `close_after_response` | LINGER_SECONDS |
     | the client does not read its responses | `start_write_timer` | REQUEST_TIMEOUT |
     | shutdown, and no request begins | `drain`, `wait_for_request` | DRAIN_SECONDS |
 
+    *: KEEP_ALIVE for a head that begins before the last response has ended, if nothing follows.
     The application limits the time of a body and of a prediction.
     """
 
@@ -128,8 +137,8 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise APIError(405, "CONNECT is not supported", {"Allow": "GET, HEAD, POST"})
-            return
-        # `reject` sets the budget, and its synthetic request needs a place in the pipeline.
+            return  # `ignore_upgrade` parses the request again
+        # With a budget, this is the synthetic request of `reject`, for which there is always room.
         if len(self.pipeline) >= MAX_PIPELINE and self.discard_budget is None:
             message = "Too many pipelined requests; wait for responses before you send more"
             raise APIError(429, message, RETRY_AFTER)
@@ -153,7 +162,8 @@ class Connection(HttpToolsProtocol):
         if self.lingering:
             return
         super().on_response_complete()
-        if self.cycle.response_complete and not self.transport.is_closing():
+        is_last = self.cycle.response_complete  # no pipelined request waits
+        if is_last and not self.transport.is_closing():
             self.owner.waiting[self] = self.loop.time()
 
     def eof_received(self) -> bool:
@@ -200,7 +210,7 @@ class Connection(HttpToolsProtocol):
         self.write_timer = self.loop.call_later(self.owner.request_timeout, self.transport.abort)
 
     def drain(self) -> None:
-        """Close after the current response or, if idle, once idle for DRAIN_SECONDS.
+        """Close after the last response or, if idle, once idle for DRAIN_SECONDS.
 
         A client that has just got a response may be sending its next request, and would lose it if
         the connection closed now. A connection that has been idle for longer closes at once.
@@ -232,7 +242,7 @@ class Connection(HttpToolsProtocol):
 
     def header_timeout_handler(self) -> None:
         """Reject a request whose head is not complete in time."""
-        self.reject(request_timeout(self.owner.request_timeout))
+        self.reject(request_timeout_error(self.owner.request_timeout))
 
     def reject(self, error: APIError) -> None:
         """Have the application send an error for a request that can't be parsed, and then close.
@@ -253,9 +263,10 @@ class Connection(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def _should_upgrade(self) -> bool:
-        """Make uvicorn's callbacks skip a request with `Upgrade`.
+        """Make `on_body` and `on_message_complete` of uvicorn ignore a request with `Upgrade`.
 
-        `on_headers_complete` starts no cycle for it, and `ignore_upgrade` parses it again.
+        They ask this method after the parser's `should_upgrade`. `on_headers_complete` starts no
+        cycle for such a request, and `ignore_upgrade` parses it again, so nothing is upgraded.
         """
         return True
 

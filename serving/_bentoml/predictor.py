@@ -49,7 +49,7 @@ class Predictor:
     def unpredictable_error(
         self, predictions: Sequence[float], what_if: bool
     ) -> UnpredictableError:
-        """Count the records without a prediction, and return the error of their request."""
+        """Count the records known to be unpredictable; return the error of their request."""
         failures = {n: y for n, y in enumerate(predictions) if isinstance(y, Unpredicted)}
         # At least one: `Batch` divides the rows of a request until a row has failed alone.
         numbers = [n for n, each in failures.items() if each.failed_alone]

@@ -35,10 +35,10 @@ LISTENERS = 32
 
 
 def install(app: ServiceApp, open_requests: "set[asyncio.Task[None]]") -> None:
-    """Make BentoML's worker create a `Server` for `app`, and a `ResponseCycle` for each request.
+    """Make BentoML's worker create a `Server`, and a `ResponseCycle` for each request.
 
-    The worker creates its server after its application. The server keeps the tasks of its open
-    requests in `open_requests`.
+    The server takes its settings from `app`, and tells it when the drain begins. It keeps the tasks
+    of its open requests in `open_requests`. The worker creates it after its application.
     """
     response_cycle.install()
     uvicorn.Server = partial(Server, app, open_requests)
@@ -63,7 +63,7 @@ class Server(uvicorn.Server):
         self.server_state.tasks = open_requests
         self.request_timeout = settings.request_timeout
         self.max_connections = raise_file_limit(MAX_CONNECTIONS)
-        # The connections without a complete request head, longest wait first, with its start.
+        # See `ConnectionOwner`.
         self.waiting: dict[Connection, float] = {}
 
     @property
@@ -74,8 +74,8 @@ class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket]) -> None:
         """Serve, with several listeners per socket if this is the only worker.
 
-        One of several workers would accept most clients that connect at the same time, and the
-        others would be idle.
+        With several listeners each, one of several workers would accept most of the clients that
+        connect at the same time, and the other workers would be idle.
         """
         if self.app.settings.workers == 1:
             sockets = [copy for s in sockets for copy in (s, *duplicate_listener(s))]
@@ -145,4 +145,4 @@ def raise_file_limit(connections: int) -> int:
         limit = min(limit, hard)
     if soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    return max(limit - OTHER_FILES, limit // 2)  # half of a low hard limit
+    return max(limit - OTHER_FILES, limit // 2)  # if the limit is low: half of it

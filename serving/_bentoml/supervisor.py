@@ -61,7 +61,7 @@ class SignalHandler(SysHandler):
     SIGCHLD calls `on_child_exit`; SIGTERM, SIGINT and SIGHUP (the terminal was closed) call `quit`.
     """
 
-    stopping = False  # after the first call of `quit`
+    stopping = False  # True after the first call of `quit`
 
     def __init__(self, controller: Any) -> None:
         super().__init__(controller)
@@ -78,8 +78,8 @@ class SignalHandler(SysHandler):
         """Replace dead workers at once, unless the service is stopping.
 
         circus does this only every 10 s. A worker that exited with an error status most likely
-        failed to start: its replacement is left to circus, so that workers which cannot start do
-        not fail in a loop.
+        failed to start: its replacement is left to circus, so that it does not fail again and
+        again without a pause.
         """
         arbiter = self.controller.arbiter
         if self.stopping or arbiter._stopping:
@@ -110,7 +110,7 @@ class SignalHandler(SysHandler):
         arbiter.reap_processes()
         logger.error("Worker exited with status %d", status)
         if not self.worker_pids():
-            arbiter._exception = BentoMLException("No worker could start; see the log above")
+            arbiter._exception = BentoMLException("No worker is left; see the log above")
             self.quit()
 
     def handle_hup(self) -> None:
@@ -142,7 +142,7 @@ def find_exited_child() -> Any:
 
     Raise ChildProcessError if there is no child.
     """
-    if hasattr(os, "waitid"):  # not on macOS
+    if hasattr(os, "waitid"):  # not on macOS, where a worker that can't start is restarted forever
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     return None
 

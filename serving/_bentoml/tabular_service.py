@@ -31,7 +31,9 @@ class TabularService(bentoml.Service):
             )
         if self.inner.settings.access_log == "json":
             use_json_logs()
-        use_private_metrics_folder()  # for the supervisor, which passes it to the workers
+        # The supervisor passes its folder to the workers, as PROMETHEUS_MULTIPROC_DIR. They run
+        # this line, too, without effect.
+        use_private_metrics_folder()
         # BentoML finds its hooks among the attributes of the user's class.
         self.inner.install_supervisor = bentoml.on_deployment(supervisor.install)
         self.inner.prepare_worker = bentoml.on_startup(self.prepare_worker_hook())

@@ -23,7 +23,7 @@ from serving.http.app import ServiceApp
 from serving.http.docs_page import DocsViews
 from serving.http.json_errors import JSONErrorMiddleware
 from serving.http.try_page import try_page_routes
-from serving.model import TrainingMetadata, read_golden, read_texts, training_metadata
+from serving.model import TrainingMetadata, read_golden, read_training_texts, training_metadata
 from serving.observability.prediction_log import PredictionLog
 from serving.observability.prediction_metrics import (
     PredictionMetrics,
@@ -166,7 +166,8 @@ def create_prediction_metrics(
     return PredictionMetrics(
         training.feature_names,
         training.training_range,
-        {**training.training_values, **read_texts(model)},
+        # of categories and booleans, and of text features, which may have many: they have a file
+        {**training.training_values, **read_training_texts(model)},
         prediction_histogram(tuple(training.prediction_distribution)),
         nullable=training.nullable_features,
     )

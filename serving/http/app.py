@@ -17,8 +17,8 @@ from serving.errors import (
     content_encoded,
     internal_error,
     not_json,
-    prediction_timeout,
-    request_timeout,
+    prediction_timeout_error,
+    request_timeout_error,
     shutting_down,
 )
 from serving.http.auth import APIKeyAuth
@@ -107,7 +107,7 @@ class ServiceApp:
         logged = path not in self.unlogged_paths
         body = BodyReader(scope, receive, self.settings.max_body_bytes)
         response = ResponseSender(scope, send)
-        self.metrics.start(endpoint, logged)
+        self.metrics.start(endpoint, is_probe=not logged)
         try:
             await self.respond(scope, body, response)
         finally:
@@ -191,7 +191,7 @@ class ServiceApp:
 
     def timeout_error(self, body: BodyReader) -> APIError:
         """Return the error after REQUEST_TIMEOUT: 504 if the body has arrived, otherwise 408."""
-        error = prediction_timeout if body.complete else request_timeout
+        error = prediction_timeout_error if body.complete else request_timeout_error
         return error(self.settings.request_timeout)
 
     def unexpected_error(self, error: BaseException, request_id: str) -> APIError:

@@ -15,8 +15,8 @@ from serving.errors import (
     head_too_large,
     internal_error,
     not_json,
-    prediction_timeout,
-    request_timeout,
+    prediction_timeout_error,
+    request_timeout_error,
     shutting_down,
 )
 from serving.http.auth import INVALID_KEY_MESSAGE, PUBLIC_PATHS
@@ -188,7 +188,7 @@ def error_examples(settings: Settings, is_array: bool) -> dict[str, APIError]:
     400 and 401 are added elsewhere; 405 is described in REQUESTS_DESCRIPTION.
     """
     return {
-        "Request timeout": request_timeout(settings.request_timeout),
+        "Request timeout": request_timeout_error(settings.request_timeout),
         "Body too large": body_too_large(settings.max_body_bytes),
         "Content-Type is not JSON, or body is compressed": not_json(),
         "A valid record that the model can't predict": UnpredictableError(
@@ -198,7 +198,7 @@ def error_examples(settings: Settings, is_array: bool) -> dict[str, APIError]:
         "Headers too large": head_too_large(),
         "Internal error": internal_error("1f0c7c4b"),
         "Shutting down": shutting_down(),
-        "Prediction timeout": prediction_timeout(settings.request_timeout),
+        "Prediction timeout": prediction_timeout_error(settings.request_timeout),
     }
 
 

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 MAX_PENDING_FAILURES = 10_000
 MAX_REQUEST_IDS = 100  # per log entry
 MAX_TEXT = 1000  # characters of an exception's text
-# After this time the traceback is logged again: its first entry may be in a file that is gone.
+# After this time the traceback is logged again: the log file with the first one may be gone.
 REPEAT_SECONDS = 3600
 
 FAILURES_LOST = Counter("error_log_failures_lost", "Failures that could not be logged")
@@ -99,7 +99,8 @@ def failure_key(error: BaseException) -> Any:
     """Return the type of an exception's root cause and the source line that raised it."""
     cause = root_cause(error)
     frames = list(walk_tb(cause.__traceback__))
-    return type(cause), *((frame.f_code, line) for frame, line in frames[-1:])
+    location = [(frame.f_code, line) for frame, line in frames[-1:]]  # empty without a traceback
+    return type(cause), *location
 
 
 def causes(error: BaseException) -> list[BaseException]:

@@ -1,4 +1,4 @@
-"""The prediction log: a line of JSON for each predicted record and its prediction."""
+"""The prediction log: a line of JSON for each record of the requests that got predictions."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,7 +32,9 @@ class PredictedRequest(NamedTuple):
 
 
 class PredictionLog:
-    """Writes a line of JSON for each predicted record, to files of bounded size.
+    """Writes a line of JSON for each record of a request, to files of bounded size.
+
+    A request that got an error is not logged, even if some of its records were predicted.
 
     `pandas.read_json(path, lines=True)` reads a file. If the disk is full or slow, lines are
     dropped and their requests counted; predictions go on.

@@ -67,7 +67,7 @@ class PredictionMetrics:
     ) -> None:
         numbered = list(enumerate(feature_names))
         self.feature_names = feature_names
-        self.nullable = [n for n, name in numbered if name in nullable]
+        self.nullable_indices = [n for n, name in numbered if name in nullable]
         # (feature index, minimum, maximum). Two lists: comparing with None takes time, and only
         # nullable features need it.
         self.ranges: list[tuple[int, float, float]] = []
@@ -77,7 +77,7 @@ class PredictionMetrics:
                 minimum, maximum = training_range[name]
                 ranges = self.nullable_ranges if name in nullable else self.ranges
                 ranges.append((n, minimum, maximum))
-        self.values = [
+        self.values = [  # None is never outside: MISSING_VALUES counts it
             (n, {*training_values[name], None}) for n, name in numbered if name in training_values
         ]
         for name in nullable:
@@ -89,8 +89,8 @@ class PredictionMetrics:
         if outside := self.find_outside(rows):
             for n, count in Counts(outside).items():
                 OUTSIDE_RANGE.labels(self.feature_names[n]).inc(count)
-        if self.nullable:
-            missing = Counts(n for row in rows for n in self.nullable if row[n] is None)
+        if self.nullable_indices:
+            missing = Counts(n for row in rows for n in self.nullable_indices if row[n] is None)
             for n, count in missing.items():
                 MISSING_VALUES.labels(self.feature_names[n]).inc(count)
         self.histogram.observe_all(predictions)

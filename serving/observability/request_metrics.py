@@ -40,13 +40,13 @@ class RequestMetrics:
             self.responses(endpoint, 200)
             self.responses(endpoint, 500)
 
-    def start(self, endpoint: str, logged: bool) -> None:
-        """Count a request that begins; if it is logged, set the time of the last request.
+    def start(self, endpoint: str, is_probe: bool) -> None:
+        """Count a request that begins; set the time of the last request, unless it is a probe.
 
-        The access log leaves out probes and scrapes.
+        A scrape of /metrics counts as a probe.
         """
         self.in_progress(endpoint).inc()
-        if logged:
+        if not is_probe:
             self.last_request.set(time.time())
 
     def finish(self, endpoint: str, status: int, seconds: float) -> None:

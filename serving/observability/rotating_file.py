@@ -63,7 +63,7 @@ class RotatingFile:
     def rotate(self) -> None:
         """Rename each file to the next number; the oldest is overwritten."""
         paths = [self.path, *(self.path.with_suffix(f".{n}.jsonl") for n in range(1, FILES))]
-        for older, newer in pairwise(reversed(paths)):
+        for older, newer in pairwise(reversed(paths)):  # .3 becomes .4, ..., the current one .1
             if newer.exists():
                 newer.replace(older)
         self.path.touch()

@@ -91,7 +91,7 @@ def test_service_exits_if_no_worker_can_start(n_workers, style, model, tmp_path)
     assert "Worker exited with status 3" in failed.stdout
     if style == "json":
         assert all(json.loads(line)["message"] for line in failed.stdout.splitlines())
-    assert failed.stderr.endswith("No worker could start; see the log above\n")
+    assert failed.stderr.endswith("No worker is left; see the log above\n")
 
 
 def test_worker_that_cannot_start_does_not_stop_the_others(model, tmp_path):

@@ -19,7 +19,7 @@ def test_requests_are_counted_by_endpoint_and_status():
     labels = LABELS | {"endpoint": "/p"}
     successful = labels | {"http_response_code": "200"}
     assert REGISTRY.get_sample_value("request_tests_request_total", successful) == 0
-    metrics.start("/p", logged=True)
+    metrics.start("/p", is_probe=False)
     assert REGISTRY.get_sample_value("request_tests_request_in_progress", labels) == 1
     metrics.finish("/p", 200, 0.02)
     assert REGISTRY.get_sample_value("request_tests_request_in_progress", labels) == 0
@@ -32,7 +32,7 @@ def test_probe_does_not_update_the_time_of_the_last_request():
     """Otherwise an unused service would seem to be in use."""
     last = "request_tests_last_request_timestamp_seconds"
     metrics = request_metrics()
-    metrics.start("/p", logged=True)
+    metrics.start("/p", is_probe=False)
     before = REGISTRY.get_sample_value(last, LABELS)
-    metrics.start("/livez", logged=False)
+    metrics.start("/livez", is_probe=True)
     assert REGISTRY.get_sample_value(last, LABELS) == before > 0
