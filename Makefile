@@ -36,7 +36,7 @@ score: $(READY)
 
 evaluate: $(READY)
 	@$(BIN)/python -m training evaluate $(or $(LOG),$(error Say where the prediction log is: make evaluate LOG=FOLDER OUTCOMES=CSV)) \
-		--outcomes $(or $(OUTCOMES),$(error Say what happened: make evaluate LOG=FOLDER OUTCOMES=CSV)) $(WRITE:%=--write %)
+		--outcomes $(or $(OUTCOMES),$(error Say what happened: make evaluate LOG=FOLDER OUTCOMES=CSV)) $(DATA:%=--data %) $(WRITE:%=--write %)
 
 replay: $(READY)
 	@$(BIN)/python -m training replay $(or $(LOG),$(error Say where the prediction log is: make replay LOG=FOLDER MODEL=TAG)) \

@@ -84,13 +84,14 @@ def add_train(commands: Subparsers, project: Project) -> None:
     parser.add_argument(
         "--if-missing",
         action="store_true",
-        help="only if the store lacks a model that this version can serve",
+        help="only if the store has no model of this name, or an earlier version of this bundle "
+        "saved the newest",
     )
     parser.set_defaults(run=run_train, error_prefix="Nothing is saved. ")
 
 
 def run_train(project: Project, options: Namespace) -> None:
-    """Train a model; with --if-missing, only if the store has none that can be served."""
+    """Train a model; with --if-missing, only if `needs_training` says so."""
     from training.fitting.train import needs_training, train
 
     if not options.if_missing or needs_training(options.name):
@@ -153,7 +154,8 @@ def add_score(commands: Subparsers, project: Project) -> None:
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="score on a Ray cluster: DATA may be a folder, OUTPUT is one, with the same endings",
+        help="score on a Ray cluster: DATA is a file or a folder, OUTPUT a folder; the name of a "
+        "folder ends like that of a file, with its format",
     )
     parser.set_defaults(run=run_score, error_prefix="{data}: nothing is written.\n")
 
@@ -175,8 +177,9 @@ def add_evaluate(commands: Subparsers, project: Project) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="compare a prediction log with outcomes, the true values of the target",
-        epilog="Exit status: 3 if the model's error is larger than in training, 1 or 2 on an "
-        "error, 0 otherwise, also if there are too few outcomes to tell.",
+        epilog="Exit status: 3 if, for all records or in a segment, the mean absolute error is "
+        "significantly above 1.1 times that of training; 1 or 2 on an error; 0 otherwise, also if "
+        "there are too few outcomes to tell.",
     )
     add_log(parser)
     parser.add_argument(
@@ -198,7 +201,7 @@ def add_evaluate(commands: Subparsers, project: Project) -> None:
 
 
 def run_evaluate(project: Project, options: Namespace) -> bool:
-    """Compare a prediction log with outcomes; return whether the error has grown."""
+    """Compare a prediction log with outcomes; return whether the model has become worse."""
     from training.monitoring.evaluate import evaluate_log
 
     return evaluate_log(

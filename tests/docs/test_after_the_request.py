@@ -2,7 +2,9 @@
 
 import re
 
-from tests.helpers.commands import ROOT
+import pytest
+
+from tests.helpers.commands import ROOT, run
 from train import PROJECT
 from training.cli import build_parser
 from training.monitoring.outcomes import read_outcomes
@@ -30,8 +32,24 @@ def test_limits_are_those_of_the_code():
     assert f"more than {share:.0%} of the predictions" in text
 
 
+def test_help_of_evaluate_has_the_limit(capsys):
+    """The command line does not import the limit, which would take seconds."""
+    with pytest.raises(SystemExit):
+        build_parser(PROJECT).parse_args(["evaluate", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"significantly above {MAX_ERROR_RATIO} times that of training" in text
+
+
 def test_targets_of_make_exist():
     """The Makefile has each command that the page names."""
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"`make (\w+)", PAGE)):
         assert f"\n{target}: " in makefile
+
+
+def test_make_passes_the_training_data_to_the_command():
+    """A variable that its rule does not use would be ignored."""
+    commands = re.findall(r"`make ([^`]* DATA=training\.csv)`", PAGE)
+    assert {command.split()[0] for command in commands} == {"train", "report", "drift", "evaluate"}
+    for command in commands:
+        assert "--data training.csv" in run("make", "--dry-run", *command.split()).stdout
