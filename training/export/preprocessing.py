@@ -85,13 +85,12 @@ def is_same(a: Any, b: Any) -> bool:
 
 
 def unknown_index(encoding: Encoding) -> int:
-    """Return the index of the row of the table for an unknown value.
+    """Return the index of the table's row for an unknown value: the one after the categories.
 
-    With `handle_unknown="error"` it is out of range, so that Gather fails where scikit-learn raises
-    an exception. A row of NaN would not do: some estimators accept it.
+    With `handle_unknown="error"` there is no such row, so that Gather fails where scikit-learn
+    raises an exception. A row of NaN would not do: some estimators accept it.
     """
-    n_categories, n_rows = len(encoding.categories), len(encoding.table)
-    return n_categories if n_rows > n_categories else n_rows + 1
+    return len(encoding.categories)
 
 
 def add_encoding(graph: Graph, column: str, is_string: bool, encoding: Encoding) -> str:

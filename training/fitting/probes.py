@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 from serving.errors import APIError
 from serving.features import declared_values, feature_schemas, is_nullable, kind_of
-from serving.observability.prediction_metrics import PredictionMetrics
 from serving.records import Prediction, Row
 from serving.regressor import LoadedModel, to_predictions
 from training.data import to_records
@@ -40,14 +39,11 @@ class Probe(NamedTuple):
 
 
 class RequestPredictor:
-    """Predicts a record as the service does: from JSON to a row, a prediction, metrics and JSON."""
+    """Predicts a record as the service does: from JSON to a row, a prediction and JSON."""
 
-    def __init__(
-        self, model: LoadedModel, record_type: type[BaseModel], metrics: PredictionMetrics
-    ) -> None:
+    def __init__(self, model: LoadedModel, record_type: type[BaseModel]) -> None:
         self.body_type = make_body_type(record_type)
         self.model = model
-        self.metrics = metrics
 
     def parse(self, record: dict[str, Any]) -> Row:
         """Return the row of a record; raise APIError if it is invalid."""
@@ -59,7 +55,6 @@ class RequestPredictor:
         try:
             predictions = to_predictions(self.model.predict([row]), 1)
             check_finite(predictions)
-            self.metrics.observe([row], predictions)
             Prediction.to_json(predictions)
         except Exception as error:  # a model may raise any exception
             return error
@@ -70,13 +65,6 @@ def check_finite(predictions: list[float]) -> None:
     """Raise ValueError if a prediction is NaN or infinite: the service responds with 422 to it."""
     if not all(map(math.isfinite, predictions)):
         raise ValueError(f"The prediction is {predictions[0]}")
-
-
-class NullHistogram:
-    """Replaces the histogram of predictions, which does not count those for probes."""
-
-    def observe_all(self, values: Sequence[float]) -> None:
-        """Do nothing."""
 
 
 def check_probes(
@@ -91,9 +79,8 @@ def check_probes(
     model must predict, for the golden predictions; raise ModelNotServableError if it fails on one
     of these. Print a warning for each number that it fails on.
     """
-    metrics = PredictionMetrics(list(X), {}, {}, histogram=NullHistogram())
-    served = RequestPredictor(model, record_type, metrics)
-    sklearn = RequestPredictor(reference, record_type, metrics)
+    served = RequestPredictor(model, record_type)
+    sklearn = RequestPredictor(reference, record_type)
     probes = list(make_probes(served, record_type, X))
     warn_of_unprobed_texts(probes, record_type)
     for probe in probes:
@@ -107,8 +94,9 @@ def find_error(
 ) -> Exception | None:
     """Return the exception that the prediction of a probe raises, or None."""
     error = served.try_predict(probe.row)
-    # The exceptions of scikit-learn say more than those of ONNX Runtime. Only `sklearn` has the
-    # check for missing values: without it, a model that does not support them predicts anything.
+    # The exceptions of scikit-learn say more than those of ONNX Runtime. A missing value is always
+    # tried with `sklearn`, too: only there is scikit-learn's input check on (SklearnReference).
+    # Without the check, a model that does not support missing values returns any number for them.
     if error or probe.value is None:
         return sklearn.try_predict(probe.row) or error
     return None
@@ -167,7 +155,8 @@ def find_base_record(served: RequestPredictor, records: list[dict[str, Any]]) ->
     for record in records:
         try:
             error = served.try_predict(served.parse(record))
-        except APIError as invalid:  # a validator rejects its own result
+        except APIError as invalid:
+            # A validator that changes values may reject one that it has returned (scaled twice).
             error = invalid
         if not error:
             return record
