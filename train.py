@@ -14,7 +14,7 @@ def fit(X_train: pd.DataFrame, y_train: pd.Series) -> Estimator:
 
     It is fitted on an array. Pass X_train itself if a step selects columns by name.
     """
-    # The import takes 2 s, and of all commands only training needs it.
+    # The import takes 2 s, and commands such as `score` do without scikit-learn.
     from sklearn.ensemble import GradientBoostingRegressor
 
     estimator = GradientBoostingRegressor(

@@ -11,7 +11,7 @@ BOUNDS = ("minimum", "maximum", *EXCLUSIVE_BOUNDS)
 
 
 def bounds_of(schema: Schema, keys: tuple[str, ...] = BOUNDS) -> list[float]:
-    """Return the bounds of a number that its JSON schema has under some keys."""
+    """Return the bounds in the JSON schema of a number: the values of those `keys` that it has."""
     return [schema[key] for key in keys if key in schema]
 
 

@@ -37,7 +37,7 @@ class StoredModel:
         self.golden_row = tuple(read_golden(model)["rows"][0])
 
     def predict(self, rows: Rows) -> list[float]:
-        """Predict rows; the prediction is `Unpredicted` where the service would answer with 422.
+        """Predict rows; where the service would answer with 422, the prediction is NaN.
 
         Raise TrainingError if the model fails on the golden row, too.
         """
@@ -48,8 +48,9 @@ class StoredModel:
             predictions = self.regressor.predict(rows)
             if all(map(isfinite, predictions)):
                 return predictions
-        # Each row is a request of its own: Batch divides a request no further once MAX_UNPREDICTED
-        # of its rows have failed. Training ranges are not used, and there is no time limit.
+        # Each row is a request of its own, since `Batch` gives up on a request after
+        # MAX_UNPREDICTED failed rows. No row counts as unusual (outside the training range): trying
+        # such rows apart would only save calls of the model.
         batch = Batch(
             [[row] for row in rows],
             self.regressor.predict,

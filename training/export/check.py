@@ -102,8 +102,8 @@ def load(content: bytes) -> OnnxModel:
 def comparable(rows: list[Row]) -> list[Row]:
     """Exclude the rows that have both a missing value and a number beyond float32.
 
-    Rows with a missing value are predicted with scikit-learn's check for these, which also rejects
-    such numbers: the result would not show what the missing value does.
+    For rows with a missing value, scikit-learn's input check is on. It may reject both, so that one
+    could not tell which of them caused the rejection.
     """
     return [
         row
@@ -130,7 +130,7 @@ def compare_rows(
     """
     difference, n_rejected = 0.0, 0
     # In separate calls: if a row has a missing value, `SklearnReference` switches scikit-learn's
-    # check on for all rows of the call.
+    # input check on for all rows of the call.
     for with_missing in (False, True):
         group = [row for row in rows if has_missing([row]) == with_missing]
         if not group:
@@ -149,7 +149,10 @@ def compare_rows(
 
 
 def chunks(rows: list[Row]) -> list[list[Row]]:
-    """Return chunks of one row, then of CHUNK_ROWS: ONNX Runtime has another kernel for these."""
+    """Return chunks of one row, then of CHUNK_ROWS.
+
+    ONNX Runtime has different code for one row and for many rows: check both.
+    """
     single, rest = rows[:N_SINGLE_ROWS], rows[N_SINGLE_ROWS:]
     larger = [rest[i : i + CHUNK_ROWS] for i in range(0, len(rest), CHUNK_ROWS)]
     return [[row] for row in single] + larger
@@ -216,9 +219,9 @@ def compare_at_splits(
 ) -> tuple[float, int]:
     """Compare the trees of the last step at their thresholds.
 
-    Return the largest difference and the number of rows. Preprocessing can't be inverted to hit a
-    threshold. So cut the trees out of the ONNX graph and predict with them alone, also rows that
-    the preprocessing never returns.
+    Return the largest difference and the number of rows. A record whose preprocessed value lies
+    exactly on a threshold can't be constructed. So take the trees out of the ONNX graph, and
+    compare them alone on preprocessed rows, also on some that no record leads to.
     """
     graph_input = trees_input(load_from_string(content))
     if graph_input is None:
@@ -251,8 +254,8 @@ def last_step(reference: SklearnReference, data: list[Row]) -> tuple[Any, Any]:
 def predict_encoded(regressor: Any, rows: np.ndarray) -> np.ndarray:
     """Predict rows (n_samples, n_features) with scikit-learn; categories are encoded already."""
     names = getattr(regressor, "feature_names_in_", None)
-    # Any order of the names will do: scikit-learn only checks that they are there. Encoded
-    # categories are the first columns, wherever the categories were in the DataFrame.
+    # scikit-learn needs the fitted names in the fitted order, and uses the position of a column
+    # only. The names may be those of other columns, since encoded categories come first.
     X = rows if names is None else pd.DataFrame(rows, columns=names)
     return predict_quietly(regressor, X, check_finite=False)
 

@@ -15,9 +15,9 @@ from training.fitting.evaluation import takes_frame
 
 
 class SklearnReference:
-    """Predicts with a fitted estimator, with scikit-learn's check for missing values.
+    """Predicts with a fitted estimator; with scikit-learn's input check if a value is missing.
 
-    `serving.sklearn_model.SklearnModel`, which serves models without an export, skips that check.
+    `serving.sklearn_model.SklearnModel`, which serves models without an export, has no such check.
     """
 
     def __init__(self, estimator: Any, X: pd.DataFrame) -> None:
@@ -33,8 +33,8 @@ class SklearnReference:
 def predict_quietly(estimator: Any, X: Any, check_finite: bool) -> np.ndarray:
     """Predict the targets (n_samples,) without warnings.
 
-    `check_finite` switches on scikit-learn's check, which rejects missing values and also features
-    beyond float32. Without missing values it is off, because trees accept such features.
+    `check_finite` switches on scikit-learn's input check. It rejects missing values, unless the
+    estimator supports them, and features beyond float32, which trees accept without the check.
     """
     finite = sklearn.config_context(assume_finite=not check_finite)
     with finite, np.errstate(all="ignore"), warnings.catch_warnings():

@@ -79,7 +79,8 @@ def save(
 
 def store_files(name: str, files: dict[str, bytes], training: TrainingMetadata) -> bentoml.Model:
     """Write the files of a model to the model store."""
-    # `bentoml.sklearn.save_model` takes the metadata before there is a file to hash.
+    # Not with `bentoml.sklearn.save_model`: it takes the metadata before it writes the files, and
+    # the metadata contain their hashes.
     with bentoml.models.create(
         name,
         module="bentoml.sklearn",
@@ -137,7 +138,7 @@ def distinct(column: pd.Series, schema: Schema) -> list[Any]:
 
 
 def cumulative_distribution(y_pred: np.ndarray) -> dict[float, float]:
-    """Return the share of the predictions that are at most x, for each x of their QUANTILES."""
+    """Return the predictions at the QUANTILES, each with the share that is at most as large."""
     # The values become the names of histogram buckets: four digits are enough.
     bounds = sorted({float(f"{value:.4g}") for value in np.quantile(y_pred, QUANTILES)})
     return {bound: float(np.mean(y_pred <= bound)) for bound in bounds}

@@ -37,18 +37,19 @@ def resample(
     generator = np.random.default_rng(seed)
     n_groups = min(len(losses), GROUPS)
     groups = generator.permutation(len(losses)) % n_groups
-    masks = [np.ones(len(losses), dtype=bool), *masks]
+    masks = [np.ones(len(losses), dtype=bool), *masks]  # the first segment: all rows
     sums = np.array([np.bincount(groups[mask], losses[mask], n_groups) for mask in masks])
     counts = np.array([np.bincount(groups[mask], minlength=n_groups) for mask in masks])
-    weights = generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), RESAMPLES)
-    # The first row is the sample itself. The product of integers would take ten times as long.
-    weights = np.vstack([np.ones(n_groups), weights])
-    sums, counts = weights @ sums.T, weights @ counts.T
+    # How often each group is drawn: in the first row, the sample itself, once.
+    draws = generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), RESAMPLES)
+    draws = np.vstack([np.ones(n_groups, dtype=int), draws])
+    weights = draws.astype(float)  # products of integers would take ten times as long
+    sums, counts = weights @ sums.T, weights @ counts.T  # (1 + RESAMPLES, 1 + n_segments)
     overall_mean = sums[:, :1] / counts[:, :1]
     means = sums / np.maximum(counts, 1)
     shrunk = (sums + prior_rows * overall_mean) / (counts + prior_rows)
-    means = np.maximum(means, shrunk)
-    return BootstrapMeans(means[0, 1:], means[1:, 1:])
+    means = np.maximum(means, shrunk)[:, 1:]  # without that of all rows
+    return BootstrapMeans(mean=means[0], resampled=means[1:])
 
 
 def ratio_intervals(served: BootstrapMeans, trained: BootstrapMeans) -> np.ndarray:

@@ -43,7 +43,7 @@ BARS = 20  # per panel
 class Measures(NamedTuple):
     """How much a column differs between the training data and the log."""
 
-    n: int  # rows of the log
+    n: int  # rows of the log that have a value; for missing values, all rows
     PSI: float = np.nan
     KS: float = np.nan  # the Kolmogorov-Smirnov statistic, or the difference of two shares
     p: float = np.nan
@@ -98,9 +98,10 @@ def convert_types(log: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
 
 
 def stability_index(training: pd.Series, log: pd.Series) -> float:
-    """Return the PSI, over deciles of the training data or its categories.
+    """Return the PSI: the sum of the relative entropies of each distribution to the other.
 
-    It is the sum of the relative entropies of each distribution to the other.
+    The bins of a number end at the deciles of the training data. A category, a boolean or a number
+    with fewer than BINS distinct values has a bin for each frequent value, and one for the others.
     """
     if is_number(training) and training.nunique() >= BINS:
         # Each bin includes its upper edge. If the maximum is so frequent that it is an edge, move
@@ -110,8 +111,8 @@ def stability_index(training: pd.Series, log: pd.Series) -> float:
         edges = np.unique(quantiles.clip(upper=below_maximum))
         bins = [np.searchsorted(edges, column) for column in (training, log)]
     else:
-        categories = training.value_counts().index[: BINS - 1]  # any other is in bin 0
-        bins = [categories.get_indexer(column) + 1 for column in (training, log)]
+        values = training.value_counts().index[: BINS - 1]  # any other is in bin 0
+        bins = [values.get_indexer(column) + 1 for column in (training, log)]
     counts = np.array([np.bincount(each, minlength=BINS) for each in bins])
     return divergence(counts[:, counts.any(axis=0)])
 
@@ -218,13 +219,13 @@ def plot_columns(training: pd.DataFrame, log: pd.DataFrame, verdicts: pd.Series)
     """Plot the distribution of each column in the training data and in the log."""
     n_rows = -(-len(verdicts) // PANELS_PER_ROW)
     figure = Figure(figsize=(3 * PANELS_PER_ROW, 2.3 * n_rows + 0.5), layout="constrained")
-    panels = figure.subplots(n_rows, PANELS_PER_ROW, squeeze=False).flat
+    panels = figure.subplots(n_rows, PANELS_PER_ROW, squeeze=False).ravel()
     for (name, verdict), axes in zip(verdicts.items(), panels, strict=False):
         plot_column(axes, training[name].dropna(), log[name].dropna())
         weight = "bold" if verdict == "drifted" else "normal"
         axes.set_title(f"{name}: {verdict}", fontsize="medium", fontweight=weight)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    for axes in panels:
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    for axes in panels[len(verdicts) :]:
         axes.set_axis_off()
     return figure
 

@@ -92,8 +92,8 @@ def by_model(
 ) -> pd.DataFrame:
     """Return the scores of each model in a log, each followed by its scores on training data.
 
-    `trained` are the cross-validated predictions of the model `tag`. For other models, the scores
-    are those of the test part, as the model store has them.
+    `trained` are the cross-validated predictions of the model `tag`. For the others, and for all if
+    it is None, the scores on training data are those of the test part, from the model store.
     """
     tags = joined.predictions.common["model_tag"]
     served = score_groups(joined, {name: tags == name for name in tags.unique()})
@@ -199,7 +199,7 @@ def compare_segments(
         trained.absolute_errors(target_std),
         [segment.in_training for segment in segments],
         PRIOR_ROWS,
-        seed=1,
+        seed=1,  # not that of the log: the two are resampled independently
     )
     ratio, low, high = ratio_intervals(served_mae, expected_mae)
     table = pd.DataFrame({"ratio": ratio, "low": low, "high": high, "segment": segments})

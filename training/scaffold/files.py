@@ -108,10 +108,11 @@ def renamer(project: Project, name: str, target: str) -> Callable[[str], str]:
     pattern = re.compile("|".join(replacements))
 
     def new_text(match: re.Match[str]) -> str:
+        """Return the replacement of the first of the patterns that matches here."""
         return next(
             text
-            for old_text, text in replacements.items()
-            if re.compile(old_text).match(match.string, match.start())
+            for each, text in replacements.items()
+            if re.compile(each).match(match.string, match.start())
         )
 
     return lambda text: pattern.sub(new_text, text)

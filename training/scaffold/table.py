@@ -148,7 +148,8 @@ def check_csv(text: str) -> tuple[list[str], np.ndarray]:
 
 # Parquet
 
-# Arrow types whose values can be features.
+# Arrow types that are read as texts: those of features, and dates, which `unsupported_reason`
+# excludes with a hint.
 READABLE_TYPES = (
     types.is_boolean,
     types.is_integer,
@@ -169,11 +170,12 @@ def read_parquet(path: Path) -> Table:
             metadata = file.metadata
             n_bytes = sum(metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
             n_cells = metadata.num_rows * len(file.schema_arrow)
-            check_size(max(n_bytes, 2 * n_cells))  # repeated values take no space in Parquet
+            # Parquet stores repeated values once; in memory, a cell takes at least 2 bytes.
+            check_size(max(n_bytes, 2 * n_cells))
             arrow = file.read()
     except pa.ArrowException as error:
         raise InvalidDataError(f"This is not a Parquet file that can be read: {error}") from None
-    # pandas writes its index, the numbers of the rows, to a column of this name.
+    # pandas writes an index without a name to this column, unless it is a plain 0, 1, 2, ...
     index = "__index_level_0__"
     names = to_names([UNNAMED if name == index else name for name in arrow.column_names])
     columns, unreadable = {}, {}
@@ -190,7 +192,7 @@ def read_parquet(path: Path) -> Table:
 
 
 def is_readable(data_type: pa.DataType) -> bool:
-    """Return whether values of a type can be features."""
+    """Return whether values of a type are read as texts."""
     return any(is_type(data_type) for is_type in READABLE_TYPES)
 
 

@@ -36,7 +36,8 @@ class Block(NamedTuple):
     def without_blank_rows(self) -> tuple[bytes, np.ndarray]:
         """Return the text without blank rows, and the line that each of its rows starts on."""
         ends = line_ends(self.masked)
-        starts = np.append(0, ends + 1)[: len(ends)]
+        # A row starts after the end of the row before it; none starts after the last end.
+        starts = np.append(0, ends + 1)[:-1]
         lines = self.first_line + np.searchsorted(line_ends(self.text), starts)
         codes = np.frombuffer(self.text, np.uint8)
         is_blank = (starts == ends) | ((starts + 1 == ends) & (codes[starts] == ord("\r")))

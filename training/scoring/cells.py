@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -163,9 +162,9 @@ def arrow_type(schema: Schema) -> pa.DataType:
 def with_features(table: pa.Table, rows: Rows, schemas: Schemas) -> pa.Table:
     """Return a table whose features are replaced by the typed values of rows."""
     columns: Iterable[Any] = rows.T if isinstance(rows, np.ndarray) else zip(*rows, strict=True)
-    for (name, schema), values in zip(
-        schemas.items(), columns if len(rows) else repeat(()), strict=False
-    ):
+    if not len(rows):  # there is nothing to transpose: each feature gets an empty column
+        columns = [()] * len(schemas)
+    for (name, schema), values in zip(schemas.items(), columns, strict=True):
         array = pa.array(values, arrow_type(schema), from_pandas=True)  # NaN is a missing value
         table = table.set_column(table.column_names.index(name), name, array)
     return table

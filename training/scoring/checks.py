@@ -16,7 +16,7 @@ def check_paths(data: Path, output: Path) -> Path:
     check_ending(str(data))
     check_ending(str(output))
     rejected = output.with_suffix(".rejected.jsonl")
-    data.stat()
+    data.stat()  # raises OSError if there is no such file
     for path in (output, rejected):
         if path.exists() and path.samefile(data):
             raise InvalidDataError(f"The output would replace {path}, the data: name another file")

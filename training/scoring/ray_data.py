@@ -192,8 +192,8 @@ class Part(NamedTuple):
 class FolderSink(Datasink):
     """Writes the scored and the rejected rows to a folder each, one file per task.
 
-    A task writes to files with hidden names, and the driver renames those of successful tasks. So
-    no row is duplicated if a task is repeated, because its node was lost.
+    A task writes to files with hidden names, and the driver renames those of successful tasks.
+    So a task that is repeated because its node was lost duplicates no row.
     """
 
     def __init__(

@@ -95,10 +95,10 @@ class Scorer:
         return indices, self.to_rows([valid[index] for index in indices]), errors
 
     def validate_by_column(self, table: pa.Table) -> tuple[Rows, Collection[int]]:
-        """Return all rows and no index or, if one is invalid, no rows and the indices of suspects.
+        """Return (all rows, []) if all are valid, otherwise ([], the indices of the suspects).
 
-        Suspects are the rows that may be invalid: all, if it is not known which one is. Validating
-        whole columns is five times as fast as creating a record for each row.
+        Suspects are the rows that may be invalid: all, if it is not known which ones are.
+        Validating whole columns is five times as fast as creating a record for each row.
         """
         if not self.column_validator:
             return [], range(len(table))
@@ -152,8 +152,9 @@ def column_validator(record_type: type[BaseModel]) -> SchemaValidator | None:
         schema, definitions = schema["schema"], schema["definitions"]
     if schema["type"] != "model" or schema["schema"]["type"] != "model-fields":
         return None
-    # A validator with info may read other features. pydantic has no public way to find one; a test
-    # fails if a version of it names them differently.
+    # A validator that takes pydantic's ValidationInfo may read other features (info.data). There is
+    # no public way to find one: look for `with-info`, which the core schema contains for it. A test
+    # fails if a version of pydantic calls it differently.
     is_custom = schema.get("custom_init") or schema.get("post_init") or schema.get("root_model")
     features = schema["schema"]["fields"].values()
     if is_custom or "with-info" in repr(features):
