@@ -91,7 +91,7 @@ def fit_and_save(project: Project, data: Split, data_sha256: str, name: str) -> 
 
 def print_metrics(metrics: dict[str, float], baseline: dict[str, float]) -> None:
     """Print the scores of a model and of the baseline, and a warning if it is no better."""
-    table = pd.DataFrame({"model": metrics, "always the mean": baseline})
+    table = pd.DataFrame({"model": metrics, "baseline": baseline})
     print(table.to_string(float_format="{:.4f}".format))
     if metrics["cv_rmse"] >= baseline["cv_rmse"]:
         print(
