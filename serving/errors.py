@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 RETRY_AFTER = {"Retry-After": "1"}
 MAX_HEAD_BYTES = 1 << 14  # request line and headers; most servers allow 8 to 32 KiB
-MAX_NAMED_RECORDS = 20  # in the message if not all records that the model can't predict are known
+MAX_NAMED_RECORDS = 20  # as examples, if the search for unpredictable records has ended early
 UNPREDICTABLE = "The record is valid, but the model can't predict it; change its unusual values"
 
 

@@ -13,12 +13,10 @@ from serving.records import Row
 # of the model.
 MAX_UNPREDICTED = 20
 
-# Each API has one time until which all its 422 responses wait. The failed calls of a batch move it
-# later by DELAY_FACTOR times their duration, but no further than MAX_DELAY_SECONDS from now. So
-# clients that wait for each response take, together, about 1/20 of the model's time. They take more
-# if the failed calls of a batch take over 50 ms, since 20 * 50 ms is the maximum delay. Without the
-# delay, three such clients halved the throughput of 24 others
-# (tests/stress/unpredictable_records.py).
+# After failed calls of t seconds, the 422 responses of this API wait 20 t, at most 1 s. So clients
+# that send their next request only after a response take, all together, about 1/20 of the model's
+# time (more if t is above 1/20 s). Without the delay, three such clients halved the throughput of
+# 24 others (tests/stress/unpredictable_records.py).
 DELAY_FACTOR = 20
 MAX_DELAY_SECONDS = 1
 # For this long after a failure, batches begin with separate calls for usual and unusual rows.
@@ -112,7 +110,7 @@ class Batch:
         if not self.split_unusual:
             self.predictions, error = self.call_model(self.rows)
         if self.split_unusual or error:
-            self.predict_apart(error)
+            self.predict_usual_and_unusual(error)
         self.complete = all(map(isfinite, self.predictions))
         if not self.complete:
             self.predictions = list(map(mark_non_finite, self.predictions))
@@ -130,7 +128,7 @@ class Batch:
         kept = [(row, prediction) for row, prediction in pairs if isfinite(prediction)]
         return [row for row, _ in kept], [prediction for _, prediction in kept]
 
-    def predict_apart(self, error: Exception | None) -> None:
+    def predict_usual_and_unusual(self, error: Exception | None) -> None:
         """Predict usual rows and unusual rows in separate parts.
 
         `error` is the exception for all rows together, or None if they were not tried.

@@ -56,7 +56,7 @@ class TrainingMetadata(BaseModel):
     feature_names: list[str]
     # Training range of each number or integer: its minimum and maximum.
     training_range: dict[str, Range]
-    # Eleven deciles of each number or integer, from its minimum to its maximum.
+    # The minimum, the nine deciles and the maximum of each number or integer.
     training_deciles: dict[str, list[float]] = {}
     # Distinct training values of each category and boolean.
     training_values: dict[str, list[str | bool]] = {}
@@ -201,9 +201,9 @@ def read_training_texts(model: bentoml.Model) -> dict[str, list[str]]:
 
 
 def read_golden(model: bentoml.Model) -> dict[str, Any]:
-    """Return the golden "rows", some training rows and the probe rows, and their "predictions".
+    """Return a dictionary: "rows", and "predictions" that scikit-learn made during training.
 
-    Scikit-learn made the predictions during training.
+    The rows are some training rows, and then the probe rows.
     """
     return json.loads(read_verified(model, training_metadata(model), GOLDEN_FILE))
 

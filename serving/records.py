@@ -14,7 +14,7 @@ from serving.record_errors import Loc, error_kinds, error_message, field_errors,
 
 Row = tuple[Any, ...]  # the feature values of one record, in the order of the record type
 
-# A body may hold this many values, and this many objects or arrays, more than its records need.
+# A body may have this many values more than its records need, and likewise objects and arrays.
 # For each missing feature, pydantic copies the whole record with its unknown features into an
 # error: without this limit 250 kB of nested arrays blocked the event loop for 3 s.
 EXTRA_VALUES = 100
@@ -98,7 +98,7 @@ class RequestBody(bentoml.IODescriptor):
                 raise
             try:
                 body = with_integers(body, locs)
-            # The error is of a float that a validator has made: the body has another value there.
+            # A `BeforeValidator` of the record type has made this float: the body has none there.
             except (LookupError, TypeError, ValueError):
                 raise error from None
             return cls.adapter.validate_json(body)

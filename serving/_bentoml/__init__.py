@@ -1,7 +1,8 @@
 """Overrides of parts of BentoML, uvicorn, circus and the Prometheus client.
 
-No other package may import uvicorn, circus, BentoML's internal modules, or `values` and `mmap_dict`
-of prometheus_client (`make lint`), so that a change of these can break only this package.
+No other package of the service or of training may import uvicorn, circus, BentoML's internal
+modules, or `values` and `mmap_dict` of prometheus_client (`make lint`), so that a change of these
+can break only this package.
 
 tests/unit/_bentoml and tests/live fail if an upgrade breaks an override. test_tabular_service.py
 also fails once BentoML no longer needs two of them: the page at `/`, and the look-up of models.
@@ -36,7 +37,8 @@ BentoML's look-up of a Bento's model
     by: tabular_service.py, `TabularService.on_load_bento`
     why: it pins only models from a hub, and looks up others by their tag, such as `latest`
     until: it pins each `BentoModel`
-The queue and the thread, for a single row of a fast model while its API has no other request
+The thread, for a batch of a single row of a fast model; the queue, too, if its API has no other
+request
     by: batching.py, `Batcher.predict`
     why: CPU 1.08, 1.31 with the queue; 1.10, 1.65 with the thread
     until: BentoML's dispatcher runs such a row at once
@@ -66,7 +68,8 @@ uvicorn's time limits, which BentoML takes only from its command line
     until: BentoML's configuration has them
 uvicorn's acceptance of any number of connections
     by: server.py, `Server.register`
-    why: a worker without free file descriptors accepts no client, however idle the others are
+    why: a worker without free file descriptors accepts no client, however many of its connections
+        are idle
     until: uvicorn closes idle connections at a limit
 uvicorn's shutdown
     by: server.py, `Server.shutdown`

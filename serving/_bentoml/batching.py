@@ -41,7 +41,7 @@ class Batcher:
         api_name: str,
         max_queue: int,  # requests
         timeout: float,  # seconds
-        open_requests: Sized,  # all requests that the server is handling
+        open_requests: Sized,  # of uvicorn: one task for each request in progress, to any path
     ) -> None:
         self.factory = factory
         self.api = factory.service.apis[api_name]
@@ -55,8 +55,10 @@ class Batcher:
         self.dispatcher = factory.dispatchers[api_name]
         self.dispatcher.get_batch_size = len  # the number of rows
         queue_seconds = BATCH_QUEUE_SECONDS.labels(self.api.route)
+        # The optimizer derives its first estimates from `max_latency`. The dispatcher would cancel
+        # requests after that time, which `ServiceApp` does.
         self.dispatcher.optimizer = MeasuringOptimizer(self.dispatcher.max_latency, queue_seconds)
-        self.dispatcher.max_latency = inf  # `ServiceApp` enforces the time limit
+        self.dispatcher.max_latency = inf
         self.enqueue = self.dispatcher(self.process_batch)
         self.model_seconds = BATCH_MODEL_SECONDS.labels(self.api.route)
 
@@ -77,7 +79,7 @@ class Batcher:
         try:
             if self.runs_inline([rows]) and self.is_only_request():
                 if len(self.open_requests) > 1:
-                    # Let them run first: they may be predictions that have not got here yet.
+                    # Let the others run first: they may be predictions that have not got here yet.
                     await asyncio.sleep(0)
                 if self.is_only_request():
                     (outcome,) = await self.process_batch([rows])

@@ -54,8 +54,8 @@ class ConnectionOwner(Protocol):
 class Connection(HttpToolsProtocol):
     """A connection whose protocol errors are answered by the application, in pipeline order.
 
-    uvicorn's `cycle` is that of the newest request. Earlier requests of the connection are being
-    answered, or wait in `pipeline`. The connection closes for these reasons:
+    uvicorn's `cycle` is that of the newest request. One request at a time is answered; those after
+    it, the newest too, wait in `pipeline`. The connection closes for these reasons:
 
     | event | code | time limit |
     |---|---|---|
@@ -65,9 +65,12 @@ class Connection(HttpToolsProtocol):
     | a request can't be parsed | `reject`, `close_after_response` | LINGER_SECONDS |
     | a response has "Connection: close" | `close_after_response` | LINGER_SECONDS |
     | the client does not read its responses | `start_write_timer` | REQUEST_TIMEOUT |
+    | too much data arrives after an error | `data_received` | at once |
+    | too many connections; this one has waited longest | `Server.register` | at once |
     | shutdown, and no request begins | `drain`, `wait_for_request` | DRAIN_SECONDS |
 
-    *: KEEP_ALIVE for a head that begins before the last response has ended, if nothing follows.
+    *: If a part of a head arrives while an earlier request is being answered, the timer starts only
+    with the next data. Without any, uvicorn closes the connection after KEEP_ALIVE, without a 408.
     The application limits the time of a body and of a prediction.
     """
 
@@ -75,7 +78,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(**uvicorn_arguments)
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
-        self.incomplete_head_bytes = 0  # since the last complete head or part of a body
+        # Bytes since the last complete head or part of a body.
+        self.incomplete_head_bytes = 0
         # Bytes that may still arrive; None while requests are parsed instead of discarded.
         self.discard_budget: int | None = None
         self.lingering = False  # the last response has been written
@@ -247,10 +251,10 @@ class Connection(HttpToolsProtocol):
     def reject(self, error: APIError) -> None:
         """Have the application send an error for a request that can't be parsed, and then close.
 
-        `BodyReader.protocol_error` reads the error from the scope. If no request is being received,
-        a synthetic one carries the error, so that it is logged and sent in pipeline order. As the
-        body stays incomplete, `send_error` adds `Connection: close`, and `ResponseCycle` then
-        calls `close_after_response`.
+        The error travels in the scope of a request, where `BodyReader.protocol_error` finds it: of
+        the request whose body is still arriving, otherwise of a synthetic one. So it is logged, and
+        sent after earlier responses. `BodyReader.discard` then reports the body as incomplete, so
+        `send_error` adds `Connection: close`, and `ResponseCycle` calls `close_after_response`.
         """
         self.discard_budget = LINGER_BYTES
         cancel(self.header_timer)

@@ -23,7 +23,7 @@ from serving.http.app import ServiceApp
 logger = logging.getLogger("bentoml.serve")
 
 # Seconds that BentoML passes to uvicorn if its command line has no option for them. An option with
-# the same value looks like no option.
+# the same value, such as `--timeout-keep-alive 5`, can't be told from none: the setting applies.
 BENTOML_KEEP_ALIVE = 5
 BENTOML_SHUTDOWN_TIMEOUT = None
 # Per worker. Each connection needs a file descriptor; OTHER_FILES are left for everything else.
@@ -129,7 +129,8 @@ def duplicate_listener(listener: socket.socket) -> list[socket.socket]:
 
 def is_orphan() -> bool:
     """Return whether the supervisor of this worker has ended."""
-    return os.environ.get(SUPERVISOR_PID, str(os.getppid())) != str(os.getppid())
+    supervisor = os.environ.get(SUPERVISOR_PID)  # missing if there is no supervisor
+    return supervisor is not None and supervisor != str(os.getppid())
 
 
 def is_listening(listener: socket.socket) -> bool:

@@ -166,7 +166,7 @@ def create_prediction_metrics(
     return PredictionMetrics(
         training.feature_names,
         training.training_range,
-        # of categories and booleans, and of text features, which may have many: they have a file
+        # The values of text features may be many: they are in a file, not in the metadata.
         {**training.training_values, **read_training_texts(model)},
         prediction_histogram(tuple(training.prediction_distribution)),
         nullable=training.nullable_features,
@@ -177,6 +177,7 @@ def add_outer_middleware(app: ASGIApp, bentoml_app: Any) -> ASGIApp:
     """Move middleware from BentoML's application to the front of `ServiceApp`.
 
     This moves CORS, middleware that a user has added and, if an exporter is configured, tracing.
+    INNER_MIDDLEWARE stays. REPLACED_MIDDLEWARE, and tracing without an exporter, are dropped.
     """
     not_moved = REPLACED_MIDDLEWARE | INNER_MIDDLEWARE
     if not BentoMLContainer.tracing.exporter_type.get():

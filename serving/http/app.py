@@ -107,6 +107,7 @@ class ServiceApp:
         logged = path not in self.unlogged_paths
         body = BodyReader(scope, receive, self.settings.max_body_bytes)
         response = ResponseSender(scope, send)
+        # By default, the paths without access log are the probes and /metrics.
         self.metrics.start(endpoint, is_probe=not logged)
         try:
             await self.respond(scope, body, response)

@@ -31,9 +31,9 @@ records are left out of the prediction log and of the metrics of predictions and
 
 Every error is a JSON object with one `message`. For invalid records it is an object from each
 invalid field to the reason; for an array with records that the model can't predict, an object from
-the number of each such record to the reason; otherwise a sentence that says what to do. An unknown
-path gets 404, and a wrong method 405. Every response has a request ID in the header `X-Request-ID`,
-except the response to an accepted CORS preflight.
+the number of each such record to the reason; otherwise, or if these are too many to list, a
+sentence that says what to do. An unknown path gets 404, and a wrong method 405. Every response has
+a request ID in the header `X-Request-ID`, except the response to an accepted CORS preflight.
 """
 HEADER_DESCRIPTIONS = {
     "X-Request-ID": "The ID of the request in the log: the value that the caller sent in this "
