@@ -72,7 +72,7 @@ class HousePrice:
         """Load the model in a worker, and check it against its golden predictions."""
         self.regressor = Regressor(self.model)
 
-    # `rows` are all rows of a batch: at most max_batch_size, which is 100 by default.
+    # `rows` are those of a batch, at most max_batch_size (100 by default), or of a part of it.
     @bentoml.api(batchable=True, input_spec=HouseBody, output_spec=Prediction)
     def predict(self, rows: list[Row]) -> list[float]:
         """Predict the price of one house."""

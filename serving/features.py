@@ -137,7 +137,7 @@ def check_fields(record_type: type[BaseModel]) -> None:
 
 
 def find_problem(name: str, schema: Schema) -> str | None:
-    """Return why a feature is not supported, as a phrase that follows its name; None if it is."""
+    """Return a phrase that says why a feature is not supported, or None if it is supported."""
     kind = kind_of(schema)
     if name in LOG_COLUMNS:
         return "is named as a column of the prediction log: choose another name"

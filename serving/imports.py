@@ -11,9 +11,10 @@ ROOT = Path(__file__).parents[1]  # folder of the project
 
 
 def find_imports(names: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Return the files of the project and the packages that loaded modules need.
+    """Return the files of the project, and the names of other modules, that loaded modules need.
 
-    They include the modules themselves, and what the files of the project import in turn.
+    The names are those of top-level modules, also of the standard library. Included are the modules
+    themselves, and what the files of the project import in turn.
     """
     files, packages = set(), set()
     pending, seen = set(names), {""}  # "" is the parent of a top-level module

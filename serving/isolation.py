@@ -72,8 +72,8 @@ class Batch:
     """The requests of one batch, and how far they are predicted.
 
     If the model raises an exception for all rows together, the batch is divided until each row that
-    the model can't predict has failed alone: first into usual rows and unusual rows (those with a
-    value outside the training data), then into halves. Mostly an unusual row causes the exception,
+    the model can't predict has failed alone: first into usual rows and unusual rows (see
+    `PredictionMetrics.is_outside`), then into halves. Mostly an unusual row causes the exception,
     so that few calls are needed. A request with MAX_UNPREDICTED failed rows is divided no further.
     """
 

@@ -148,8 +148,8 @@ class ModelReference(BentoModel):
     def resolved(self) -> bentoml.Model:
         """The model that the first call of `resolve` returned, even if the store has lost it since.
 
-        BentoML's `Model` is a descriptor: `__get__` calls `resolve` once, and keeps the result. Its
-        first argument is not used, but must not be None.
+        The base class of `BentoModel` is a descriptor, whose `__get__` calls `resolve` once, and
+        keeps the result. Its first argument is not used, but must not be None.
         """
         return self.__get__(self, type(self))
 

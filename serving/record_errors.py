@@ -62,6 +62,7 @@ def field_message(details: ErrorDetails, loc: Loc, nullable: Collection[str], nu
         return message
     # "Input should be a valid number" becomes "age should be a valid number, got true".
     rule = message.partition(" ")[2]
+    # pydantic does not name null for `float | None`; for Literal["a", None] it ends with "or None".
     if name in nullable and lists_valid_values(error_type):
         rule = f"{rule.removesuffix(' or None')} or {null}"
     value = truncate(json.dumps(details["input"], default=str, ensure_ascii=False))

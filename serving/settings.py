@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     )
     try_page: bool = Field(True, description="false: no page at /try")
     access_log: Literal["text", "json", "off"] = Field(
-        "text", description="text, json (the messages of the service, too) or off"
+        "text", description="text, json (then also for other messages of the service) or off"
     )
     log_exception_text: bool = Field(
         False, description="true: log the text of exceptions, which may quote a record"

@@ -8,14 +8,15 @@ tests/unit/_bentoml and tests/live fail if an upgrade breaks an override. test_t
 also fails once BentoML no longer needs two of them: the page at `/`, and the look-up of models.
 
 Each override below replaces what its first line says; options of the libraries that the code merely
-sets are not listed. "CPU" is the CPU time of a worker per request without the override, as a
-multiple of the time with it, at 64 and at 1 connection (benchmarks/README.md).
+sets are not listed. "CPU 1.14, 1.29" means that without the override a worker needs 1.14 times the
+CPU time per request at 64 connections, and 1.29 times at one (benchmarks/README.md).
 
 In a worker
 
 BentoML's middleware for metrics, access log, timeout and concurrency, and its API handler
     by: worker.py, `serving.http.app.ServiceApp`
-    why: CPU 9.51, 7.36; errors had several formats; each unknown path added 20 time series
+    why: CPU 9.51, 7.36, since each request gets OpenTelemetry spans and the signature of its API is
+        inspected; errors had several formats; each unknown path added 20 time series
     until: BentoML creates no spans without an exporter, and inspects an API's signature once
 BentoML's placement of middleware, such as for CORS
     by: worker.py, `add_outer_middleware`
@@ -39,7 +40,7 @@ BentoML's look-up of a Bento's model
     until: it pins each `BentoModel`
 The thread, for a batch of a single row of a fast model; the queue, too, if its API has no other
 request
-    by: batching.py, `Batcher.predict`
+    by: batching.py, `Batcher.process_batch`, `Batcher.predict`
     why: CPU 1.08, 1.31 with the queue; 1.10, 1.65 with the thread
     until: BentoML's dispatcher runs such a row at once
 The statistics of BentoML's dispatcher

@@ -114,7 +114,7 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self.ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            # The parser replaces an exception of a callback such as `on_headers_complete`.
+            # An exception of a callback is the `__context__` of the exception of the parser.
             cause = error.__context__
             self.reject(cause if isinstance(cause, APIError) else malformed(error))
         else:
@@ -142,7 +142,7 @@ class Connection(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise APIError(405, "CONNECT is not supported", {"Allow": "GET, HEAD, POST"})
             return  # `ignore_upgrade` parses the request again
-        # With a budget, this is the synthetic request of `reject`, for which there is always room.
+        # `reject` sets the budget before its synthetic request, for which there is always room.
         if len(self.pipeline) >= MAX_PIPELINE and self.discard_budget is None:
             message = "Too many pipelined requests; wait for responses before you send more"
             raise APIError(429, message, RETRY_AFTER)
@@ -262,7 +262,7 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not cycle.more_body:
             self.new_parser().feed_data(SYNTHETIC_REQUEST)
-            self.scope.update(method="-", path="-")
+            self.scope.update(method="-", path="-")  # for the access log and the metrics
         self.scope["state"]["protocol_error"] = error
         self.cycle.message_event.set()
 

@@ -37,8 +37,8 @@ LISTENERS = 32
 def install(app: ServiceApp, open_requests: "set[asyncio.Task[None]]") -> None:
     """Make BentoML's worker create a `Server`, and a `ResponseCycle` for each request.
 
-    The server takes its settings from `app`, and tells it when the drain begins. It keeps the tasks
-    of its open requests in `open_requests`. The worker creates it after its application.
+    The server takes its settings from `app`, tells it when the drain begins, and keeps the tasks of
+    its open requests in `open_requests`. Call this before the worker creates its server.
     """
     response_cycle.install()
     uvicorn.Server = partial(Server, app, open_requests)

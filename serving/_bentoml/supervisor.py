@@ -110,6 +110,7 @@ class SignalHandler(SysHandler):
         arbiter.reap_processes()
         logger.error("Worker exited with status %d", status)
         if not self.worker_pids():
+            # circus raises it once it has stopped: the service ends with an error.
             arbiter._exception = BentoMLException("No worker is left; see the log above")
             self.quit()
 

@@ -32,7 +32,7 @@ class TabularService(bentoml.Service):
         if self.inner.settings.access_log == "json":
             use_json_logs()
         # The supervisor passes its folder to the workers, as PROMETHEUS_MULTIPROC_DIR. They run
-        # this line, too, without effect.
+        # this line, too, but the folder that it names there is never created.
         use_private_metrics_folder()
         # BentoML finds its hooks among the attributes of the user's class.
         self.inner.install_supervisor = bentoml.on_deployment(supervisor.install)

@@ -63,7 +63,10 @@ class BodyReader:
         return body
 
     def protocol_error(self) -> APIError | None:
-        """Return the error that `Connection.reject` has put into the scope of this request."""
+        """Return the error if the connection could not parse the request, or only its body.
+
+        `serving._bentoml.connection.Connection.reject` has put it into the scope.
+        """
         return self.scope.get("state", {}).get("protocol_error")
 
     async def discard(self) -> bool:

@@ -47,9 +47,9 @@ class BackgroundWriter:
 
     def run(self) -> None:
         """Write the pending items every FLUSH_SECONDS, until closed."""
-        closing = False
-        while not closing:
-            closing = self.closing.wait(FLUSH_SECONDS)
+        is_last = False
+        while not is_last:
+            is_last = self.closing.wait(FLUSH_SECONDS)
             items = self.pending[:]
             if items:
                 # In place: `add` may append to this list at the same time.

@@ -55,7 +55,7 @@ class Observer(Protocol):
 
 
 class PredictionMetrics:
-    """Counts the predictions, and the feature values that the training data lack."""
+    """Counts predictions, numbers outside the training range, and other values not trained on."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ FILES = 5  # the current one and four older ones
 
 
 class RotatingFile:
-    """Appends lines to a file; when it is full, renames it and drops the oldest of FILES.
+    """Appends lines to a file; when it is full, renames it, and keeps FILES files in all.
 
     `logging.handlers.RotatingFileHandler` leaves a partial line behind when the disk is full, which
     makes the file unreadable.
