@@ -40,7 +40,7 @@ BentoML's look-up of a Bento's model
     until: it pins each `BentoModel`
 The thread, for a batch of a single row of a fast model; the queue, too, if its API has no other
 request
-    by: batching.py, `Batcher.process_batch`, `Batcher.predict`
+    by: batching.py, `Batcher.predict`
     why: CPU 1.08, 1.31 with the queue; 1.10, 1.65 with the thread
     until: BentoML's dispatcher runs such a row at once
 The statistics of BentoML's dispatcher
