@@ -3,7 +3,7 @@
 How a request is handled (docs/architecture.md has the details):
 1. `HouseBody` or `HousesBody` validates the JSON and turns it into rows of feature values.
 2. BentoML's adaptive batching joins rows of concurrent requests in batches, and may split arrays.
-3. The API method below predicts all rows of a batch.
+3. The API method below predicts the rows of a batch.
 4. `Prediction` or `Predictions` serializes the response.
 
 `TabularService` adds limits, JSON errors, metrics and logs. If the model fails for a batch, it
