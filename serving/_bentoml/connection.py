@@ -29,9 +29,11 @@ LINGER_BYTES = 1 << 20
 LINGER_SECONDS = 2
 # During shutdown, a connection that has waited this long for a request closes.
 DRAIN_SECONDS = 1
-# `Connection.reject` feeds it to the parser. Its body never ends, so nothing is parsed after it.
+# Carries an error to the application (`Connection.reject`). Its body never arrives, so after the
+# response the connection discards what the client still sends, and closes (lingering close).
 SYNTHETIC_REQUEST = b"GET / HTTP/1.1\r\nHost:\r\nContent-Length: 1\r\n\r\n"
-# Drops what uvicorn appends: the trailers of a request (`on_headers_complete`).
+# Replaces the list of headers once a head is complete, to drop the trailers of the request, which
+# uvicorn's `on_header` would append.
 NO_TRAILERS: deque[tuple[bytes, bytes]] = deque(maxlen=0)
 
 
@@ -54,30 +56,32 @@ class ConnectionOwner(Protocol):
 class Connection(HttpToolsProtocol):
     """A connection whose protocol errors are answered by the application, in pipeline order.
 
-    uvicorn's `cycle` is that of the newest request. One request at a time is answered; those after
-    it, the newest too, wait in `pipeline`. The connection closes for these reasons:
+    `cycle` (uvicorn's) is the newest request and its response. It need not be the one in progress:
+    with pipelining, requests wait in `pipeline` until the earlier ones are answered. The connection
+    closes for these reasons:
 
     | event | code | time limit |
     |---|---|---|
     | no request begins on a new connection | `wait_for_request` | REQUEST_TIMEOUT |
     | no request follows a response | uvicorn's `on_response_complete` | KEEP_ALIVE |
-    | the head of a request stays incomplete | `header_timeout_handler` (408) | REQUEST_TIMEOUT* |
+    | the head of a request stays incomplete | `header_timeout_handler` (408) | REQUEST_TIMEOUT |
     | a request can't be parsed | `reject`, `close_after_response` | LINGER_SECONDS |
-    | a response has "Connection: close" | `close_after_response` | LINGER_SECONDS |
+    | a response has "Connection: close" | `close_after_response` | at once* |
     | the client does not read its responses | `start_write_timer` | REQUEST_TIMEOUT |
     | too much data arrives after an error | `data_received` | at once |
     | too many connections; this one has waited longest | `Server.register` | at once |
     | shutdown, and no request begins | `drain`, `wait_for_request` | DRAIN_SECONDS |
 
-    *: If a part of a head arrives while an earlier request is being answered, the timer starts only
-    with the next data. Without any, uvicorn closes the connection after KEEP_ALIVE, without a 408.
-    The application limits the time of a body and of a prediction.
+    *: LINGER_SECONDS if the body of its request is incomplete.
+    The time limit of a head starts with its first byte, but not before the response to the previous
+    request has been sent. The application limits the time of a body and of a prediction.
     """
 
     def __init__(self, owner: ConnectionOwner, **uvicorn_arguments: Any) -> None:
         super().__init__(**uvicorn_arguments)
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
+        self.head_has_begun = False  # and is not complete
         # Bytes since the last complete head or part of a body.
         self.incomplete_head_bytes = 0
         # Bytes that may still arrive; None while requests are parsed instead of discarded.
@@ -121,11 +125,15 @@ class Connection(HttpToolsProtocol):
             if self.incomplete_head_bytes > MAX_HEAD_BYTES:
                 self.reject(head_too_large())
             elif self in self.owner.waiting and not self.header_timer:  # a head has begun
-                self.header_timer = self.loop.call_later(
-                    self.owner.request_timeout, self.header_timeout_handler
-                )
+                self.start_header_timer()
+        # A request that has begun since `drain`, which does this for the requests before it.
         if self.owner.draining and self.cycle:
             self.cycle.keep_alive = False
+
+    def on_message_begin(self) -> None:
+        """Begin to receive a head."""
+        self.head_has_begun = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Start a request; raise APIError if its head is invalid, for `data_received`."""
@@ -142,15 +150,14 @@ class Connection(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise APIError(405, "CONNECT is not supported", {"Allow": "GET, HEAD, POST"})
             return  # `ignore_upgrade` parses the request again
-        # `reject` sets the budget before its synthetic request, for which there is always room.
+        # A synthetic request, which follows `stop_parsing`, always has a place.
         if len(self.pipeline) >= MAX_PIPELINE and self.discard_budget is None:
             message = "Too many pipelined requests; wait for responses before you send more"
             raise APIError(429, message, RETRY_AFTER)
+        self.head_has_begun = False
         self.incomplete_head_bytes = 0
         self.owner.waiting.pop(self, None)
-        if self.header_timer:
-            cancel(self.header_timer)
-            self.header_timer = None
+        self.stop_header_timer()
         super().on_headers_complete()
         self.cycle.transport = self.lingering_transport
         # The scope now holds the list of headers, to which uvicorn would append trailers.
@@ -169,6 +176,9 @@ class Connection(HttpToolsProtocol):
         is_last = self.cycle.response_complete  # no pipelined request waits
         if is_last and not self.transport.is_closing():
             self.owner.waiting[self] = self.loop.time()
+            if self.head_has_begun:  # during the response
+                self._unset_keepalive_if_required()
+                self.start_header_timer()
 
     def eof_received(self) -> bool:
         """Keep a half-closed connection open for the response to a complete request."""
@@ -220,8 +230,7 @@ class Connection(HttpToolsProtocol):
         the connection closed now. A connection that has been idle for longer closes at once.
         """
         waiting_since = self.owner.waiting.get(self)
-        head_has_begun = self.header_timer is not None
-        if waiting_since and not head_has_begun:
+        if waiting_since and not self.header_timer:
             self.close_at(waiting_since + DRAIN_SECONDS)
         elif self.cycle:
             self.cycle.keep_alive = False
@@ -244,6 +253,17 @@ class Connection(HttpToolsProtocol):
         """Close a connection on which nothing has arrived in time; uvicorn's timer calls this."""
         self.close()
 
+    def start_header_timer(self) -> None:
+        """Limit the time until the head is complete."""
+        self.header_timer = self.loop.call_later(
+            self.owner.request_timeout, self.header_timeout_handler
+        )
+
+    def stop_header_timer(self) -> None:
+        """Stop the timer, if it runs."""
+        cancel(self.header_timer)
+        self.header_timer = None
+
     def header_timeout_handler(self) -> None:
         """Reject a request whose head is not complete in time."""
         self.reject(request_timeout_error(self.owner.request_timeout))
@@ -251,26 +271,37 @@ class Connection(HttpToolsProtocol):
     def reject(self, error: APIError) -> None:
         """Have the application send an error for a request that can't be parsed, and then close.
 
-        The error travels in the scope of a request, where `BodyReader.protocol_error` finds it: of
-        the request whose body is still arriving, otherwise of a synthetic one. So it is logged, and
-        sent after earlier responses. `BodyReader.discard` then reports the body as incomplete, so
-        `send_error` adds `Connection: close`, and `ResponseCycle` calls `close_after_response`.
+        If the body of a request is arriving, that request gets the error. Otherwise a synthetic
+        request does, which waits for its turn in `pipeline`: so the error is sent after the earlier
+        responses, and counted and logged like any other.
         """
+        self.stop_parsing()
+        if not self.body_is_arriving():
+            self.start_synthetic_request()
+        self.scope["state"]["protocol_error"] = error  # for `BodyReader.protocol_error`
+        self.cycle.keep_alive = False  # uvicorn then calls `close_after_response`
+        self.cycle.message_event.set()  # wake the application if it waits for the body
+
+    def stop_parsing(self) -> None:
+        """Discard what else arrives, within limits."""
         self.discard_budget = LINGER_BYTES
-        cancel(self.header_timer)
-        self.header_timer = None
+        self.stop_header_timer()
+
+    def body_is_arriving(self) -> bool:
+        """Return whether the newest request has no response yet, and not its whole body."""
         cycle = self.cycle
-        if cycle is None or cycle.response_complete or not cycle.more_body:
-            self.new_parser().feed_data(SYNTHETIC_REQUEST)
-            self.scope.update(method="-", path="-")  # for the access log and the metrics
-        self.scope["state"]["protocol_error"] = error
-        self.cycle.message_event.set()
+        return cycle is not None and not cycle.response_complete and cycle.more_body
+
+    def start_synthetic_request(self) -> None:
+        """Parse a request that the client has not sent, to have the application respond."""
+        self.new_parser().feed_data(SYNTHETIC_REQUEST)
+        self.scope.update(method="-", path="-")  # for the access log and the metrics
 
     def _should_upgrade(self) -> bool:
-        """Make `on_body` and `on_message_complete` of uvicorn ignore a request with `Upgrade`.
+        """Return True, so that uvicorn's `on_body` and `on_message_complete` skip an upgrade.
 
-        They ask this method after the parser's `should_upgrade`. `on_headers_complete` starts no
-        cycle for such a request, and `ignore_upgrade` parses it again, so nothing is upgraded.
+        They call this only for a request with `Upgrade`, which has no cycle: `ignore_upgrade`
+        parses it again, without that header.
         """
         return True
 

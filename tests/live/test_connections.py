@@ -177,6 +177,13 @@ def test_idle_connection_is_closed_without_error_response(connection, sent):
     assert [status for status, *_ in read_responses(connection)] == [200] * bool(sent)
 
 
+def test_head_that_begins_before_the_response_is_limited_after_it(connection):
+    """REQUEST_TIMEOUT applies to it, not the longer KEEP_ALIVE of an idle connection."""
+    connection.settimeout(1.5)  # REQUEST_TIMEOUT is 0.5 s, KEEP_ALIVE 2 s
+    connection.sendall(request() + request()[:20])
+    assert [status for status, *_ in read_responses(connection)] == [200, 408]
+
+
 def test_default_keep_alive_outlasts_uvicorns(live):
     """A proxy whose idle timeout is over uvicorn's 5 s must still be the first to close."""
     with connect(live) as connection:
