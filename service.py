@@ -69,7 +69,7 @@ class HousePrice:
         os.environ["MODEL"] = str(model_reference.resolve().tag)
 
     def __init__(self) -> None:
-        """Load the model in a worker, and check it against its golden predictions."""
+        """Load the model in a worker, and check that it predicts what it did after training."""
         self.regressor = Regressor(self.model)
 
     # `rows` are those of a batch, at most max_batch_size (100 by default), or of a part of it.

@@ -31,7 +31,7 @@ class APIError(Exception):
 
 
 class TooManyRequests(APIError):
-    """A prediction request beyond MAX_CONCURRENCY."""
+    """A prediction request beyond MAX_CONCURRENCY, or for a full queue."""
 
     def __init__(self) -> None:
         super().__init__(429, "Too many predictions at once; try again in a second", RETRY_AFTER)

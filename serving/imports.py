@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[1]  # folder of the project
 
 
 def find_imports(names: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Return the files of the project, and the names of other modules, that loaded modules need.
+    """Return what the modules `names` need: files of the project, and names of other modules.
 
-    The names are those of top-level modules, also of the standard library. Included are the modules
-    themselves, and what the files of the project import in turn.
+    The files include those of the modules themselves, and what these import in turn. The other
+    modules are top-level ones, also of the standard library. Only loaded modules are found.
     """
-    files, packages = set(), set()
+    files, other_modules = set(), set()
     pending, seen = set(names), {""}  # "" is the parent of a top-level module
     while pending:
         name = pending.pop()
@@ -28,8 +28,8 @@ def find_imports(names: Iterable[str]) -> tuple[set[str], set[str]]:
             files.add(path.relative_to(ROOT).as_posix())
             pending |= {name.rpartition(".")[0], *imported_names(module, path)} - seen
         elif module:
-            packages.add(name.partition(".")[0])
-    return files, packages
+            other_modules.add(name.partition(".")[0])
+    return files, other_modules
 
 
 def imported_names(module: ModuleType, path: Path) -> Iterator[str]:

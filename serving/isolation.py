@@ -69,7 +69,7 @@ class BatchTimeoutError(BatchError):
 
 
 class Batch:
-    """The requests of one batch, and how far they are predicted.
+    """The requests of one batch, and the predictions that they have so far.
 
     If the model raises an exception for all rows together, the batch is divided until each row that
     the model can't predict has failed alone: first into usual rows and unusual rows (see
@@ -140,10 +140,11 @@ class Batch:
         parts: dict[bool, list[int]] = {False: [], True: []}
         for n, row in enumerate(self.rows):
             parts[self.is_unusual(row)].append(n)
-        if error and not all(parts.values()):  # one part would be the whole batch again
+        usual, unusual = parts[False], parts[True]
+        if error and not (usual and unusual):  # the only part is the batch, which has just failed
             self.divide(range(len(self.rows)), error)
             return
-        for part in filter(None, parts.values()):
+        for part in filter(None, [usual, unusual]):
             self.predict_part(part)
 
     def predict_part(self, part: Sequence[int]) -> None:
@@ -156,7 +157,11 @@ class Batch:
             self.predictions[n] = prediction
 
     def divide(self, part: Sequence[int], error: Exception) -> None:
-        """Predict the halves of a part that has failed, unless it is one row or at the limit."""
+        """Predict the halves of a part that has failed.
+
+        If it is one row, or its request is at the limit, mark its rows as failed instead; raise
+        ModelFailedError if the model is broken.
+        """
         if len(part) > 1 and not self.reached_limit(part):
             middle = len(part) // 2
             self.predict_part(part[:middle])
@@ -212,7 +217,7 @@ class FailureHistory:
 
     def __init__(self) -> None:
         self.last = -inf  # time of the last failure, in seconds of perf_counter()
-        self.delayed_until = -inf  # likewise
+        self.delayed_until = -inf  # end of the delay of 422 responses, on the same clock
 
     def add(self, failed_seconds: float) -> None:
         """Add the duration of a batch's failed calls; 0 if none failed."""

@@ -98,14 +98,14 @@ class RequestBody(bentoml.IODescriptor):
                 raise
             try:
                 body = with_integers(body, locs)
-            # A `BeforeValidator` of the record type has made this float: the body has none there.
+            # The body has no number there: a `BeforeValidator` of the record type has made it.
             except (LookupError, TypeError, ValueError):
                 raise error from None
             return cls.adapter.validate_json(body)
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the schema of the body, for the OpenAPI document and BentoML's clients."""
+        """Return the schema of the body, for BentoML's clients (`/schema.json`)."""
         # `root_input` tells BentoML's clients that their only argument is the whole body.
         schema = cls.adapter.json_schema(*args, **kwargs)
         return {**schema, "description": cls.__doc__, "root_input": True}

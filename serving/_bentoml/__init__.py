@@ -38,11 +38,14 @@ BentoML's look-up of a Bento's model
     by: tabular_service.py, `TabularService.on_load_bento`
     why: it pins only models from a hub, and looks up others by their tag, such as `latest`
     until: it pins each `BentoModel`
-The thread, for a batch of a single row of a fast model; the queue, too, if its API has no other
-request
+BentoML's queue, for a single row of a fast model while its API has no other request
     by: batching.py, `Batcher.predict`
-    why: CPU 1.08, 1.31 with the queue; 1.10, 1.65 with the thread
+    why: CPU 1.08, 1.31
     until: BentoML's dispatcher runs such a row at once
+BentoML's thread, for a batch of a single row of a fast model
+    by: batching.py, `Batcher.process_batch`
+    why: CPU 1.10, 1.65
+    until: BentoML can call an API method on the event loop
 The statistics of BentoML's dispatcher
     by: batching.py, `MeasuringOptimizer`
     why: the time in the queue is not published
@@ -114,9 +117,9 @@ circus' binding of the port
     until: BentoML reports it
 BentoML's metrics folder
     by: metrics_folder.py
-    why: all servers of a BENTOML_HOME share it, and each empties it when it starts
+    why: all runs of `bentoml serve` in a BENTOML_HOME share it, and each empties it at its start
     upstream: BentoML pull request 2526
-    until: each server has its own
+    until: each run has its own
 BentoML's missing warning about options that have no effect on `ServiceApp`
     by: ignored_options.py
     why: `--timeout` and `services.traffic` have no effect on this service

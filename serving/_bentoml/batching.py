@@ -55,11 +55,12 @@ class Batcher:
         self.dispatcher = factory.dispatchers[api_name]
         self.dispatcher.get_batch_size = len  # the number of rows
         queue_seconds = BATCH_QUEUE_SECONDS.labels(self.api.route)
-        # The optimizer derives its first estimates from `max_latency`. The dispatcher would cancel
-        # requests after that time, which `ServiceApp` does.
+        # Only the optimizer gets BentoML's `max_latency`, for its first estimates. The dispatcher
+        # would cancel requests after that time; `ServiceApp` cancels them after REQUEST_TIMEOUT.
         self.dispatcher.optimizer = MeasuringOptimizer(self.dispatcher.max_latency, queue_seconds)
         self.dispatcher.max_latency = inf
-        self.enqueue = self.dispatcher(self.process_batch)
+        # Puts rows into the queue, and returns their predictions.
+        self.predict_queued = self.dispatcher(self.process_batch)
         self.model_seconds = BATCH_MODEL_SECONDS.labels(self.api.route)
 
     async def predict(self, rows: list[Row]) -> list[float]:
@@ -68,7 +69,8 @@ class Batcher:
         Raise TooManyRequests, ModelFailedError or BatchTimeoutError.
         """
         queue = self.dispatcher._queue
-        # Requests that timed out are still in the queue: remove those at its front.
+        # Requests that timed out are still in the queue: remove those at its front. (The rest of a
+        # split array stays, and is predicted for nobody.)
         while queue and queue[0].future.done():
             queue.popleft()
         # Other timed-out requests stay behind one that still waits. MAX_CONCURRENCY does not count
@@ -86,7 +88,7 @@ class Batcher:
                     if isinstance(outcome, Exception):
                         raise outcome
                     return outcome
-            return await self.enqueue(rows)
+            return await self.predict_queued(rows)
         finally:
             self.pending -= 1
 

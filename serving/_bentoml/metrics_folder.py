@@ -1,4 +1,4 @@
-"""The folder of the memory-mapped metrics files of one server."""
+"""The folder of the memory-mapped metrics files of one `bentoml serve`."""
 
 import atexit
 import shutil
@@ -10,9 +10,9 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 
 
 def use_private_metrics_folder() -> None:
-    """Set a metrics folder for this server alone, and remove it at exit.
+    """Set a metrics folder for this run of `bentoml serve` alone, and remove it at exit.
 
-    BentoML uses one folder for all servers of a BENTOML_HOME, and each server empties it when it
+    BentoML uses one folder for all runs with the same BENTOML_HOME, and each run empties it when it
     starts (BentoML pull request 2526).
     """
     folder = Path(tempfile.gettempdir(), f"bentoml-metrics-{uuid4().hex}")

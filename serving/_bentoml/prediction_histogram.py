@@ -22,6 +22,7 @@ class PredictionHistogram(Histogram):
 @cache
 def prediction_histogram(bounds: tuple[float, ...]) -> PredictionHistogram:
     """Return the histogram with these upper bounds of its buckets, which the model determines."""
-    # Not registered, because models with other bounds may be served in one process, as in tests,
-    # and a registry allows one metric of each name. /metrics reads the files of the workers.
+    # Not registered: models with other bounds may be served in one process, as in tests, and a
+    # registry allows one metric of each name. It is in /metrics nevertheless, which reads the files
+    # of the workers.
     return PredictionHistogram("prediction_value", "Predictions", buckets=bounds, registry=None)

@@ -22,8 +22,8 @@ from serving.http.app import ServiceApp
 
 logger = logging.getLogger("bentoml.serve")
 
-# Seconds that BentoML passes to uvicorn if its command line has no option for them. An option with
-# the same value, such as `--timeout-keep-alive 5`, can't be told from none: the setting applies.
+# What BentoML passes to uvicorn without `--timeout-keep-alive` and `--timeout-graceful-shutdown`:
+# 5 s, and no limit. `--timeout-keep-alive 5` can't be told from no option: the setting applies.
 BENTOML_KEEP_ALIVE = 5
 BENTOML_SHUTDOWN_TIMEOUT = None
 # Per worker. Each connection needs a file descriptor; OTHER_FILES are left for everything else.
@@ -123,7 +123,7 @@ class Server(uvicorn.Server):
 
 def duplicate_listener(listener: socket.socket) -> list[socket.socket]:
     """Return duplicates of a listening socket, so that there are LISTENERS in all."""
-    # `listener.dup()` would make the shared file description blocking, also in other workers.
+    # `listener.dup()` would make the file description blocking, which all duplicates share.
     return [socket.socket(fileno=os.dup(listener.fileno())) for _ in range(LISTENERS - 1)]
 
 
@@ -134,7 +134,7 @@ def is_orphan() -> bool:
 
 
 def is_listening(listener: socket.socket) -> bool:
-    """Return whether no process has shut down a listening socket."""
+    """Return whether a socket still listens: shutdown by any process that shares it ends this."""
     return bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 

@@ -75,11 +75,10 @@ class SignalHandler(SysHandler):
         self.controller.loop.add_callback_from_signal(self.replace_dead_workers)
 
     async def replace_dead_workers(self) -> None:
-        """Replace dead workers at once, unless the service is stopping.
+        """Replace workers that a signal killed; stop the service if the last one failed.
 
-        circus does this only every 10 s. A worker that exited with an error status most likely
-        failed to start: its replacement is left to circus, so that it does not fail again and
-        again without a pause.
+        circus replaces dead workers only every 10 s. This is left to it for a worker that exited
+        with an error status: most likely it failed to start, and the next one would fail, too.
         """
         arbiter = self.controller.arbiter
         if self.stopping or arbiter._stopping:
@@ -143,7 +142,8 @@ def find_exited_child() -> Any:
 
     Raise ChildProcessError if there is no child.
     """
-    if hasattr(os, "waitid"):  # not on macOS, where a worker that can't start is restarted forever
+    # Missing on macOS before Python 3.13: there, a worker that can't start is restarted forever.
+    if hasattr(os, "waitid"):
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     return None
 

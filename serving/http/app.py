@@ -107,7 +107,8 @@ class ServiceApp:
         logged = path not in self.unlogged_paths
         body = BodyReader(scope, receive, self.settings.max_body_bytes)
         response = ResponseSender(scope, send)
-        # By default, the paths without access log are the probes and /metrics.
+        # Paths without access log, in BentoML's `skip_paths`, count as probes. By default they are
+        # the probes and /metrics.
         self.metrics.start(endpoint, is_probe=not logged)
         try:
             await self.respond(scope, body, response)
@@ -137,7 +138,7 @@ class ServiceApp:
             if isinstance(error, UnpredictableError):
                 self.error_log.add_unpredictable(response.request_id, error.reason)
                 with suppress(asyncio.CancelledError):  # at shutdown, respond at once
-                    # The request is no longer one of `active_predictions`.
+                    # The wait takes no place of MAX_CONCURRENCY: `read_and_predict` has ended.
                     await asyncio.sleep(error.delay_seconds)
             await send_error(error, body, response)
         except (Exception, asyncio.CancelledError) as error:
@@ -166,7 +167,7 @@ class ServiceApp:
             with Deadline(self.settings.request_timeout) as deadline:
                 content, model_tag = await self.read_and_predict(predict, body, response)
         except Exception:
-            # BentoML's dispatcher turns the cancellation by the deadline into another exception.
+            # BentoML's dispatcher turns the cancellation by the deadline into ServiceUnavailable.
             # After the deadline any exception counts as a timeout.
             if not deadline.expired:
                 raise

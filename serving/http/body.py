@@ -63,7 +63,7 @@ class BodyReader:
         return body
 
     def protocol_error(self) -> APIError | None:
-        """Return the error if the connection could not parse the request, or only its body.
+        """Return the error if the head or the body of the request is not valid HTTP.
 
         `serving._bentoml.connection.Connection.reject` has put it into the scope.
         """

@@ -1,4 +1,4 @@
-"""`GET /model`: the metadata of the served model, as JSON. docs/MODEL_CARD.md is for readers."""
+"""`GET /model`: the metadata of the served model, as JSON. `make report` writes one to read."""
 
 from functools import cache
 from typing import Any

@@ -55,7 +55,10 @@ class Observer(Protocol):
 
 
 class PredictionMetrics:
-    """Counts predictions, numbers outside the training range, and other values not trained on."""
+    """Counts predictions, missing values, and values that are unlike the training data.
+
+    These are numbers outside the training range, and other values that the training data lack.
+    """
 
     def __init__(
         self,

@@ -98,9 +98,10 @@ def test_single_request_bypasses_the_queue(predict):
         predictor = make_predictor(predict)
         predict.release()
         predictor.batcher.single_row_seconds = 0  # the model is fast enough for the event loop
-        enqueue, predictor.batcher.enqueue = predictor.batcher.enqueue, None  # the queue would fail
+        predict_queued = predictor.batcher.predict_queued
+        predictor.batcher.predict_queued = None  # would fail
         single = await predictor("id", "[1]")
-        predictor.batcher.enqueue = enqueue
+        predictor.batcher.predict_queued = predict_queued
         for _ in range(20):  # BentoML's dispatcher forms no batches until it has timed some
             await predictor("id", "[2, 2]")
         predict.batches.clear()
