@@ -13,10 +13,11 @@ from serving.records import Row
 # of the model.
 MAX_UNPREDICTED = 20
 
-# After failed calls of t seconds, the 422 responses of this API wait 20 t, at most 1 s. So clients
-# that send their next request only after a response take, all together, about 1/20 of the model's
-# time (more if t is above 1/20 s). Without the delay, three such clients halved the throughput of
-# 24 others (tests/stress/unpredictable_records.py).
+# Each API has a time until which all its 422 responses wait. Failed calls that took t seconds move
+# it 20 t further, but to at most 1 s from now. So the clients that cause failures, if they wait for
+# each response, take about 1/20 of the model's time, however many they are (more if t is above 1/20
+# s). Without this, three such clients halved the throughput of 24 others
+# (tests/stress/unpredictable_records.py).
 DELAY_FACTOR = 20
 MAX_DELAY_SECONDS = 1
 # For this long after a failure, batches begin with separate calls for usual and unusual rows.

@@ -14,9 +14,9 @@ from serving.record_errors import Loc, error_kinds, error_message, field_errors,
 
 Row = tuple[Any, ...]  # the feature values of one record, in the order of the record type
 
-# A body may have this many values more than its records need, and likewise objects and arrays.
-# For each missing feature, pydantic copies the whole record with its unknown features into an
-# error: without this limit 250 kB of nested arrays blocked the event loop for 3 s.
+# A body may have more values, objects and arrays than the largest valid body: this many of each. For
+# each missing feature, pydantic copies the whole record with its unknown features into an error:
+# without this limit 250 kB of nested arrays blocked the event loop for 3 s.
 EXTRA_VALUES = 100
 
 
@@ -37,7 +37,7 @@ class RequestBody(bentoml.IODescriptor):
     n_features: ClassVar[int]
     has_integers: ClassVar[bool]
     nullable: ClassVar[set[str]]  # names of the nullable features
-    max_values: ClassVar[int]  # feature values in a valid body
+    max_values: ClassVar[int]  # feature values in the largest valid body
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -98,7 +98,8 @@ class RequestBody(bentoml.IODescriptor):
                 raise
             try:
                 body = with_integers(body, locs)
-            # The body has no number there: a `BeforeValidator` of the record type has made it.
+            # The JSON has no number at that location: a `BeforeValidator` of the record type has
+            # made the number from another value.
             except (LookupError, TypeError, ValueError):
                 raise error from None
             return cls.adapter.validate_json(body)

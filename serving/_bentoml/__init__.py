@@ -21,7 +21,7 @@ BentoML's middleware for metrics, access log, timeout and concurrency, and its A
 BentoML's placement of middleware, such as for CORS
     by: worker.py, `add_outer_middleware`
     why: it would be behind `ServiceApp`, so that prediction requests would bypass it
-    until: BentoML's API handler is used again
+    until: this service uses BentoML's API handler again
 The plain-text errors of such middleware
     by: worker.py, `serving.http.json_errors.JSONErrorMiddleware`
     why: errors had several formats
@@ -120,10 +120,11 @@ BentoML's metrics folder
     why: all runs of `bentoml serve` in a BENTOML_HOME share it, and each empties it at its start
     upstream: BentoML pull request 2526
     until: each run has its own
-BentoML's missing warning about options that have no effect on `ServiceApp`
+BentoML's silence about options without effect
     by: ignored_options.py
-    why: `--timeout` and `services.traffic` have no effect on this service
-    until: BentoML's middleware is used again
+    why: `--api-workers`, `--timeout`, `services.traffic` and most of `services.logging.access` have no
+        effect on `ServiceApp`
+    until: this service uses BentoML's middleware again
 
 In `bentoml build`
 

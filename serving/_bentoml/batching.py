@@ -70,7 +70,7 @@ class Batcher:
         """
         queue = self.dispatcher._queue
         # Requests that timed out are still in the queue: remove those at its front. (The rest of a
-        # split array stays, and is predicted for nobody.)
+        # split array stays, and is predicted for nobody: the timeout does not cancel its future.)
         while queue and queue[0].future.done():
             queue.popleft()
         # Other timed-out requests stay behind one that still waits. MAX_CONCURRENCY does not count
@@ -198,6 +198,6 @@ class MeasuringOptimizer(Optimizer):
 
         `n` requests; `wait` and `duration` in seconds.
         """
-        if wait:  # BentoML reports 0 for the first dozen batches
+        if wait:  # BentoML reports 0 for the first batches
             self.queue_seconds.observe(wait)
         super().log_outbound(n, wait, duration)

@@ -126,7 +126,7 @@ class Connection(HttpToolsProtocol):
                 self.reject(head_too_large())
             elif self in self.owner.waiting and not self.header_timer:  # a head has begun
                 self.start_header_timer()
-        # A request that has begun since `drain`, which does this for the requests before it.
+        # During shutdown, close after the response. `drain` does this only for earlier requests.
         if self.owner.draining and self.cycle:
             self.cycle.keep_alive = False
 
@@ -279,7 +279,7 @@ class Connection(HttpToolsProtocol):
         if not self.body_is_arriving():
             self.start_synthetic_request()
         self.scope["state"]["protocol_error"] = error  # for `BodyReader.protocol_error`
-        self.cycle.keep_alive = False  # uvicorn then calls `close_after_response`
+        self.cycle.keep_alive = False  # so uvicorn closes `lingering_transport`
         self.cycle.message_event.set()  # wake the application if it waits for the body
 
     def stop_parsing(self) -> None:

@@ -74,8 +74,8 @@ class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket]) -> None:
         """Serve, with several listeners per socket if this is the only worker.
 
-        With several listeners each, one of several workers would accept most of the clients that
-        connect at the same time, and the other workers would be idle.
+        If each of several workers had several listeners, one worker would accept most of the
+        clients that connect at the same time, and the others would be idle.
         """
         if self.app.settings.workers == 1:
             sockets = [copy for s in sockets for copy in (s, *duplicate_listener(s))]

@@ -75,10 +75,10 @@ class SignalHandler(SysHandler):
         self.controller.loop.add_callback_from_signal(self.replace_dead_workers)
 
     async def replace_dead_workers(self) -> None:
-        """Replace workers that a signal killed; stop the service if the last one failed.
+        """Replace dead workers at once, but not one that exited with an error status.
 
-        circus replaces dead workers only every 10 s. This is left to it for a worker that exited
-        with an error status: most likely it failed to start, and the next one would fail, too.
+        Such a worker most likely failed to start, and the next one would fail, too: circus replaces
+        it later (it checks every 10 s) or, if no worker is left, the service ends.
         """
         arbiter = self.controller.arbiter
         if self.stopping or arbiter._stopping:
@@ -119,11 +119,11 @@ class SignalHandler(SysHandler):
             self.quit()
 
     def quit(self) -> None:
-        """Stop the workers, and listen until the accept queue is empty.
+        """Tell the workers to stop; at the second signal, kill them.
 
-        circus closes the listening socket last, which resets clients that have connected since the
-        workers stopped accepting. At the second signal, kill the workers; circus would go on
-        waiting.
+        The workers accept connections until this process stops listening, at most for 1 s
+        (`Server.shutdown`); it does so once the accept queue is empty. circus alone would close the
+        socket last, and reset the clients in the queue. At a second signal it would go on waiting.
         """
         arbiter = self.controller.arbiter
         if self.stopping:

@@ -52,6 +52,7 @@ def build_app(service: bentoml.Service, is_main: bool) -> ASGIApp:
     factory = ServiceAppFactory(service, is_main=is_main)
     bentoml_app = build_bentoml_app(service, factory)
     prediction_log = open_prediction_log(service)
+    # `Server` fills it: a task for each request in progress.
     open_requests: set[asyncio.Task[None]] = set()
     predictors = build_predictors(service, factory, prediction_log, open_requests)
     mounted = [route for mount, *_ in service.mount_apps for route in mount.routes]

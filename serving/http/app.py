@@ -57,7 +57,7 @@ class ServiceApp:
         self,
         bentoml_app: ASGIApp,
         predictors: Mapping[str, Predict],  # by path
-        endpoints: Collection[str],  # the known paths, for the metrics
+        endpoints: Collection[str],  # the paths that the metrics tell apart
         unlogged_paths: Collection[str],
         settings: Settings,
         request_metrics: RequestMetrics,

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 # The script takes the service's address from that of the page: a proxy may have changed scheme and
-# path. `fetch` rejects a relative URL if the page's address has a user and a password. The plugin
-# hides the list of servers in each operation, which would show the only server again.
+# path. It is an absolute URL without the user and password that the address may have: `fetch` would
+# reject a URL with them. The plugin hides the list of servers in each operation, which would show
+# the only server again.
 SCRIPT = """
 const here = new URL(".", location).href;
 const plugins = [() => ({components: {OperationServers: () => null}})];
@@ -76,7 +77,8 @@ def service_url(request: Request) -> str:
     """Return the URL at which a client reaches the service, through proxies or not.
 
     A proxy that terminates TLS or strips a prefix of the path sends the original values in
-    `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Prefix`. Invalid values are ignored.
+    `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Prefix`. The URL has the first valid
+    scheme, the outermost proxy's host if that is valid, and all valid prefixes, joined.
     """
     schemes, hosts = forwarded(request, "Proto"), forwarded(request, "Host")
     scheme = next((each for each in schemes if each in ("http", "https")), request.url.scheme)

@@ -1,4 +1,4 @@
-"""`GET /model`: the metadata of the served model, as JSON. `make report` writes one to read."""
+"""`GET /model`: the model card as JSON, for programs. docs/MODEL_CARD.md is the one for people."""
 
 from functools import cache
 from typing import Any

@@ -9,7 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 
 class RequestMetrics:
-    """Counts requests and those in progress, and measures durations, for known endpoints.
+    """Counts requests and those in progress, and measures durations, by endpoint.
 
     BentoML's middleware looks up four labelled series for each request, and adds twenty series for
     each unknown path. Here each series is looked up once; the caller counts all unknown paths as
@@ -18,7 +18,7 @@ class RequestMetrics:
 
     def __init__(
         self,
-        endpoints: Iterable[str],
+        initial_endpoints: Iterable[str],  # their series exist, as 0, before the first request
         service_labels: dict[str, str],
         namespace: str,
         duration_buckets: Sequence[float],
@@ -35,8 +35,8 @@ class RequestMetrics:
                 for metric in (total, duration)
             )
         )
-        for endpoint in endpoints:
-            # Create the series at 0: PromQL's `rate` misses an increase without a sample before it.
+        for endpoint in initial_endpoints:
+            # PromQL's `rate` misses an increase without a sample before it.
             self.responses(endpoint, 200)
             self.responses(endpoint, 500)
 
