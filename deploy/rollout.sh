@@ -2,15 +2,18 @@
 # Replace the running replicas of compose.yaml one by one with new ones of the current image. Each
 # starts before its predecessor stops: no request is lost, and the capacity stays the same.
 #
-# IMAGE       the image (default: house_price:latest)
-# REPLAY_LOG  a folder with the prediction log of the replicas. Replay it with the model of the image
-#             first, and replace nothing if the replay blocks the model (docs/after-the-request.md)
+# IMAGE         the image (default: house_price:latest)
+# COMPOSE_FILE  Compose's files in this folder, separated by colons, if there are more than compose.yaml
+# REPLAY_LOG    a folder with the prediction log of the replicas. Replay it with the model of the image
+#               first, and replace nothing if the model fails the replay, or the replay ends with an
+#               error (docs/after-the-request.md)
 set -euo pipefail
 
 fail() { echo "$*" >&2; exit 1; }
 
 image_model() { # print the tag of the model in an image
     docker run --rm --network none --entrypoint cat "$1" /home/bentoml/bento/bento.yaml |
+        # the first `- tag:` after the first line that ends in `models:`
         sed -n '/models:$/,$ s/^ *- tag: //p' | head -n 1
 }
 

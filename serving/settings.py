@@ -64,7 +64,8 @@ class Settings(BaseSettings):
     model: str = Field(
         "",
         pattern=TAG_PATTERN,
-        description="Tag of the model to serve; empty: the newest. A Bento serves its own",
+        description="Tag of the model to serve; empty: the newest. Ignored in a Bento, which "
+        "serves the model that it was built with",
     )
     api_keys: Annotated[SecretStr, AfterValidator(validate_keys)] = Field(
         SecretStr(""),
@@ -74,7 +75,10 @@ class Settings(BaseSettings):
         "", description="Origins whose web pages may send requests, comma-separated, or * for all"
     )
     max_records: int = Field(  # 2 or more, because BentoML's `max_batch_size` must be above 1
-        1000, ge=2, description="Maximum records per array, and per batch of /predict_batch"
+        1000,
+        ge=2,
+        description="Maximum records in the array of a request, and in a batch that the service "
+        "makes of requests to /predict_batch",
     )
     max_body_bytes: int = Field(1 << 20, ge=1, description="Maximum size of a request body, bytes")
     max_concurrency: int = Field(
@@ -83,8 +87,9 @@ class Settings(BaseSettings):
     request_timeout: float = Field(
         5,
         gt=0,
-        description="Seconds for each of these: a first request to begin; the headers; body and "
-        "prediction; each wait for a client that does not read its response",
+        description="Time limit in seconds for each step: from connecting to the first byte; "
+        "receiving the headers; receiving the body and predicting; waiting for a client to read "
+        "its response",
     )
     keep_alive: int = Field(75, gt=0, description="Seconds that an idle connection stays open")
     shutdown_timeout: int = Field(
