@@ -1,7 +1,7 @@
 # The commands of README.md and CONTRIBUTING.md, for people and CI. `make new` copies this file into each bundle,
 # without its end.
 
-# `make test` runs make and compares its output with the README, which shows no folder names.
+# Do not print "Entering directory" when `make test` runs make: the output in README.md lacks it.
 MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin

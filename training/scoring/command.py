@@ -31,7 +31,7 @@ def score_file(project: Project, tag: str, data: Path, output: Path) -> bool:
     reader = open_reader(ArrowPath(LocalFileSystem(), str(data)), body)
     scorer = Scorer(model, body, data.suffix, output.suffix)
     if others := [name for name in reader.schema.names if name not in scorer.schemas]:
-        print(f"Kept, not features: {', '.join(others)}")
+        print(f"Columns that are not features, kept in the output: {', '.join(others)}")
     with (
         exit_on_signals(),
         atomic_write(output) as scored_file,

@@ -107,7 +107,7 @@ def test_predictions_equal_those_of_the_service(
     pd.testing.assert_frame_equal(scored[list(houses)], houses, check_dtype=False)
     assert sorted(tmp_path.iterdir()) == sorted([data, output])
     assert f"Scored 1,200 of 1,200 rows with {model.tag}: {output}" in done.stdout
-    assert "Kept, not features: id, note\n" in done.stdout
+    assert "Columns that are not features, kept in the output: id, note\n" in done.stdout
 
 
 @pytest.mark.parametrize("data_ending", ENDINGS)
