@@ -122,8 +122,8 @@ BentoML's metrics folder
     until: each run has its own
 BentoML's silence about options without effect
     by: ignored_options.py
-    why: `--api-workers`, `--timeout`, `services.traffic` and most of `services.logging.access` have no
-        effect on `ServiceApp`
+    why: `--api-workers`, `--timeout`, `services.traffic` and most of `services.logging.access` have
+        no effect on `ServiceApp`
     until: this service uses BentoML's middleware again
 
 In `bentoml build`

@@ -25,6 +25,12 @@ SETTINGS = {
     "PUBLISH_PROMETHEUS": f"127.0.0.1:{PROMETHEUS_PORT}",
 }
 MONITORING_FILES = ["--file", "compose.yaml", "--file", "compose.prometheus.yaml"]
+PREDICT = f"""
+from urllib.request import Request, urlopen
+body = {json.dumps(EXAMPLE)!r}.encode()
+headers = {{"Content-Type": "application/json"}}
+urlopen(Request("http://127.0.0.1:3000/predict", body, headers))
+"""
 HAS_COMPOSE_V2 = run("docker", "compose", "version", check=False).returncode == 0
 
 
@@ -44,15 +50,15 @@ class Logs:
         return compose("logs", "--no-color", "--tail", "50")
 
 
-def replicas():
+def replicas(**env):
     """Return the `docker inspect` document of each replica."""
-    names = compose("ps", "--quiet", "service").split()
+    names = compose("ps", "--quiet", "service", **env).split()
     return json.loads(run("docker", "inspect", *names).stdout)
 
 
-def all_healthy():
+def all_healthy(**env):
     """Return whether the health check of every replica succeeds."""
-    return all(replica["State"]["Health"]["Status"] == "healthy" for replica in replicas())
+    return all(replica["State"]["Health"]["Status"] == "healthy" for replica in replicas(**env))
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +207,26 @@ def test_rollout_replays_the_log_with_the_model_of_the_image(proxy, model, tmp_p
     assert done.returncode == 3, done.stderr
     assert f"replayed with {model.tag}" in done.stdout
     assert {replica["Id"] for replica in replicas()} == before
+
+
+def test_prediction_log_file_gives_each_replica_a_folder(image, tmp_path):
+    """The name of the folder is that of the container."""
+    tmp_path.chmod(0o777)  # the replicas run as another user
+    env = {
+        "COMPOSE_PROJECT_NAME": "house-price-log-tests",
+        "COMPOSE_FILE": "compose.yaml:compose.prediction-log.yaml",
+        "LOG_FOLDER": str(tmp_path),
+        "REPLICAS": "2",
+    }
+    try:
+        compose("up", "--detach", "service", **env)
+        wait_until(lambda: all_healthy(**env), Logs, seconds=120)
+        names = {replica["Id"][:12] for replica in replicas(**env)}
+        for name in names:
+            run("docker", "exec", name, "python", "-c", PREDICT)
+        wait_until(lambda: {log.parent.name for log in tmp_path.glob("*/*.jsonl")} == names, Logs)
+    finally:
+        compose("down", **env)
 
 
 def test_compose_tls_file_enables_https(proxy, tmp_path):
