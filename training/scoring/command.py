@@ -32,11 +32,7 @@ def score_file(project: Project, tag: str, data: Path, output: Path) -> bool:
     scorer = Scorer(model, body, data.suffix, output.suffix)
     if others := [name for name in reader.schema.names if name not in scorer.schemas]:
         print(f"Columns that are not features, kept in the output: {', '.join(others)}")
-    with (
-        exit_on_signals(),
-        atomic_write(output) as scored_file,
-        atomic_write(rejected, keep_empty=False) as rejected_file,
-    ):
+    with exit_on_signals(), atomic_write(output, rejected) as (scored_file, rejected_file):
         writer = WRITERS[output.suffix](scored_file, scorer.output_schema(reader.schema))
         n_scored, n_rejected = score_chunks(reader, scorer, writer, rejected_file)
     print(f"Scored {n_scored:,} of {n_scored + n_rejected:,} rows with {model.tag}: {output}")

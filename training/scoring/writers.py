@@ -112,24 +112,29 @@ WRITERS: dict[str, Callable[[BinaryIO, pa.Schema], Writer]] = {  # by the ending
 
 
 @contextmanager
-def atomic_write(path: Path, keep_empty: bool = True) -> Iterator[BinaryIO]:
-    """Open a temporary file that replaces `path` once it is complete and on the disk.
+def atomic_write(output: Path, rejected: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Open temporary files that replace both paths once both are complete and on the disk.
 
-    Without `keep_empty`, remove `path` instead if nothing was written.
+    If nothing was written to the second file, remove `rejected` instead.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary_output, temporary_rejected = (
+        path.with_name(f".{path.name}.{os.getpid()}.part") for path in (output, rejected)
+    )
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            is_kept = keep_empty or file.tell()
-        if is_kept:
-            temporary.replace(path)
+        with temporary_output.open("wb") as file, temporary_rejected.open("wb") as rejected_file:
+            yield file, rejected_file
+            has_rejected = rejected_file.tell() > 0
+            for each in (file, rejected_file):
+                each.flush()
+                os.fsync(each.fileno())
+        temporary_output.replace(output)
+        if has_rejected:
+            temporary_rejected.replace(rejected)
         else:
-            path.unlink(missing_ok=True)
+            rejected.unlink(missing_ok=True)
     finally:
-        temporary.unlink(missing_ok=True)
+        temporary_output.unlink(missing_ok=True)
+        temporary_rejected.unlink(missing_ok=True)
 
 
 def is_binary(data_type: pa.DataType) -> bool:

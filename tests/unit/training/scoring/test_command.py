@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from tests.helpers.training_cli import run_training
 from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT
 from training.data import parse_csv
+from training.scoring.command import score_file
 
 ENDINGS = ("csv", "jsonl", "parquet")
 N_ROWS = 1200
@@ -337,6 +339,26 @@ def test_rejected_rows_of_an_earlier_run_are_removed(model, tmp_path):
     assert len(rejected) == 1
     done, _, rejected = score_text(tmp_path, csv_text({}))
     assert (done.returncode, rejected) == (0, [])
+
+
+def test_failure_to_replace_the_output_changes_no_file(model, tmp_path, monkeypatch):
+    """The rejected rows of an earlier run stay beside its output."""
+    score_text(tmp_path, csv_text({}, {"RM": -1}))
+    data, output = tmp_path / "data.csv", tmp_path / "out.csv"
+    data.write_text(csv_text({}, {"RM": -2}))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    replace = Path.replace
+
+    def fail_for_output(path, target):
+        if target == output:
+            raise OSError("Operation not permitted")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail_for_output)
+    with pytest.raises(OSError, match="Operation not permitted"):
+        score_file(PROJECT, "house_price:latest", data, output)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert len(before) == 3
 
 
 PATHS = {
