@@ -20,7 +20,7 @@ def test_example_of_outcomes_is_read(tmp_path):
     path.write_text(example.replace("TARGET", PROJECT.target))
     outcomes = read_outcomes(path, PROJECT.target)
     assert outcomes["record_number"].tolist() == [0, 1]
-    assert list(outcomes) == ["request_id", "record_number", PROJECT.target, "timestamp"]
+    assert list(outcomes) == ["request_id", "record_number", "outcome", "timestamp"]
 
 
 def test_limits_are_those_of_the_code():

@@ -11,7 +11,7 @@ from training.errors import InvalidLogError, InvalidOutcomesError
 from training.formatting import print_table
 from training.monitoring.error_plot import plot_errors
 from training.monitoring.join import JoinedPredictions, join
-from training.monitoring.outcomes import read_outcomes
+from training.monitoring.outcomes import OUTCOME, read_outcomes
 from training.monitoring.prediction_log import LoggedPredictions, read_predictions
 from training.monitoring.retraining_data import write_csv
 from training.monitoring.served_error import (
@@ -76,8 +76,8 @@ def last_tag(predictions: LoggedPredictions) -> str:
 def join_file(predictions: LoggedPredictions, path: Path, target: str) -> JoinedPredictions:
     """Join predictions with a file of outcomes; raise InvalidOutcomesError or OSError."""
     outcomes = read_outcomes(path, target)
-    joined = join(predictions, outcomes, target)
-    if outcomes[target].notna().any() and joined.outcome.isna().all():
+    joined = join(predictions, outcomes)
+    if outcomes[OUTCOME].notna().any() and joined.outcome.isna().all():
         remarks = "; ".join(joined.remarks)
         raise InvalidOutcomesError(
             f"{path}: no outcome matches a logged prediction ({remarks}). Is request_id the "

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from training.errors import InvalidOutcomesError
-from training.monitoring.outcomes import KEY, RECORD_NUMBER, REQUEST_ID
+from training.monitoring.outcomes import KEY, OUTCOME, RECORD_NUMBER, REQUEST_ID
 from training.monitoring.prediction_log import LoggedPredictions
 
 MAX_EXAMPLES = 3  # keys listed in a remark
@@ -28,22 +28,22 @@ class JoinedPredictions(NamedTuple):
         return self.select(self.outcome.notna())
 
 
-def join(predictions: LoggedPredictions, outcomes: pd.DataFrame, target: str) -> JoinedPredictions:
+def join(predictions: LoggedPredictions, outcomes: pd.DataFrame) -> JoinedPredictions:
     """Join predictions with outcomes by the KEY, request ID and record number.
 
     Retries, with the same key and the same record, count once for each model. Predictions of
     different records with the same key are excluded, since the outcome may be of any of them. Raise
     InvalidOutcomesError.
     """
-    outcomes, missing_remarks = drop_missing(outcomes, target)
+    outcomes, missing_remarks = drop_missing(outcomes)
     if RECORD_NUMBER not in outcomes:
         check_no_arrays(predictions.common, outcomes)
         outcomes = outcomes.assign(**{RECORD_NUMBER: 0})
     logged_codes, outcome_codes = encode_keys(predictions.common, outcomes)
-    outcomes, outcome_remarks = unique_outcomes(outcomes.join(outcome_codes), target)
-    is_kept, prediction_remarks = unique_predictions(predictions, logged_codes["key"])
+    outcomes, outcome_remarks = unique_outcomes(pd.concat([outcomes, outcome_codes], axis=1))
+    is_kept, prediction_remarks = unique_predictions(predictions, logged_codes["key_code"])
     kept = predictions.select(is_kept)
-    matched = outcomes.set_index("key").reindex(logged_codes["key"][is_kept])
+    matched = outcomes.set_index("key_code").reindex(logged_codes["key_code"][is_kept])
     matched = matched.set_axis(kept.common.index)
     remarks = [
         *prediction_remarks,
@@ -51,15 +51,16 @@ def join(predictions: LoggedPredictions, outcomes: pd.DataFrame, target: str) ->
         *outcome_remarks,
         *unmatched_remarks(outcomes, logged_codes),
     ]
-    if "timestamp" in outcomes and target != "timestamp":
+    if "timestamp" in outcomes:
         remarks += delay_remarks(matched["timestamp"] - kept.common["timestamp"])
-    return JoinedPredictions(kept, matched[target], remarks)
+    return JoinedPredictions(kept, matched[OUTCOME], remarks)
 
 
-def drop_missing(outcomes: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
-    """Return the outcomes that have a key and a value, and a remark on the others."""
-    complete = outcomes.dropna(subset=[name for name in (*KEY, target) if name in outcomes])
-    return complete, remark(len(outcomes) - len(complete), "outcomes without a value")
+def drop_missing(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the outcomes that have a KEY and a value, and a remark on the others."""
+    complete = outcomes.dropna(subset=[name for name in (*KEY, OUTCOME) if name in outcomes])
+    n_incomplete = len(outcomes) - len(complete)
+    return complete, remark(n_incomplete, "outcomes without a value, ID or record number")
 
 
 def check_no_arrays(common: pd.DataFrame, outcomes: pd.DataFrame) -> None:
@@ -74,23 +75,24 @@ def check_no_arrays(common: pd.DataFrame, outcomes: pd.DataFrame) -> None:
 
 
 def encode_keys(logged: pd.DataFrame, outcomes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Encode the request IDs ("request") and KEYs ("key") of two tables as the same integers.
+    """Return an integer for each request ID (request_code) and KEY (key_code) of two tables.
 
-    Joining strings takes ten times as long.
+    Equal ones get the same integer. Joining strings takes ten times as long.
     """
     rows = pd.concat([logged[KEY], outcomes[KEY]], ignore_index=True)
     records = rows[RECORD_NUMBER].astype("int64")
     requests = pd.Series(pd.factorize(rows[REQUEST_ID])[0])
-    codes = pd.DataFrame({"request": requests, "key": requests * (records.max() + 1) + records})
+    keys = requests * (records.max() + 1) + records
+    codes = pd.DataFrame({"request_code": requests, "key_code": keys})
     n_logged = len(logged)
     return codes[:n_logged].set_axis(logged.index), codes[n_logged:].set_axis(outcomes.index)
 
 
-def unique_outcomes(outcomes: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[str]]:
+def unique_outcomes(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return one outcome for each key, without contradictory ones, and remarks on the others."""
-    distinct = outcomes.drop_duplicates(["key", target])
-    is_contradictory = distinct.duplicated("key", keep=False)
-    contradictory = distinct[is_contradictory].drop_duplicates("key")
+    distinct = outcomes.drop_duplicates(["key_code", OUTCOME])
+    is_contradictory = distinct.duplicated("key_code", keep=False)
+    contradictory = distinct[is_contradictory].drop_duplicates("key_code")
     return distinct[~is_contradictory], [
         *remark(len(outcomes) - len(distinct), "repeated outcomes with the same value"),
         *remark(len(contradictory), "records with contradictory outcomes, excluded", contradictory),
@@ -98,15 +100,16 @@ def unique_outcomes(outcomes: pd.DataFrame, target: str) -> tuple[pd.DataFrame, 
 
 
 def unique_predictions(
-    predictions: LoggedPredictions, keys: pd.Series
+    predictions: LoggedPredictions, key_codes: pd.Series
 ) -> tuple[pd.Series, list[str]]:
     """Return a mask of one prediction for each key and model, and remarks on the others."""
-    is_repeated = keys.duplicated(keep=False)
-    features = predictions.features[is_repeated].add_prefix("feature ")  # one may be named key
-    records = features.assign(key=keys[is_repeated]).drop_duplicates()
-    is_ambiguous = keys.isin(records.loc[records["key"].duplicated(), "key"])
+    is_repeated = key_codes.duplicated(keep=False)
+    # With the prefix, no feature has the name key_code.
+    features = predictions.features[is_repeated].add_prefix("feature ")
+    records = features.assign(key_code=key_codes[is_repeated]).drop_duplicates()
+    is_ambiguous = key_codes.isin(records.loc[records["key_code"].duplicated(), "key_code"])
     common = predictions.common
-    by_model = pd.DataFrame({"key": keys, "model_tag": common["model_tag"]})
+    by_model = pd.DataFrame({"key_code": key_codes, "model_tag": common["model_tag"]})
     is_retry = ~is_ambiguous & by_model.duplicated()
     ambiguous = common[is_ambiguous]
     return ~is_ambiguous & ~is_retry, [
@@ -119,8 +122,8 @@ def unique_predictions(
 
 def unmatched_remarks(outcomes: pd.DataFrame, logged_codes: pd.DataFrame) -> list[str]:
     """Return remarks on outcomes without a logged prediction."""
-    unmatched = outcomes[~outcomes["key"].isin(logged_codes["key"])]
-    has_request = unmatched["request"].isin(logged_codes["request"])
+    unmatched = outcomes[~outcomes["key_code"].isin(logged_codes["key_code"])]
+    has_request = unmatched["request_code"].isin(logged_codes["request_code"])
     of_no_request, of_no_record = unmatched[~has_request], unmatched[has_request]
     return [
         *remark(len(of_no_request), "outcomes of requests that are not in the log", of_no_request),

@@ -8,15 +8,19 @@ import pandas as pd
 
 from training.errors import InvalidOutcomesError
 
-REQUEST_ID, RECORD_NUMBER = KEY = ["request_id", "record_number"]  # of a prediction
+# Columns of the outcomes. Those of KEY identify a prediction, and are columns of the log, too.
+REQUEST_ID = "request_id"
+RECORD_NUMBER = "record_number"
+KEY = [REQUEST_ID, RECORD_NUMBER]
+OUTCOME = "outcome"
 MAX_RECORD_NUMBER = 2**31
 
 
 def read_outcomes(path: Path, target: str) -> pd.DataFrame:
-    """Return the request IDs and the outcomes in a CSV file; an empty cell is NaN.
+    """Return the request IDs and, as column OUTCOME, the true values of the target in a CSV file.
 
-    The table has the columns record_number and timestamp if the file has them. Raise
-    InvalidOutcomesError or OSError.
+    The table has the columns record_number and timestamp (when the outcome became known) if the
+    file has them. An empty cell is NaN or NaT. Raise InvalidOutcomesError or OSError.
     """
     if target in KEY:
         raise InvalidOutcomesError(f"The outcomes can't have a target named {target}: rename it")
@@ -27,12 +31,12 @@ def read_outcomes(path: Path, target: str) -> pd.DataFrame:
             f"{', '.join(cells)}. The file needs {REQUEST_ID}, {target} and, if requests are "
             f"arrays, {RECORD_NUMBER}"
         )
-    outcomes = cells[[REQUEST_ID]].copy()
+    outcomes = cells[[REQUEST_ID]].replace("", np.nan)
     if RECORD_NUMBER in cells:
         outcomes[RECORD_NUMBER] = parse_column(
             path, cells[RECORD_NUMBER], to_whole_numbers, "a whole number"
         )
-    outcomes[target] = parse_column(path, cells[target], to_finite_numbers, "a number")
+    outcomes[OUTCOME] = parse_column(path, cells[target], to_finite_numbers, "a number")
     if "timestamp" in cells and target != "timestamp":
         outcomes["timestamp"] = parse_column(path, cells["timestamp"], to_times, "an ISO 8601 time")
     return outcomes

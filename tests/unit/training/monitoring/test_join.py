@@ -19,11 +19,10 @@ OTHER = ("bmw", None, 4, 121.0, None, 2234, 12.5, 1970, None)
 def join_text(tmp_path):
     """A function that joins a log with the lines of an outcomes file."""
 
-    def join_lines(*lines):
+    def join_lines(*lines, target="mpg"):
         path = tmp_path / "actual.csv"
         path.write_text("".join(f"{line}\n" for line in lines))
-        outcomes = read_outcomes(path, "mpg")
-        return join(read_predictions(tmp_path, SCHEMAS), outcomes, "mpg")
+        return join(read_predictions(tmp_path, SCHEMAS), read_outcomes(path, target))
 
     return join_lines
 
@@ -76,7 +75,11 @@ REMARKS = {
         "outcomes of records that their request lacks: 1 ({0} record 1)",
         {},
     ),
-    "not known yet": (["{0},0,", ",,", "{1},,5"], "outcomes without a value: 3", {}),
+    "not known yet": (
+        ["{0},0,", ",,", "{1},,5", ",0,5"],
+        "outcomes without a value, ID or record number: 4",
+        {},
+    ),
 }
 
 
@@ -170,6 +173,15 @@ def test_invalid_outcomes_are_rejected(tmp_path, text, message):
     assert message in str(raised.value)
     assert str(raised.value).startswith(str(path))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("target", ["key", "request", "key_code", "outcome", "timestamp"])
+def test_target_may_have_any_other_name(tmp_path, join_text, target):
+    """Such as those of the columns that the join adds."""
+    (one,) = write_log(tmp_path, SCHEMAS, [([ROW], [15])])
+    joined = join_text(f"request_id,{target}", f"{one},16", target=target)
+    assert outcomes_of(joined) == {(one, 0): 16}
+    assert joined.remarks == []
 
 
 def test_target_with_the_name_of_a_key_is_rejected(tmp_path):
