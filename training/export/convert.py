@@ -122,7 +122,7 @@ def input_types(X: pd.DataFrame) -> list[tuple[str, Any]]:
 
 
 def with_column_indices(estimator: Any) -> Any:
-    """Return an estimator whose ColumnTransformers select their columns by index.
+    """Return a copy of an estimator in whose steps ColumnTransformers select columns by index.
 
     skl2onnx does not find a column by its feature's name, and supports no masks, no callables and
     only some slices.
@@ -133,16 +133,21 @@ def with_column_indices(estimator: Any) -> Any:
     elif isinstance(estimator, ColumnTransformer):
         indices = estimator._transformer_to_input_indices  # noqa: SLF001
         estimator.transformers_ = [
-            (name, passthrough_or(with_column_indices(step)), list(map(int, indices[name])))
+            (name, restore_passthrough(with_column_indices(step)), list(map(int, indices[name])))
             for name, step, _ in estimator.transformers_
+        ]
+    elif isinstance(estimator, FeatureUnion):
+        estimator.transformer_list = [
+            (name, with_column_indices(step)) for name, step in estimator.transformer_list
         ]
     return estimator
 
 
-def passthrough_or(step: Any) -> Any:
-    """Return a step, or "passthrough" for a FunctionTransformer without a function.
+def restore_passthrough(step: Any) -> Any:
+    """Return "passthrough" for a FunctionTransformer, and any other step as it is.
 
-    A fitted ColumnTransformer has such a FunctionTransformer in place of "passthrough".
+    A fitted ColumnTransformer has a FunctionTransformer without a function in place of
+    "passthrough". `unsupported_reason` has excluded those with a function.
     """
     return "passthrough" if isinstance(step, FunctionTransformer) else step
 

@@ -10,7 +10,12 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel, Field, create_model
 from sklearn.base import clone
-from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
+from sklearn.compose import (
+    ColumnTransformer,
+    TransformedTargetRegressor,
+    make_column_selector,
+    make_column_transformer,
+)
 from sklearn.ensemble import (
     BaggingRegressor,
     ExtraTreesRegressor,
@@ -23,7 +28,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import GammaRegressor, LinearRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPRegressor
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import (
     FunctionTransformer,
     MinMaxScaler,
@@ -541,6 +546,15 @@ def test_feature_may_have_any_name(feature_name):
     rows = list(X[:20].itertuples(index=False, name=None))
     assert model.predict(rows).ravel() == pytest.approx(estimator.predict(X[:20]), rel=1e-12)
     assert [name for name, _ in model.columns] == list(X)
+
+
+def test_columns_by_name_in_a_union_are_exported():
+    """Also if one transformer selects strings and another selects numbers."""
+    numbers = make_column_transformer((StandardScaler(), ["age"]))
+    strings = make_column_transformer((ignoring, CATEGORIES))
+    estimator = make_pipeline(make_union(numbers, strings), Ridge())
+    _, checked = export_and_verify(fit_on(estimator, "cars frame"), "cars frame")
+    assert checked.largest_difference <= 1e-13
 
 
 @pytest.mark.parametrize(
