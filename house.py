@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-NAME = "house_price"  # name of the model and of the Service
+NAME = "house_price"  # name of the model, the Service and the Bento
 
 
 def feature(description: str, unit: str, example: float, **bounds: Any) -> Any:

@@ -84,8 +84,8 @@ def add_train(commands: Subparsers, project: Project) -> None:
     parser.add_argument(
         "--if-missing",
         action="store_true",
-        help="only if the store has no model of this name, or an earlier version of this bundle "
-        "saved the newest",
+        help="train only if the store has no model of this name, or if an earlier version of this "
+        "bundle saved its newest model",
     )
     parser.set_defaults(run=run_train, error_prefix="Nothing is saved. ")
 
@@ -149,7 +149,11 @@ def add_score(commands: Subparsers, project: Project) -> None:
     parser.add_argument("data", help=TABLE_FILE)
     parser.add_argument("output", help=f"{TABLE_FILE}; rejected rows go to a file next to it")
     parser.add_argument(
-        "--tag", default=project.name, help="tag of the model (default: the newest %(default)s)"
+        "--model",
+        "--tag",  # its former name
+        metavar="TAG",
+        default=project.name,
+        help="tag of the model (default: the newest %(default)s)",
     )
     parser.add_argument(
         "--ray",
@@ -166,10 +170,10 @@ def run_score(project: Project, options: Namespace) -> bool:
     if options.ray:
         from training.scoring.ray_data import score_on_ray
 
-        return score_on_ray(project, options.tag, data, output, options.ray)
+        return score_on_ray(project, options.model, data, output, options.ray)
     from training.scoring.command import score_file
 
-    return score_file(project, options.tag, Path(data), Path(output))
+    return score_file(project, options.model, Path(data), Path(output))
 
 
 def add_evaluate(commands: Subparsers, project: Project) -> None:
@@ -182,15 +186,18 @@ def add_evaluate(commands: Subparsers, project: Project) -> None:
         "there are too few outcomes to tell.",
     )
     add_log(parser)
+    target = project.target.replace("%", "%%")  # argparse formats help texts
     parser.add_argument(
         "--outcomes",
         type=Path,
         required=True,
-        help="CSV file with request_id, record_number (for arrays) and "
-        + project.target.replace("%", "%%"),  # argparse formats help texts
+        help=f"CSV file with request_id, record_number (for arrays), {target} and, optionally, "
+        "timestamp: when the outcome became known",
     )
     parser.add_argument(
-        "--model", help="tag of the model (default: the model of the last prediction)"
+        "--model",
+        metavar="TAG",
+        help="tag of the model (default: the model of the last prediction)",
     )
     add_data(parser, project)
     add_output(parser, ROOT / "error.png", "plot")
@@ -206,12 +213,12 @@ def run_evaluate(project: Project, options: Namespace) -> bool:
 
     return evaluate_log(
         project,
-        options.data,
-        options.log,
-        options.outcomes,
-        options.model,
-        options.output,
-        options.write,
+        data_path=options.data,
+        log_folder=options.log,
+        outcomes_path=options.outcomes,
+        tag=options.model,
+        plot_path=options.output,
+        training_csv=options.write,
     )
 
 
@@ -224,7 +231,9 @@ def add_replay(commands: Subparsers, project: Project) -> None:
         "more than the bound, 1 or 2 on an error, 0 otherwise.",
     )
     add_log(parser)
-    parser.add_argument("--model", required=True, help="tag of the other model, or NAME:latest")
+    parser.add_argument(
+        "--model", metavar="TAG", required=True, help="tag of the other model, or NAME:latest"
+    )
     parser.add_argument(
         "--bound",
         type=non_negative_number,

@@ -191,8 +191,8 @@ def split_train_test(frame: pd.DataFrame) -> Split:
 
     The last column is the target.
     """
-    # Seed and share come from a Flask tutorial. A report on a stored model repeats its split, so
-    # another seed or share would give wrong reports.
+    # Seed and share come from a Flask tutorial. Reports of stored models split the data again: with
+    # another seed or share, the test part would contain rows that the model was fitted on.
     from sklearn.utils import shuffle  # scoring imports this module, and needs no scikit-learn
 
     X, y = shuffle(frame.iloc[:, :-1], frame.iloc[:, -1], random_state=13)

@@ -30,7 +30,7 @@ FitFunction = Callable[["pd.DataFrame", "pd.Series"], Estimator]
 class Project(NamedTuple):
     """The name, the record type, the data and the estimator of a bundle."""
 
-    name: str  # of the model and the Bento
+    name: str  # of the model, the Service and the Bento
     record_type: type[BaseModel]
     labelled_type: type[BaseModel]  # the record type with the target as last field
     data: Path  # CSV file with the training data

@@ -43,14 +43,15 @@ class StoredModel:
         """
         if not len(rows):
             return []
-        # First all rows at once. If the model fails, `Batch` finds the rows that it can't predict.
+        # Usually one call predicts all rows. If not, `Batch` starts again, and finds the rows that
+        # the model can't predict.
         with suppress(Exception):  # a model may raise any exception
             predictions = self.regressor.predict(rows)
             if all(map(isfinite, predictions)):
                 return predictions
         # Each row is a request of its own, since `Batch` gives up on a request after
-        # MAX_UNPREDICTED failed rows. No row counts as unusual (outside the training range): trying
-        # such rows apart would only save calls of the model.
+        # MAX_UNPREDICTED failed rows. No row counts as unusual (outside the training range): to try
+        # such rows apart makes the service faster, but changes no prediction.
         batch = Batch(
             [[row] for row in rows],
             self.regressor.predict,

@@ -26,7 +26,7 @@ from serving.records import Row
 from training.errors import NotExportableError
 from training.export.graph import first_line
 from training.export.reference import SklearnReference, has_missing, predict_quietly
-from training.export.rows import FLOAT32_MAX, data_rows, edge_rows, random_rows, split_rows
+from training.export.rows import FLOAT32_MAX, data_rows, edge_rows, random_rows, threshold_rows
 from training.export.trees import TREE_ENSEMBLES, read_ensemble
 
 # The largest accepted difference, relative to max(|prediction|, standard deviation of the target).
@@ -36,7 +36,7 @@ N_RANDOM_ROWS = 10_000
 # export predicts the first rows of a group one at a time, the others in chunks.
 N_SINGLE_ROWS = 1000
 CHUNK_ROWS = 64
-MAX_SPLIT_ROWS = 100_000
+MAX_THRESHOLD_ROWS = 100_000
 # Rows at thresholds times trees: 500 trees get 50,000 rows, which takes both runtimes some seconds.
 MAX_TREE_VISITS = 25_000_000
 META_ENSEMBLES = (VotingRegressor, BaggingRegressor, AdaBoostRegressor, StackingRegressor)
@@ -50,8 +50,10 @@ class ExportCheck(NamedTuple):
     """The result of a comparison of an export with scikit-learn."""
 
     n_rows: int  # valid records that both predict
-    n_rejected: int  # valid records that both reject, such as for an unknown category
-    n_split_rows: int  # rows at the thresholds of the last step's trees
+    # Valid records that the export rejects, such as for an unknown category. scikit-learn rejects
+    # those of them that were tried.
+    n_rejected: int
+    n_threshold_rows: int  # rows at the thresholds of the last step's trees
     largest_difference: float  # relative, like TOLERANCE
     sklearn_seconds: dict[int, float]  # median time of a prediction, by number of rows
     onnx_seconds: dict[int, float]
@@ -67,8 +69,9 @@ def verify(
 ) -> ExportCheck:
     """Compare an export with scikit-learn on the data X, y, on edge values and on random records.
 
-    Raise NotExportableError if a prediction differs by more than TOLERANCE, or if only one of both
-    rejects a record. The same seed gives the same random records.
+    Raise NotExportableError if a prediction differs by more than TOLERANCE, or if one of both
+    rejects a record that the other predicts. Of the records that the export rejects, only a sample
+    is tried with scikit-learn. The same seed gives the same random records.
     """
     reference, model = SklearnReference(estimator, X), load(content)
     rng, scale = np.random.default_rng(seed), float(np.std(y))
@@ -78,12 +81,12 @@ def verify(
     # busy machine.
     with threadpool_limits(1):
         compared = [compare_rows(reference, model, comparable(rows), scale) for rows in sets]
-        split_difference, n_split_rows = compare_at_splits(reference, content, data, scale, rng)
+        difference, n_threshold_rows = compare_at_thresholds(reference, content, data, scale, rng)
         return ExportCheck(
             n_rows=sum(each.n_rows for each in compared),
             n_rejected=sum(each.n_rejected for each in compared),
-            n_split_rows=n_split_rows,
-            largest_difference=max(split_difference, *(each.difference for each in compared)),
+            n_threshold_rows=n_threshold_rows,
+            largest_difference=max(difference, *(each.difference for each in compared)),
             sklearn_seconds=median_seconds(reference.predict, data),
             onnx_seconds=median_seconds(model.predict, data),
         )
@@ -102,8 +105,9 @@ def load(content: bytes) -> OnnxModel:
 def comparable(rows: list[Row]) -> list[Row]:
     """Exclude the rows that have both a missing value and a number beyond float32.
 
-    For rows with a missing value, scikit-learn's input check is on. It may reject both, so that one
-    could not tell which of them caused the rejection.
+    For rows with a missing value, scikit-learn's input check is on. It rejects numbers beyond
+    float32 and, depending on the estimator, missing values: for a row with both, one could not tell
+    which of these it rejects.
     """
     return [
         row
@@ -117,7 +121,7 @@ class Compared(NamedTuple):
     """The result for some rows."""
 
     n_rows: int  # predicted by both
-    n_rejected: int  # by both
+    n_rejected: int  # by the export
     difference: float  # the largest, relative, like TOLERANCE
 
 
@@ -210,7 +214,7 @@ def max_relative_difference(
     return float(difference[worst])
 
 
-def compare_at_splits(
+def compare_at_thresholds(
     reference: SklearnReference,
     content: bytes,
     data: list[Row],
@@ -232,8 +236,8 @@ def compare_at_splits(
         raise NotExportableError(f"The trees in {type(step).__name__} can't be checked.")
     regressor, encoded = without_encoder(step, X)
     allows_missing = get_tags(regressor).input_tags.allow_nan
-    max_rows = min(MAX_SPLIT_ROWS, MAX_TREE_VISITS // len(trees))
-    rows = split_rows(trees, to_array(encoded), rng, max_rows, allows_missing)
+    max_rows = min(MAX_THRESHOLD_ROWS, MAX_TREE_VISITS // len(trees))
+    rows = threshold_rows(trees, to_array(encoded), rng, max_rows, allows_missing)
     if not len(rows):
         return 0.0, 0
     expected = predict_encoded(regressor, rows)

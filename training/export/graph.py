@@ -18,7 +18,7 @@ ML_NODE: dict[str, Any] = {"op_domain": "ai.onnx.ml", "op_version": 3}
 
 
 class Graph:
-    """The ONNX graph that skl2onnx passes to a converter."""
+    """Adds nodes to an ONNX graph, through the `scope` and the `container` of a converter."""
 
     def __init__(self, scope: Any, container: Any) -> None:
         self.scope, self.container = scope, container

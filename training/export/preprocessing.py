@@ -40,13 +40,13 @@ def one_hot_table(encoder: OneHotEncoder, column: int) -> np.ndarray:
 
     There is no last row with `handle_unknown="error"`.
     """
-    codes, n_frequent = category_codes(encoder, column, encoder.categories_[column])
+    codes, n_frequent = category_codes(encoder, column)
     table = np.eye(max(codes, default=-1) + 1)[codes]
-    unknown = np.zeros((1, table.shape[1]))
-    # "infrequent_if_exist" and "warn" encode an unknown value like an infrequent one.
-    if encoder.handle_unknown != "ignore" and n_frequent in codes:
-        unknown[0, n_frequent] = 1.0
     if encoder.handle_unknown != "error":
+        unknown = np.zeros((1, table.shape[1]))
+        # "infrequent_if_exist" and "warn" encode an unknown value like an infrequent one.
+        if encoder.handle_unknown != "ignore" and n_frequent in codes:
+            unknown[0, n_frequent] = 1.0
         table = np.vstack([table, unknown])
     drop = None if encoder.drop_idx_ is None else encoder.drop_idx_[column]
     return table if drop is None else np.delete(table, codes[drop], axis=1)
@@ -54,21 +54,21 @@ def one_hot_table(encoder: OneHotEncoder, column: int) -> np.ndarray:
 
 def ordinal_table(encoder: OrdinalEncoder, column: int) -> np.ndarray:
     """Return the code of each category, and a last row for unknown values if they have a code."""
-    categories = encoder.categories_[column]
     # OrdinalEncoder treats None like any other category.
-    is_nan = np.array([category != category for category in categories], dtype=bool)
-    codes = np.array(category_codes(encoder, column, categories)[0], dtype=float)
+    is_nan = np.array([each != each for each in encoder.categories_[column]], dtype=bool)
+    codes = np.array(category_codes(encoder, column)[0], dtype=float)
     codes[is_nan] = encoder.encoded_missing_value
     if encoder.handle_unknown == "use_encoded_value":
         codes = np.append(codes, encoder.unknown_value)
     return codes.reshape(-1, 1)
 
 
-def category_codes(encoder: Any, column: int, categories: np.ndarray) -> tuple[list[int], int]:
+def category_codes(encoder: Any, column: int) -> tuple[list[int], int]:
     """Return the code of each category, and the number of frequent categories.
 
     All infrequent categories have the same code, the one after those of the frequent ones.
     """
+    categories = encoder.categories_[column]
     # The encoder has this attribute only if it groups infrequent categories.
     groups = getattr(encoder, "infrequent_categories_", None)
     infrequent = None if groups is None else groups[column]

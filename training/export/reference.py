@@ -17,7 +17,8 @@ from training.fitting.evaluation import takes_frame
 class SklearnReference:
     """Predicts with a fitted estimator; with scikit-learn's input check if a value is missing.
 
-    `serving.sklearn_model.SklearnModel`, which serves models without an export, has no such check.
+    Without the check, an estimator that does not support missing values predicts any number for
+    them. `serving.sklearn_model.SklearnModel`, which serves models without an export, has no check.
     """
 
     def __init__(self, estimator: Any, X: pd.DataFrame) -> None:
@@ -33,8 +34,9 @@ class SklearnReference:
 def predict_quietly(estimator: Any, X: Any, check_finite: bool) -> np.ndarray:
     """Predict the targets (n_samples,) without warnings.
 
-    `check_finite` switches on scikit-learn's input check. It rejects missing values, unless the
-    estimator supports them, and features beyond float32, which trees accept without the check.
+    `check_finite` switches on scikit-learn's input check. It rejects features beyond float32, which
+    trees accept without the check. It also rejects missing values if the estimator does not support
+    them.
     """
     finite = sklearn.config_context(assume_finite=not check_finite)
     with finite, np.errstate(all="ignore"), warnings.catch_warnings():

@@ -127,7 +127,7 @@ def sample_range(schema: Schema, column: pd.Series) -> tuple[float, float]:
     return low, max(low, high)
 
 
-def split_rows(
+def threshold_rows(
     trees: list[Tree], X: np.ndarray, rng: np.random.Generator, max_rows: int, with_missing: bool
 ) -> np.ndarray:
     """Return rows (up to max_rows, n_features) with values at the thresholds of trees.

@@ -50,7 +50,7 @@ class Tree(NamedTuple):
     right: np.ndarray
     missing_left: np.ndarray  # a sample without a value of the feature goes left
     value: np.ndarray  # predicted by a leaf
-    codes: np.ndarray  # codes of the categories that go left; None unless it splits by category
+    codes: np.ndarray  # of each split by category: the codes that go left; of other nodes: None
 
 
 class Ensemble(NamedTuple):

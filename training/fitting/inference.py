@@ -30,15 +30,14 @@ def choose_inference(
 ) -> tuple[Inference, bytes | None]:
     """Return the description of the runtime and, for ONNX Runtime, the content of the export.
 
-    Print the reason and the time of a prediction. `modules` are those that the pickle of the
-    estimator names.
+    Print which runtime was chosen, why if it is scikit-learn, and the time of a prediction.
+    `modules` are those that the pickle of the estimator names.
     """
-    X, y = data.X, data.y
+    X, y = data.X, data.y  # all rows, also those of the test part
     try:
         content = export(estimator, X)
         check = verify(estimator, content, X, y, record_type)
-        if check.onnx_seconds[ONE_ROW] > check.sklearn_seconds[ONE_ROW]:
-            raise NotExportableError("ONNX Runtime takes longer for one row.")
+        check_speed(check)
     except NotExportableError as error:
         reason = str(error).rstrip(".") + "."
         inference = describe_sklearn_inference(estimator, modules, X, record_type, reason)
@@ -61,6 +60,12 @@ def choose_inference(
     return inference, content
 
 
+def check_speed(check: ExportCheck) -> None:
+    """Raise NotExportableError if ONNX Runtime takes longer for one row than scikit-learn."""
+    if check.onnx_seconds[ONE_ROW] > check.sklearn_seconds[ONE_ROW]:
+        raise NotExportableError("ONNX Runtime takes longer for one row.")
+
+
 def input_type(estimator: Any, X: pd.DataFrame) -> InputType:
     """Return the type of the features that the estimator takes."""
     return "frame" if takes_frame(estimator, X) else "array"
@@ -72,7 +77,7 @@ def describe_onnx_inference(check: ExportCheck, estimator_input: InputType) -> I
         runtime="onnxruntime",
         reason="",
         input=estimator_input,
-        n_rows_compared=check.n_rows + check.n_split_rows,
+        n_rows_compared=check.n_rows + check.n_threshold_rows,
         largest_difference=check.largest_difference,
         milliseconds={
             "onnxruntime": to_milliseconds(check.onnx_seconds),
@@ -96,7 +101,8 @@ def describe_sklearn_inference(
     project_files, imported = find_imports(modules)
     installed = packages_distributions()
     packages = {"scikit-learn", *chain(*(installed.get(name, []) for name in imported))}
-    if takes_frame(estimator, X):
+    estimator_input = input_type(estimator, X)
+    if estimator_input == "frame":
         packages.add("pandas")
     return Inference(
         runtime="scikit-learn",
@@ -104,7 +110,7 @@ def describe_sklearn_inference(
         n_rows_compared=0,
         milliseconds={"scikit-learn": to_milliseconds(seconds)},
         packages=exact_requirements(packages),
-        input=input_type(estimator, X),
+        input=estimator_input,
         project_files=sorted(project_files),
     )
 

@@ -193,7 +193,8 @@ def write_report(project: Project, name: str, data_path: Path, folder: Path, car
     context = template_context(project, model, data_path)
     environment = make_environment(ROOT, {"number": format_number, "training_range": format_range})
     folder.mkdir(parents=True, exist_ok=True)
-    for template, file in ((PAGE_TEMPLATE, page := folder / "index.html"), (CARD_TEMPLATE, card)):
+    page = folder / "index.html"
+    for template, file in ((PAGE_TEMPLATE, page), (CARD_TEMPLATE, card)):
         text = environment.get_template(template).render(context)
         file.write_text(text, encoding="utf-8")
     print(f"Wrote {page} and {card}")

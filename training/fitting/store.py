@@ -26,7 +26,8 @@ from training.fitting.evaluation import predict
 from training.fitting.inference import choose_inference, golden_predictions
 from training.fitting.probes import check_probes
 
-# Of the predictions for the training data: the buckets of the metric's histogram.
+# Quantiles of the predictions for the training data. They become the buckets of the histogram of
+# predictions in /metrics.
 QUANTILES = (0, 0.01, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 0.99, 1)
 DECILES = [tenth / 10 for tenth in range(11)]  # of each number
 PACKAGES = ("bentoml", "scikit-learn", "numpy", "pandas", "onnxruntime", "skl2onnx")
@@ -47,27 +48,28 @@ def save(
     `target` has the keys name, description and unit. Raise ModelNotServableError if the service
     could not load the estimator, or if it fails on a record that it must predict.
     """
-    X = data.X_train
+    X_train = data.X_train
     pickled, modules = to_pickle(estimator)
     files = {PICKLE_FILE: pickled}
     inference, onnx_content = choose_inference(estimator, modules, data, record_type)
     if onnx_content:
         files[ONNX_FILE] = onnx_content
-    if texts := training_texts(X, record_type):
+    if texts := training_texts(X_train, record_type):
         files[TEXTS_FILE] = json.dumps(texts).encode()
-    dtypes = {name: str(dtype) for name, dtype in X.dtypes.items()}
+    reference = SklearnReference(estimator, X_train)
+    dtypes = dict(reference.input_format.dtypes)
     served_model = load_model(onnx_content or pickled, inference, dtypes)
-    probe_rows = check_probes(served_model, SklearnReference(estimator, X), record_type, X)
-    golden = golden_predictions(estimator, X, record_type, probe_rows)
+    probe_rows = check_probes(served_model, reference, record_type, X_train)
+    golden = golden_predictions(estimator, X_train, record_type, probe_rows)
     files[GOLDEN_FILE] = json.dumps(golden).encode()
     training = TrainingMetadata(
         trained_at=datetime.now(UTC),
         target=target,
         target_std=float(np.std(data.y)),
-        feature_names=list(X),
-        **training_statistics(X, record_type),
+        feature_names=list(X_train),
+        **training_statistics(X_train, record_type),
         column_dtypes=dtypes,
-        prediction_distribution=cumulative_distribution(predict(estimator, X)),
+        prediction_distribution=cumulative_distribution(predict(estimator, X_train)),
         metrics=metrics,
         inference=inference,
         data_sha256=data_sha256,
@@ -114,7 +116,7 @@ def training_statistics(X: pd.DataFrame, record_type: type[BaseModel]) -> dict[s
             name: [float((X[name] == value).mean()) for value in known]
             for name, known in values.items()
         },
-        "training_gaps": {
+        "training_gaps": {  # the name, which `GET /model` shows, means missing values
             name: float(X[name].isna().mean()) for name in X if is_nullable(schemas[name])
         },
     }

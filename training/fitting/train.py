@@ -12,15 +12,15 @@ from serving.model import OutdatedModelError, check_outdated
 from training.data import Split, load_training_data
 from training.errors import ModelNotServableError
 from training.fitting.evaluation import evaluate, evaluate_baseline, limit_threads
-from training.fitting.probes import CATEGORY_HINT, MISSING_HINT, describe
+from training.fitting.probes import MISSING_HINT, describe
 from training.fitting.store import save
 from training.project import Project
 
 
 def needs_training(name: str) -> bool:
-    """Return whether the store has no model of this name, or one that an earlier version saved.
+    """Return whether there is no model of this name, or the newest one is outdated.
 
-    In the second case print a line about it.
+    It is outdated if an earlier version of this bundle saved it; then print a line about it.
     """
     try:
         model = bentoml.models.get(name)
@@ -57,8 +57,9 @@ def evaluate_fitted(estimator: RegressorMixin, data: Split) -> dict[str, float]:
         return evaluate(estimator, data)
     except ValueError as error:
         raise ModelNotServableError(
-            "The estimator can't predict rows of the data that it was not fitted on. "
-            f"{CATEGORY_HINT}\n{describe(error)}"
+            "The estimator can't predict rows of the data that it was not fitted on. If a category "
+            "occurs only in those rows, its encoder needs a setting such as "
+            f'handle_unknown="ignore".\n{describe(error)}'
         ) from error
 
 

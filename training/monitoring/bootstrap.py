@@ -30,9 +30,9 @@ def resample(
     """Resample losses (n_samples,) with replacement; a mask (n_samples,) selects a segment.
 
     A segment's mean that is below the mean of all rows is pulled up toward it, as if the segment
-    had `prior_rows` more rows with that mean; a mean above it is kept. An empty segment has the
-    mean of all rows, and needs `prior_rows`. Other segments should have some dozens of rows, to
-    have rows in each resample.
+    had `prior_rows` more rows with that mean; a mean above it is kept. With `prior_rows` a segment
+    may be empty: its mean is then that of all rows. A segment with few rows may be missing in some
+    resamples: give segments of some dozens of rows.
     """
     generator = np.random.default_rng(seed)
     n_groups = min(len(losses), GROUPS)
@@ -40,7 +40,8 @@ def resample(
     masks = [np.ones(len(losses), dtype=bool), *masks]  # the first segment: all rows
     sums = np.array([np.bincount(groups[mask], losses[mask], n_groups) for mask in masks])
     counts = np.array([np.bincount(groups[mask], minlength=n_groups) for mask in masks])
-    # How often each group is drawn: in the first row, the sample itself, once.
+    # draws[i, g] is how often resample i contains group g. Row 0 is the sample itself, which
+    # contains each group once.
     draws = generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), RESAMPLES)
     draws = np.vstack([np.ones(n_groups, dtype=int), draws])
     weights = draws.astype(float)  # products of integers would take ten times as long
@@ -52,7 +53,7 @@ def resample(
     return BootstrapMeans(mean=means[0], resampled=means[1:])
 
 
-def ratio_intervals(served: BootstrapMeans, trained: BootstrapMeans) -> np.ndarray:
+def ratio_intervals(served: BootstrapMeans, expected: BootstrapMeans) -> np.ndarray:
     """Return the ratio of the means of each segment, and its interval: (3, n_segments).
 
     The intervals are simultaneous: all of them hold with the probability CONFIDENCE. This is the
@@ -60,8 +61,8 @@ def ratio_intervals(served: BootstrapMeans, trained: BootstrapMeans) -> np.ndarr
     Multiple Testing (1993). With separate intervals, one of many segments would often seem worse
     by chance.
     """
-    ratio = np.log(served.mean / trained.mean)
-    resampled = np.log(served.resampled / trained.resampled)
+    ratio = np.log(served.mean / expected.mean)
+    resampled = np.log(served.resampled / expected.resampled)
     standard_error = np.std(resampled, axis=0)
     max_t = np.max(np.abs(resampled - ratio) / standard_error, axis=1)
     half_width = np.quantile(max_t, CONFIDENCE) * standard_error

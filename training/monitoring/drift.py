@@ -79,7 +79,7 @@ def format_counts(names: pd.Series, relation: str) -> str:
 
 
 def read_training(project: Project, model: bentoml.Model, data_path: Path) -> pd.DataFrame:
-    """Return the rows on which a model was fitted, with its predictions.
+    """Return the rows on which a model was fitted (the training part), with its predictions.
 
     Raise InvalidDataError.
     """
@@ -245,7 +245,7 @@ def compare_log(
     table = compare(training, log)
     figure = plot_columns(training, log, table["verdict"][list(training)])
     figure.savefig(plot_path, format="png", dpi=100)
-    print(f"{len(log)} rows of {model.tag} against {len(training)} of its training data")
+    print(f"{len(log)} rows of {model.tag} against the {len(training)} rows of its training part")
     for counts in excluded:
         print(f"Excluded: {counts}")
     formats = {"p": "{:.2g}".format}

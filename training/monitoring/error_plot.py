@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from training.monitoring.served_error import MAX_ERROR_RATIO, LabelledPredictions
+from training.monitoring.served_error import MAX_ERROR_RATIO, EvaluatedRecords
 from training.plotting import BLUE, STYLE, VERMILION
 
 MAX_TICKS = 8
@@ -16,7 +16,7 @@ GREY = "#888888"
 MAX_NAME = 45  # characters of a segment's name
 
 
-def plot_periods(axes: Axes, scores: pd.DataFrame, trained_rmse: float, unit: str) -> None:
+def plot_periods(axes: Axes, scores: pd.DataFrame, cross_validated_rmse: float, unit: str) -> None:
     """Plot the RMSE of each period, with its interval, and that of training."""
     positions = np.arange(len(scores))
     ends = scores["low"], scores["high"]
@@ -24,7 +24,7 @@ def plot_periods(axes: Axes, scores: pd.DataFrame, trained_rmse: float, unit: st
     axes.plot(
         positions, scores["RMSE"], color=VERMILION, marker="o", ms=4, label="Log, 95 % interval"
     )
-    axes.axhline(trained_rmse, color=BLUE, ls="--", label="Training, cross-validated")
+    axes.axhline(cross_validated_rmse, color=BLUE, ls="--", label="Training, cross-validated")
     step = -(-len(scores) // MAX_TICKS)
     axes.set_xticks(positions[::step], scores.index[::step], rotation=30, ha="right")
     axes.set(title="Over time", ylabel=f"RMSE, {unit}", ylim=(0, None))
@@ -34,7 +34,7 @@ def plot_periods(axes: Axes, scores: pd.DataFrame, trained_rmse: float, unit: st
 def plot_segments(axes: Axes, segments: pd.DataFrame) -> None:
     """Plot the ratio of each MAE to that of training, with its interval, the first row on top."""
     positions = -np.arange(len(segments))
-    colours = np.where(segments["low"] > MAX_ERROR_RATIO, VERMILION, GREY)
+    colours = np.where(segments["is_worse"], VERMILION, GREY)
     axes.hlines(positions, segments["low"], segments["high"], color=colours, lw=2)
     axes.scatter(segments["ratio"], positions, color=colours, zorder=3)
     axes.axvline(1, color=BLUE, ls="--")
@@ -48,7 +48,7 @@ def plot_segments(axes: Axes, segments: pd.DataFrame) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def plot_predictions(axes: Axes, served: LabelledPredictions, unit: str) -> None:
+def plot_predictions(axes: Axes, served: EvaluatedRecords, unit: str) -> None:
     """Plot the number of records by prediction and outcome."""
     ends = np.quantile(np.concatenate([served.y_true, served.y_pred]), [0.001, 0.999])
     low, high = ends + np.array([-0.05, 0.05]) * np.ptp(ends)
@@ -67,15 +67,15 @@ def plot_errors(
     title: str,
     periods: pd.DataFrame,
     segments: pd.DataFrame,
-    served_and_trained: tuple[LabelledPredictions, LabelledPredictions],
+    served: EvaluatedRecords,
+    cross_validated: EvaluatedRecords,
     unit: str,
 ) -> Figure:
     """Plot the error of a model in a log, compared with that of training."""
-    served, trained = served_and_trained
     figure = Figure(figsize=(17, 5.2), layout="constrained")
     period_axes, segment_axes, prediction_axes = figure.subplots(1, 3, width_ratios=[1, 1.1, 0.9])
     figure.suptitle(title, fontweight="bold")
-    plot_periods(period_axes, periods, trained.scores()[0], unit)
+    plot_periods(period_axes, periods, cross_validated.scores()["RMSE"], unit)
     plot_segments(segment_axes, segments)
     plot_predictions(prediction_axes, served, unit)
     return figure

@@ -17,7 +17,7 @@ from training.monitoring.retraining_data import write_csv
 from training.monitoring.served_error import (
     MAX_ERROR_RATIO,
     MIN_OUTCOMES,
-    LabelledPredictions,
+    EvaluatedRecords,
     add_scores,
     by_model,
     by_period,
@@ -62,9 +62,9 @@ def evaluate_log(
         print_table("Each model", by_model(joined, model_tag, None))
         print(f"\nToo few: {n_outcomes} outcomes of {model_tag}; {MIN_OUTCOMES} are needed")
         return False
-    trained = cross_validated_predictions(project, model, data_path)
-    print_table("Each model", by_model(joined, model_tag, trained))
-    return compare_with_training(project, model, judged, trained, plot_path)
+    cross_validated = cross_validated_predictions(project, model, data_path)
+    print_table("Each model", by_model(joined, model_tag, cross_validated))
+    return compare_with_training(project, model, judged, cross_validated, plot_path)
 
 
 def last_tag(predictions: LoggedPredictions) -> str:
@@ -103,7 +103,7 @@ def compare_with_training(
     project: Project,
     model: bentoml.Model,
     judged: JoinedPredictions,
-    trained: LabelledPredictions,
+    cross_validated: EvaluatedRecords,
     plot_path: Path,
 ) -> bool:
     """Print and plot the errors of one model by segment; return whether it is worse in one."""
@@ -111,26 +111,31 @@ def compare_with_training(
     served = served_predictions(judged)
     periods = by_period(judged)
     print_table(f"{model.tag} over time", periods)
-    segments = list_segments(judged, project, trained)
-    comparison = compare_segments(served, trained, segments, training.target_std)
+    segments = list_segments(judged, project, cross_validated)
+    comparison = compare_segments(served, cross_validated, segments, training.target_std)
     shown = comparison.head(SHOWN_SEGMENTS)
     title = (
         f"{model.tag} by segment, the worst {len(shown)} of {len(comparison)}; train: "
         "cross-validated; ratio: MAE to that of training"
     )
-    print_table(title, add_scores(shown, served, trained))
+    print_table(title, add_scores(shown, served, cross_validated))
     verdict = describe_verdict(comparison)
     figure = plot_errors(
-        f"{model.tag}: {verdict}", periods, shown, (served, trained), training.target["unit"]
+        f"{model.tag}: {verdict}",
+        periods,
+        shown,
+        served,
+        cross_validated,
+        training.target["unit"],
     )
     figure.savefig(plot_path, format="png", dpi=100)
     print(f"\n{verdict}\nWrote {plot_path}")
-    return bool((comparison["low"] > MAX_ERROR_RATIO).any())
+    return bool(comparison["is_worse"].any())
 
 
 def describe_verdict(comparison: pd.DataFrame) -> str:
     """Return the verdict on a comparison in one line; its first row is the worst segment."""
-    n_worse = int((comparison["low"] > MAX_ERROR_RATIO).sum())
+    n_worse = int(comparison["is_worse"].sum())
     if not n_worse:
         return (
             "OK: in no segment is the mean absolute error significantly above "

@@ -54,9 +54,9 @@ def open_files(folder: Path) -> list[tuple[Path, BinaryIO]]:
     Raise InvalidLogError or OSError.
     """
     opened: dict[tuple[int, int], tuple[Path, BinaryIO]] = {}  # by device and inode
-    is_complete = False
-    while not is_complete:  # a rotation may give a file a name that the listing lacks
-        is_complete = True
+    found_new = True
+    while found_new:  # a rotation may give a file a name that the listing lacks
+        found_new = False
         # A rotation adds 1 to the number in each name. In ascending order, a file that is renamed
         # meanwhile is still ahead of this loop, or it is open already and has the same inode.
         for path in sorted(folder.glob("**/predictions-*.jsonl"), key=rotation_number):
@@ -70,7 +70,7 @@ def open_files(folder: Path) -> list[tuple[Path, BinaryIO]]:
                 file.close()
             else:
                 opened[inode] = path, file
-                is_complete = False
+                found_new = True
     if not opened:
         raise InvalidLogError(f"There is no folder {folder} with a predictions-*.jsonl in it")
     return sorted(opened.values(), key=lambda pair: pair[0])
@@ -87,13 +87,18 @@ def read_chunks(folder: Path) -> Iterator[list[Entry]]:
 
     Skip a last line without a line end: it is still being written, or its writer was killed.
     """
+    is_empty = True
     for path, file in open_files(folder):
         with file:
-            first_line, is_complete = 1, True
-            while is_complete and (lines := list(islice(file, CHUNK_LINES))):
-                is_complete = lines[-1].endswith(b"\n")
-                yield parse_lines(lines if is_complete else lines[:-1], path, first_line)
+            first_line, has_line_end = 1, True
+            while has_line_end and (lines := list(islice(file, CHUNK_LINES))):
+                has_line_end = lines[-1].endswith(b"\n")
+                if entries := parse_lines(lines if has_line_end else lines[:-1], path, first_line):
+                    is_empty = False
+                    yield entries
                 first_line += len(lines)
+    if is_empty:
+        raise InvalidLogError(f"The log in {folder} has no line yet")
 
 
 def parse_lines(lines: list[bytes], path: Path, first_line: int) -> list[Entry]:
@@ -110,6 +115,7 @@ def parse_lines(lines: list[bytes], path: Path, first_line: int) -> list[Entry]:
     for line_number, line in enumerate(lines, first_line):
         if is_damaged(line):
             raise InvalidLogError(f"{path}, line {line_number} is damaged: remove it")
+    # Each line is valid alone. In the array, one of them is nested too deeply for the parser.
     raise InvalidLogError(f"{path} is damaged after line {first_line}: remove it")
 
 
@@ -139,8 +145,6 @@ def read_predictions(folder: Path, schemas: Mapping[str, Schema]) -> LoggedPredi
     Raise InvalidLogError or OSError.
     """
     chunks = [to_tables(entries, schemas) for entries in read_chunks(folder)]
-    if not any(len(chunk.common) for chunk in chunks):
-        raise InvalidLogError(f"The log in {folder} has no line yet")
     common, *others = (pd.concat(tables, ignore_index=True) for tables in zip(*chunks, strict=True))
     try:
         common["timestamp"] = pd.to_datetime(common["timestamp"], format="ISO8601", utc=True)

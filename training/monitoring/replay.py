@@ -14,7 +14,7 @@ from serving.features import feature_schemas
 from serving.model import ModelReference, training_metadata
 from serving.observability import LOG_COLUMNS
 from serving.regressor import Regressor
-from training.errors import InvalidLogError, TrainingError
+from training.errors import TrainingError
 from training.formatting import print_table
 from training.monitoring.prediction_log import read_chunks
 from training.monitoring.replay_results import Change, ReplayResults, measure_latency, to_record
@@ -70,8 +70,6 @@ def replay_entries(
     for entries in read_chunks(log_folder):
         results.add(entries)
         names.update(*entries)
-    if not results.n_records:
-        raise InvalidLogError(f"The log in {log_folder} has no line yet")
     return results, names.difference(LOG_COLUMNS)
 
 

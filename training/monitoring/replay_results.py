@@ -92,11 +92,11 @@ class ReplayResults:
         """Return the entries with a valid record, and its row; reject the others."""
         results = self.validator.validate([to_record(entry) for entry in entries])
         valid = []
-        for entry, result in zip(entries, results, strict=True):
-            if isinstance(result, tuple):  # a row; errors are a list
-                valid.append((entry, result))
+        for entry, (row, messages) in zip(entries, results, strict=True):
+            if row is None:
+                self.reject(entry, messages)
             else:
-                self.reject(entry, [message for _, message in result])
+                valid.append((entry, row))
         return valid
 
     def reject(self, entry: Entry, reasons: Sequence[str]) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from serving.features import feature_schemas
-from serving.record_errors import FieldError
-from serving.records import Row
 from training.data import to_records
 from training.errors import InvalidDataError
 from training.monitoring.join import MAX_EXAMPLES, JoinedPredictions
-from training.monitoring.validation import Validator
+from training.monitoring.validation import Validated, Validator
 from training.project import Project
 
 CHUNK_ROWS = 20_000
@@ -32,12 +30,12 @@ def write_csv(joined: JoinedPredictions, project: Project, data_path: Path, path
         writer = csv.writer(file)
         writer.writerow(feature_schemas(project.labelled_type))
         valid = with_outcome.select(with_outcome.predictions.is_valid)
-        for result in validate(valid, project):
-            if isinstance(result, tuple):  # a row; errors are a list
-                writer.writerow(result)
-                n_rows += 1
+        for row, messages in validate(valid, project):
+            if row is None:
+                error_counts.update(messages)
             else:
-                error_counts.update(message for _, message in result)
+                writer.writerow(row)
+                n_rows += 1
     print(f"Wrote {n_rows:,} rows to {path}")
     if n_excluded := len(with_outcome.outcome) - n_rows:
         examples = "; ".join(message for message, _ in error_counts.most_common(MAX_EXAMPLES))
@@ -47,8 +45,8 @@ def write_csv(joined: JoinedPredictions, project: Project, data_path: Path, path
         )
 
 
-def validate(joined: JoinedPredictions, project: Project) -> Iterator[Row | list[FieldError]]:
-    """Yield each record with its outcome as a training row or, if it is invalid, its errors."""
+def validate(joined: JoinedPredictions, project: Project) -> Iterator[Validated]:
+    """Yield the result for each record with its outcome, as a row of the training data."""
     validator = Validator(project.labelled_type)
     for start in range(0, len(joined.outcome), CHUNK_ROWS):
         chunk = slice(start, start + CHUNK_ROWS)

@@ -41,40 +41,40 @@ SCORES = ["RMSE", "MAE", "bias", "R2"]
 INTERVAL = ["low", "high"]
 
 
-class LabelledPredictions(NamedTuple):
+class EvaluatedRecords(NamedTuple):
     """Features, true values (n_samples,) and predictions (n_samples,) of some records."""
 
     X: pd.DataFrame
     y_true: np.ndarray
     y_pred: np.ndarray
 
-    def scores(self, mask: np.ndarray | slice = slice(None)) -> list[float]:
+    def scores(self, mask: np.ndarray | slice = slice(None)) -> dict[str, float]:
         """Return the SCORES of the rows that a mask selects."""
         y_true, y_pred = self.y_true[mask], self.y_pred[mask]
         if len(y_true) < 2:  # R2 needs two
-            return [np.nan] * len(SCORES)
-        return [
-            root_mean_squared_error(y_true, y_pred),
-            mean_absolute_error(y_true, y_pred),
-            float(np.mean(y_pred - y_true)),
-            r2_score(y_true, y_pred),
-        ]
+            return dict.fromkeys(SCORES, np.nan)
+        return {
+            "RMSE": root_mean_squared_error(y_true, y_pred),
+            "MAE": mean_absolute_error(y_true, y_pred),
+            "bias": float(np.mean(y_pred - y_true)),
+            "R2": r2_score(y_true, y_pred),
+        }
 
     def absolute_errors(self, target_std: float) -> np.ndarray:
         """Return absolute errors (n_samples,), slightly above zero, so that means have a ratio."""
         return np.hypot(self.y_pred - self.y_true, MIN_ERROR * target_std)
 
 
-def served_predictions(joined: JoinedPredictions) -> LabelledPredictions:
+def served_predictions(joined: JoinedPredictions) -> EvaluatedRecords:
     """Return the logged predictions that have an outcome."""
     predictions, outcome, _ = joined.with_outcome()
     y_pred = predictions.common["prediction"].to_numpy()
-    return LabelledPredictions(predictions.features, outcome.to_numpy(), y_pred)
+    return EvaluatedRecords(predictions.features, outcome.to_numpy(), y_pred)
 
 
 def cross_validated_predictions(
     project: Project, model: bentoml.Model, data_path: Path
-) -> LabelledPredictions:
+) -> EvaluatedRecords:
     """Return cross-validated predictions of all rows that a model was trained and tested on.
 
     Raise InvalidDataError.
@@ -84,25 +84,25 @@ def cross_validated_predictions(
     X, y = data.X, data.y
     estimator = load_estimator(model)
     y_pred = cross_val_predict(estimator, to_fitted_type(estimator, X), y, cv=FOLDS)
-    return LabelledPredictions(X, y.to_numpy(), np.array(to_predictions(y_pred, len(X))))
+    return EvaluatedRecords(X, y.to_numpy(), np.array(to_predictions(y_pred, len(X))))
 
 
 def by_model(
-    joined: JoinedPredictions, tag: str, trained: LabelledPredictions | None
+    joined: JoinedPredictions, tag: str, cross_validated: EvaluatedRecords | None
 ) -> pd.DataFrame:
-    """Return the scores of each model in a log, each followed by its scores on training data.
+    """Return the scores of each model in a log, each followed by its scores in training.
 
-    `trained` are the cross-validated predictions of the model `tag`. For the others, and for all if
-    it is None, the scores on training data are those of the test part, from the model store.
+    For the model `tag` the latter are computed from `cross_validated`, its cross-validated
+    predictions. For the others, and for all if this is None, the model store has them: those of the
+    test part.
     """
     tags = joined.predictions.common["model_tag"]
     served = score_groups(joined, {name: tags == name for name in tags.unique()})
     tables = []
     for name in served.index:
         tables.append(served.loc[[name]])
-        if name == tag and trained:
-            scores = dict(zip(SCORES, trained.scores(), strict=True))
-            row = {"outcomes": len(trained.y_true)} | scores
+        if name == tag and cross_validated:
+            row = {"outcomes": len(cross_validated.y_true)} | cross_validated.scores()
             tables.append(pd.DataFrame(row, [f"{name}, cross-validated"]))
         elif scores := stored_scores(name):
             tables.append(pd.DataFrame(scores, [f"{name}, test part"]))
@@ -130,8 +130,7 @@ def score_groups(joined: JoinedPredictions, masks: Mapping[str, pd.Series]) -> p
     served = served_predictions(joined)
     has_outcome = joined.outcome.notna()
     outcome_masks = [mask[has_outcome].to_numpy() for mask in masks.values()]
-    scores = np.array([served.scores(mask) for mask in outcome_masks])
-    table = pd.DataFrame(scores, list(masks), SCORES)
+    table = pd.DataFrame([served.scores(mask) for mask in outcome_masks], list(masks))
     low, high = rmse_intervals(served, outcome_masks)
     table.insert(1, "low", low)
     table.insert(2, "high", high)
@@ -140,7 +139,7 @@ def score_groups(joined: JoinedPredictions, masks: Mapping[str, pd.Series]) -> p
     return table
 
 
-def rmse_intervals(served: LabelledPredictions, masks: list[np.ndarray]) -> np.ndarray:
+def rmse_intervals(served: EvaluatedRecords, masks: list[np.ndarray]) -> np.ndarray:
     """Return the ends (2, n_masks) of the interval of each RMSE; NaN without MIN_OUTCOMES."""
     ends = np.full((2, len(masks)), np.nan)
     is_enough = [mask.sum() >= MIN_OUTCOMES for mask in masks]
@@ -151,16 +150,16 @@ def rmse_intervals(served: LabelledPredictions, masks: list[np.ndarray]) -> np.n
 
 
 def list_segments(
-    joined: JoinedPredictions, project: Project, trained: LabelledPredictions
+    joined: JoinedPredictions, project: Project, cross_validated: EvaluatedRecords
 ) -> list[Segment]:
     """Return the segments that can be compared; the first has all records."""
     predictions = joined.with_outcome().predictions
     is_valid = predictions.is_valid.to_numpy()
-    all_training = np.ones(len(trained.X), dtype=bool)
+    all_training = np.ones(len(cross_validated.X), dtype=bool)
     schemas = feature_schemas(project.record_type)
     segments = [
         segment._replace(in_log=segment.in_log & is_valid)
-        for segment in feature_segments(predictions.features, trained.X, schemas)
+        for segment in feature_segments(predictions.features, cross_validated.X, schemas)
     ]
     segments += [
         Segment(name, mask.to_numpy(), all_training)
@@ -181,8 +180,8 @@ def is_comparable(segment: Segment) -> bool:
 
 
 def compare_segments(
-    served: LabelledPredictions,
-    trained: LabelledPredictions,
+    served: EvaluatedRecords,
+    cross_validated: EvaluatedRecords,
     segments: list[Segment],
     target_std: float,
 ) -> pd.DataFrame:
@@ -190,32 +189,34 @@ def compare_segments(
 
     The MAE, since a few large errors dominate an RMSE, and the training data may lack them by
     chance. The rows are sorted by the lower end of the interval; a large ratio alone is often that
-    of a small segment.
+    of a small segment. A segment is worse if its whole interval is above MAX_ERROR_RATIO.
     """
     served_mae = resample(
         served.absolute_errors(target_std), [segment.in_log for segment in segments]
     )
     expected_mae = resample(
-        trained.absolute_errors(target_std),
+        cross_validated.absolute_errors(target_std),
         [segment.in_training for segment in segments],
         PRIOR_ROWS,
         seed=1,  # not that of the log: the two are resampled independently
     )
     ratio, low, high = ratio_intervals(served_mae, expected_mae)
     table = pd.DataFrame({"ratio": ratio, "low": low, "high": high, "segment": segments})
+    table["is_worse"] = table["low"] > MAX_ERROR_RATIO
     table.index = pd.Index([segment.name for segment in segments])
     return table.sort_values("low", ascending=False, kind="stable")
 
 
 def add_scores(
-    comparison: pd.DataFrame, served: LabelledPredictions, trained: LabelledPredictions
+    comparison: pd.DataFrame, served: EvaluatedRecords, cross_validated: EvaluatedRecords
 ) -> pd.DataFrame:
     """Return a comparison of segments with the scores of each, in the log and in training."""
     rows = {}
     for name, segment in comparison["segment"].items():
         row: dict[str, Any] = {"outcomes": segment.in_log.sum()}
-        scores = served.scores(segment.in_log), trained.scores(segment.in_training)
-        for score, of_log, of_training in zip(SCORES, *scores, strict=True):
-            row |= {score: of_log, f"{score} train": of_training}
+        of_log = served.scores(segment.in_log)
+        of_training = cross_validated.scores(segment.in_training)
+        for score in SCORES:
+            row |= {score: of_log[score], f"{score} train": of_training[score]}
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index").join(comparison[["ratio", *INTERVAL]])

@@ -106,7 +106,7 @@ def infer_table(table: Table, target: str, dropped: Collection[str]) -> Inferred
     check_target(labelled, target)
     features = []
     for name in [name for name in frame if name != target and name not in excluded]:
-        if reason := unsupported_reason(labelled.frame[name]):
+        if reason := exclusion_reason(labelled.frame[name]):
             excluded[name] = reason
         else:
             features.append(infer_feature(labelled, name))
@@ -145,7 +145,7 @@ def check_target(labelled: Table, name: str) -> None:
         raise InvalidDataError(f"The target {name} has the same value in each row")
 
 
-def unsupported_reason(column: pd.Series) -> str | None:
+def exclusion_reason(column: pd.Series) -> str | None:
     """Return why a column can't be a feature, or None."""
     values = column.dropna()
     if values.empty:

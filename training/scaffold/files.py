@@ -1,4 +1,4 @@
-"""Write a new bundle: copies of the files of this one, renamed, and files made from the data."""
+"""Write a new bundle: adapted copies of the files of this one, and files made from the data."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from training.scaffold.record_module import docstring, quoted
 from training.templating import make_environment
 
 UNCHANGED = ["serving", "training"]  # copied byte for byte
-RENAMED = [  # files and folders that are copied with the names of this bundle replaced
+ADAPTED = [  # files and folders; in their copies, the names of this bundle are replaced
     ".gitignore",
     "Makefile",
     "bentofile.yaml",
@@ -37,7 +37,7 @@ RENAMED = [  # files and folders that are copied with the names of this bundle r
     "tests/helpers/commands.py",
 ]
 CODE_SUFFIXES = {".py", ".yaml"}
-# Pages about the record type of this bundle.
+# Pages about the record type of this bundle, and about `make new`.
 EXCLUDED_PAGES = ["docs/MODEL_CARD.md", "docs/clients.md", "docs/your-own-model.md"]
 TEMPLATES = {  # by the file that is rendered
     "README.md": "README.md.jinja",
@@ -95,25 +95,23 @@ def renamer(project: Project, name: str, target: str) -> Callable[[str], str]:
         # LabelledHouse -> LabelledRecord
         rf"\bLabelled{record}\b": "LabelledRecord",
         # House, Houses, HouseBody, HousesBody -> Record, Records, RecordBody, RecordsBody
-        rf"\b{record}(?=s?(Body)?\b)": "Record",
+        rf"\b{record}(?=s?(?:Body)?\b)": "Record",
         # house.py, "from house import", houses -> record.py, "from record import", records
         rf"\b{module}(?=s?\b)": "record",
         # "Predict the price of one house." -> "Predict one record."
         r"the prices? of (?=one|many)": "",
         r"\btests/requirements\.txt": "requirements-dev.txt",
-        # The end of the Makefile, whose commands a new bundle lacks.
+        # The end of the Makefile: targets whose files only this repository has.
         r"\n# Only in this repository[\s\S]*": "",
     }
-    # One pattern for all: otherwise a word of the new name could be replaced in its turn.
-    pattern = re.compile("|".join(replacements))
+    # One pattern for all: otherwise a word of the new name could be replaced in its turn. Each of
+    # the patterns is a group of it.
+    pattern = re.compile("|".join(f"({each})" for each in replacements))
 
     def new_text(match: re.Match[str]) -> str:
-        """Return the replacement of the first of the patterns that matches here."""
-        return next(
-            text
-            for each, text in replacements.items()
-            if re.compile(each).match(match.string, match.start())
-        )
+        """Return the replacement for the group that has matched."""
+        pairs = zip(match.groups(), replacements.values(), strict=True)
+        return next(text for group, text in pairs if group)
 
     return lambda text: pattern.sub(new_text, text)
 
@@ -129,14 +127,16 @@ def check_folder(out: Path) -> None:
 def check_name(project: Project, name: str) -> None:
     """Raise TrainingError if the code of a new bundle would use a name for two things."""
     service = Name(name).service
-    words = re.compile(rf"(?<![a-z0-9])({name}|{Name(name).dashed})(?![a-z0-9])|\b{service}\b")
-    for file in shared_files(RENAMED) if name != project.name else ():
-        if file.suffix in CODE_SUFFIXES and words.search((ROOT / file).read_text(encoding="utf-8")):
-            raise TrainingError(f"{file} uses {name} for something else: choose another name")
     if service in ("RecordBody", "RecordsBody", "LabelledRecord"):
         raise TrainingError(
             f"The new bundle has another {service}: choose another name than {name}"
         )
+    if name == project.name:
+        return  # its occurrences are names of the bundle
+    words = re.compile(rf"(?<![a-z0-9])({name}|{Name(name).dashed})(?![a-z0-9])|\b{service}\b")
+    for file in shared_files(ADAPTED):
+        if file.suffix in CODE_SUFFIXES and words.search((ROOT / file).read_text(encoding="utf-8")):
+            raise TrainingError(f"{file} uses {name} for something else: choose another name")
 
 
 def write_bundle(project: Project, out: Path, data: str, values: dict[str, Any]) -> None:
@@ -167,8 +167,8 @@ def shared_files(paths: list[str]) -> Iterator[Path]:
 
 
 def copy_files(folder: Path, rename: Callable[[str], str]) -> None:
-    """Copy the shared files; replace the names in those that are RENAMED."""
-    for file in shared_files([*UNCHANGED, *RENAMED]):
+    """Copy the shared files; replace the names in those that are ADAPTED."""
+    for file in shared_files([*UNCHANGED, *ADAPTED]):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, folder / file)
         if file.parts[0] not in UNCHANGED:

@@ -9,7 +9,7 @@ from training.scaffold.columns import MAX_CATEGORIES, Column, InferredTable, spl
 
 MIN_UNIQUE_SHARE = 0.95  # with at least this share of different values, a column may identify rows
 LEAK_CORRELATION = 0.99  # with at least this rank correlation, a feature may leak the target
-MIN_ROWS = 20  # fewer values are too few for either
+MIN_VALUES = 20  # fewer are too few for either
 MANY_MISSING = 0.5  # share of the rows
 MIN_NUMERIC_SHARE = 0.05  # a text with at least this share of numbers is suspicious
 DATE_AS_INTEGER = r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
@@ -55,7 +55,7 @@ def find_remarks(feature: Column, column: pd.Series, target: pd.Series) -> Itera
 def rank_correlation(values: pd.Series, target: pd.Series) -> float:
     """Return Spearman's correlation over the rows with values; 0 if these are too few or equal."""
     target = target[values.index]
-    is_enough = len(values) >= MIN_ROWS and target.nunique() > 1 and values.nunique() > 1
+    is_enough = len(values) >= MIN_VALUES and target.nunique() > 1 and values.nunique() > 1
     return values.corr(target, method="spearman") if is_enough else 0.0
 
 
@@ -67,7 +67,7 @@ def looks_like_identifier(feature: Column, values: pd.Series) -> bool:
         return values.nunique() > MAX_CATEGORIES
     numbers = pd.to_numeric(values, errors="coerce")
     is_numbered = numbers.max() - numbers.min() == len(numbers) - 1
-    is_unique = values.nunique() >= max(MIN_UNIQUE_SHARE * len(values), MIN_ROWS)
+    is_unique = values.nunique() >= max(MIN_UNIQUE_SHARE * len(values), MIN_VALUES)
     return is_unique and (feature.kind == "text" or is_numbered)
 
 

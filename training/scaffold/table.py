@@ -148,8 +148,8 @@ def check_csv(text: str) -> tuple[list[str], np.ndarray]:
 
 # Parquet
 
-# Arrow types that are read as texts: those of features, and dates, which `unsupported_reason`
-# excludes with a hint.
+# Arrow types that are read as texts: those of features, and dates, which `exclusion_reason` in
+# columns.py excludes with a hint.
 READABLE_TYPES = (
     types.is_boolean,
     types.is_integer,

@@ -103,9 +103,9 @@ def expand(scored: pa.Table, errors: Iterable[str | None]) -> pa.Table:
 
 
 def restore_values(table: pa.Table, batch: pa.Table) -> pa.Table:
-    """Return a scored table with the values of its batch, also in the rows with an error.
+    """Fill the rows that have an error with their values in the batch.
 
-    If scoring has converted the type of a column, these rows remain null in it.
+    Columns whose type scoring has converted remain null in these rows.
     """
     for index, field in enumerate(table.schema):
         if field.name in batch.column_names and batch.schema.field(field.name).type == field.type:

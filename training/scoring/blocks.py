@@ -1,6 +1,7 @@
 """Read a text file in blocks of whole rows, in bounded memory."""
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Self
 
@@ -10,7 +11,6 @@ from training.errors import InvalidDataError
 
 BLOCK_BYTES = 1 << 20
 MAX_ROW_BYTES = 1 << 26
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # A quoted cell with its line ends, possibly unterminated. The quantifiers are possessive:
 # backtracking would take memory for each character.
 QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"(?:[^"]++|"")*+"?')
@@ -59,7 +59,7 @@ def read_blocks(file: BinaryIO, quotes: bool) -> Iterator[Block]:
         is_last = not chunk
         text = rest + chunk
         if line == 1:
-            text = text.removeprefix(BYTE_ORDER_MARK)
+            text = text.removeprefix(BOM_UTF8)
         masked = mask_quoted_line_ends(text) if quotes else text
         end = len(text) if is_last else masked.rfind(b"\n") + 1
         rest = text[end:]

@@ -60,7 +60,7 @@ class CsvCells(CellFormat):
     def quick_json(self, column: pa.Array, schema: Schema) -> bytes:
         """Join the cells without parsing them, if they have only characters of numbers.
 
-        Each one is then a JSON number or invalid JSON, which the validator reports.
+        Each one is then a JSON number or invalid JSON: the scorer then parses them with `to_json`.
         """
         if kind_of(schema) in ("number", "integer"):
             joined = join(column)

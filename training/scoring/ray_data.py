@@ -28,7 +28,8 @@ from training.scoring.writers import WRITERS
 FILE, NUMBER = "source_file", "source_number"  # temporary columns: file, and line or row number
 BLOCK_BYTES = 8 << 20  # of the rows that one task scores and writes
 # Shares of a core. An actor, which scores, and two tasks, which read and write, fit on one core:
-# 0.9 + 2 * 0.04 < 1. `count_nodes` limits the tasks, since each one imports for seconds.
+# 0.9 + 2 * 0.04 < 1. There are at most as many tasks of each kind as nodes (`count_nodes`), since
+# the imports of each take seconds.
 ACTOR_CPUS, TASK_CPUS = 0.9, 0.04
 NOT_SHIPPED = [".git", ".venv*", "**/__pycache__", ".*_cache", "report", "tests", "benchmarks"]
 COMPLETE = "_SUCCESS"  # marks a complete folder, as in Spark
@@ -149,14 +150,16 @@ def new_folder(address: str) -> ArrowPath:
 def common_schema(files: Sequence[ArrowPath], body: type[RequestBody]) -> pa.Schema:
     """Return the schema of all files; raise InvalidDataError if they differ."""
     schemas = [open_reader(file, body).schema for file in files]
-    if files[0].path.endswith(".jsonl"):
-        schemas = [pa.unify_schemas(schemas)]
-    for file, schema in zip(files, schemas, strict=False):
-        if schema != schemas[0]:
-            raise InvalidDataError(f"{file.path} has other columns than {files[0].path}")
-    if reserved := [name for name in (FILE, NUMBER, ERROR) if name in schemas[0].names]:
+    common = schemas[0]
+    if files[0].path.endswith(".jsonl"):  # any record may have other columns
+        common = pa.unify_schemas(schemas)
+    else:
+        for file, schema in zip(files, schemas, strict=True):
+            if schema != common:
+                raise InvalidDataError(f"{file.path} has other columns than {files[0].path}")
+    if reserved := [name for name in (FILE, NUMBER, ERROR) if name in common.names]:
         raise InvalidDataError(f"The column name {reserved[0]} is reserved: rename it")
-    return schemas[0]
+    return common
 
 
 def read_file(
@@ -169,14 +172,19 @@ def read_file(
     file = files[batch["id"][0]]
     reader = open_reader(file, make_body_type(record_type), schema)
     for chunk in reader.chunks():
+        yield add_source(chunk.table, file, chunk.numbers, [None] * len(chunk.table))
         errors = [json.dumps(message) for message in chunk.unreadable.values()]
-        for table, numbers, reasons in (
-            (chunk.table, chunk.numbers, [None] * len(chunk.table)),
-            (take(schema.empty_table(), [None] * len(errors)), [*chunk.unreadable], errors),
-        ):
-            table = table.append_column(FILE, pa.repeat(pa.scalar(file.path), len(table)))
-            table = table.append_column(NUMBER, pa.array(numbers, pa.int64()))
-            yield table.append_column(ERROR, pa.array(reasons, pa.string()))
+        unreadable = take(schema.empty_table(), [None] * len(errors))  # rows of nulls
+        yield add_source(unreadable, file, list(chunk.unreadable), errors)
+
+
+def add_source(
+    table: pa.Table, file: ArrowPath, numbers: Sequence[int], errors: Sequence[str | None]
+) -> pa.Table:
+    """Return rows of a file with the columns FILE, NUMBER and ERROR."""
+    table = table.append_column(FILE, pa.repeat(pa.scalar(file.path), len(table)))
+    table = table.append_column(NUMBER, pa.array(numbers, pa.int64()))
+    return table.append_column(ERROR, pa.array(errors, pa.string()))
 
 
 class Part(NamedTuple):

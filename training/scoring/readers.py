@@ -2,6 +2,7 @@
 
 import csv
 import io
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -17,7 +18,7 @@ from serving.features import feature_schemas
 from serving.record_errors import error_message, repeated_features
 from serving.records import RequestBody
 from training.errors import InvalidDataError
-from training.scoring.blocks import BYTE_ORDER_MARK, Block, read_blocks
+from training.scoring.blocks import Block, read_blocks
 from training.scoring.checks import check_columns
 from training.scoring.scorer import Message
 
@@ -178,7 +179,7 @@ class JsonLinesReader:
 
     def parse_line(self, line: bytes) -> tuple[dict[str, Any], Message | None]:
         """Return the record of a line and None, or the error message of the service."""
-        line = line.removeprefix(BYTE_ORDER_MARK)  # from a file that was appended to another
+        line = line.removeprefix(BOM_UTF8)  # from a file that was appended to another
         try:
             record = from_json(line)
         except ValueError:

@@ -81,7 +81,7 @@ class Scorer:
         if not suspects:
             return range(len(table)), rows, {}
         others = [index for index in range(len(table)) if index not in suspects]
-        rows, _ = self.validate_by_column(take(table, others))
+        rows, _ = self.validate_by_column(take(table, others))  # these are valid
         valid = dict(zip(others, rows, strict=True))
         errors: dict[int, Message] = {}
         for index in suspects:
@@ -102,6 +102,7 @@ class Scorer:
         """
         if not self.column_validator:
             return [], range(len(table))
+        # `quick_json` may return invalid JSON, whose error names no row: then try `to_json`.
         for to_json_array in (self.cells.quick_json, self.cells.to_json):
             columns = [
                 to_json_array(table[name].combine_chunks(), schema)

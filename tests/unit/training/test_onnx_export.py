@@ -155,7 +155,7 @@ DATA = make_data()
 def fewer_rows(monkeypatch):
     """Compare fewer rows than `python train.py` does, to save time."""
     monkeypatch.setattr(check, "N_RANDOM_ROWS", 1000)
-    monkeypatch.setattr(check, "MAX_SPLIT_ROWS", 10_000)
+    monkeypatch.setattr(check, "MAX_THRESHOLD_ROWS", 10_000)
     monkeypatch.setattr(check, "TIMED_SECONDS", 0.01)
 
 
@@ -512,7 +512,7 @@ def test_house_model_predicts_the_tutorial_price():
     [prediction] = OnnxModel(content).predict([tuple(EXAMPLE.values())])
     assert prediction == TUTORIAL_PREDICTION
     assert checked.largest_difference < 1e-14
-    assert checked.n_split_rows > 5_000
+    assert checked.n_threshold_rows > 5_000
 
 
 def test_cars_example_is_exported():

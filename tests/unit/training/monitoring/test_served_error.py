@@ -15,7 +15,7 @@ from training.monitoring.served_error import (
     MAX_ERROR_RATIO,
     MIN_OUTCOMES,
     PRIOR_ROWS,
-    LabelledPredictions,
+    EvaluatedRecords,
     add_scores,
     by_model,
     by_period,
@@ -42,7 +42,7 @@ def trained():
     table = pd.concat([read_table()] * 3, ignore_index=True)
     noise = np.random.default_rng(0).normal(size=len(table))
     y_true = table["mpg"].to_numpy()
-    return LabelledPredictions(table.iloc[:, :-1], y_true, y_true + noise)
+    return EvaluatedRecords(table.iloc[:, :-1], y_true, y_true + noise)
 
 
 def served(trained, is_worse=None, times=4, n_rows=N_LOGGED):

@@ -388,11 +388,12 @@ def test_unusable_path_is_reported(model, tmp_path, data, output, sentence):
 def test_tag_chooses_the_model(model, tmp_path):
     """A tag that the store lacks is reported as by the service."""
     (tmp_path / "in.csv").write_text(csv_text({}))
-    done = score(tmp_path / "in.csv", tmp_path / "out.csv", "--tag", model.tag)
+    done = score(tmp_path / "in.csv", tmp_path / "out.csv", "--model", model.tag)
     assert done.returncode == 0
-    done = score(tmp_path / "in.csv", tmp_path / "out.csv", "--tag", "house_price:nowhere")
-    assert done.returncode == 1
-    assert "has no house_price:nowhere" in done.stderr
+    for option in ("--model", "--tag"):  # the former name
+        done = score(tmp_path / "in.csv", tmp_path / "out.csv", option, "house_price:nowhere")
+        assert done.returncode == 1
+        assert "has no house_price:nowhere" in done.stderr
 
 
 def test_make_scores_a_file(model, tmp_path):
