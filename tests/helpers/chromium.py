@@ -1,4 +1,4 @@
-"""Start Chromium, and read its log of requests."""
+"""Start Chromium, in a fixture that conftest.py files import, and read its log of requests."""
 
 import json
 import os
@@ -36,6 +36,13 @@ def running_chromium(profile):
     with Chrome(options, ChromeService(driver)) as browser:
         browser.set_window_size(1280, 1600)
         browser.set_script_timeout(30)
+        yield browser
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Chromium with an empty profile."""
+    with running_chromium(tmp_path) as browser:
         yield browser
 
 

@@ -1,4 +1,4 @@
-"""The Swagger UI page as sent; tests/deploy/test_browser.py opens it in a browser."""
+"""The Swagger UI page as sent; tests/browser opens it in Chromium."""
 
 import re
 from base64 import b64encode

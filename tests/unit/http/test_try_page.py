@@ -1,4 +1,4 @@
-"""The files of the page at /try as sent; tests/deploy/test_try_page.py opens it in a browser."""
+"""The files of the page at /try as sent; tests/browser opens it in Chromium."""
 
 import re
 

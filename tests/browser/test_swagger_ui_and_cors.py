@@ -1,4 +1,4 @@
-"""Swagger UI, API keys and CORS in Chromium."""
+"""Swagger UI, with and without API keys, and requests of pages from other origins (CORS)."""
 
 import json
 import re
