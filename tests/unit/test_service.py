@@ -3,12 +3,14 @@
 import gc
 import json
 import logging
+import math
 
 import pytest
 
 from house import EXAMPLE, FEATURES
 from service import HousePrice
 from serving.onnx_model import OnnxModel
+from serving.regressor import Regressor
 from tests.helpers.tutorial import TUTORIAL_RESPONSE
 
 JSON = {"Content-Type": "application/json"}
@@ -248,6 +250,22 @@ def test_body_with_too_many_values_is_rejected_before_validation(client):
         assert response.status_code == 400
         message = f"Send at most {max_values} values; the body has many more"
         assert response.json()["message"] == message
+
+
+def test_failed_batch_responds_with_500_and_the_next_one_succeeds(client, monkeypatch):
+    """The message has the request ID."""
+    with monkeypatch.context() as broken:
+        broken.setattr(Regressor, "predict", lambda *_: 1 / 0)
+        failed = client.post("/predict", json=EXAMPLE)
+    assert failed.status_code == 500
+    assert failed.headers["x-request-id"] in failed.json()["message"]
+    assert client.post("/predict", json=EXAMPLE).status_code == 200
+
+
+def test_non_finite_prediction_responds_with_500(client, monkeypatch):
+    """The response would otherwise have NaN, which is not JSON."""
+    monkeypatch.setattr(Regressor, "predict", lambda *_: [math.nan])
+    assert client.post("/predict", json=EXAMPLE).status_code == 500
 
 
 def test_model_card_describes_model_and_training(client, model):
