@@ -1,4 +1,4 @@
-"""Fixtures: a temporary model store, a trained model, the service in process and as a server."""
+"""Use a temporary model store. Fixtures: a trained model, the service in process and on a port."""
 
 import atexit
 import os
@@ -26,7 +26,6 @@ from starlette.testclient import TestClient  # noqa: E402
 from service import HousePrice  # noqa: E402
 from tests.helpers.commands import run, running_server  # noqa: E402
 
-HousePrice.inject_config()
 # The in-process service would write its access log into the output of pytest.
 HousePrice.inner.settings.access_log = "off"
 

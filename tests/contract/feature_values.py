@@ -14,8 +14,8 @@ WRONG_TYPES = {
     "category": [1, True, [], {}],
     "text": [1, True, [], {}],
 }
-# By bound of a JSON schema: the direction from it to the nearest valid, or invalid, number. 0 means
-# the bound itself.
+# For each bound of a JSON schema: the step from it to the nearest valid or invalid number. 1 is up,
+# -1 is down, and 0 is the bound itself.
 VALID_STEPS = {"minimum": 0, "maximum": 0, "exclusiveMinimum": 1, "exclusiveMaximum": -1}
 INVALID_STEPS = {"minimum": -1, "maximum": 1, "exclusiveMinimum": 0, "exclusiveMaximum": 0}
 

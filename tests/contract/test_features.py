@@ -28,7 +28,7 @@ def ids(cases):
 
 
 @pytest.fixture(scope="module")
-def records(live):
+def records():
     """The example, once for each valid value, and rows of the training data."""
     data, _ = load_training_data(PROJECT.data, PROJECT.labelled_type)
     rows = to_records(PROJECT.record_type, data.X_test.head(100))

@@ -49,7 +49,7 @@ def share_venv(bundle):
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
+def car_bundle(tmp_path_factory):
     """A bundle that the commands of the page have written, edited and trained."""
     path = tmp_path_factory.mktemp("cars") / "clone"
     shutil.copytree(ROOT, path, ignore=NOT_IN_A_CLONE)
@@ -65,16 +65,16 @@ def clone(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(clone):
+def model(car_bundle):
     """The stored model for cars; it replaces the fixture of this name for houses."""
     return bentoml.models.get("car_price:latest")
 
 
 @pytest.fixture(scope="module")
-def car_service(clone, model, tmp_path_factory):
-    """A client of `make serve` in the clone."""
+def car_service(car_bundle, model, tmp_path_factory):
+    """A client of `make serve` in the bundle."""
     log = tmp_path_factory.mktemp("cars") / "log"
-    with running_server("make", "serve", log=log, cwd=clone) as client:
+    with running_server("make", "serve", log=log, cwd=car_bundle) as client:
         yield client
 
 
@@ -97,13 +97,13 @@ def car_records():
     ]
 
 
-def test_commands_give_the_shown_output(car_service, clone):
-    """These are the commands after `make serve`; the fixture `clone` runs those before it."""
+def test_commands_give_the_shown_output(car_service, car_bundle):
+    """These are the commands after `make serve`; the fixture `car_bundle` runs those before it."""
     *_, after_serve = PAGE.partition("serve\n```\n")
     commands = list(console_commands(after_serve))
     assert len(commands) == 2
     for command, expected in commands:
-        check_output(command, expected, car_service.base_url.port, cwd=clone)
+        check_output(command, expected, car_service.base_url.port, cwd=car_bundle)
 
 
 def test_snippet_has_lines_of_the_edits():
@@ -114,13 +114,13 @@ def test_snippet_has_lines_of_the_edits():
     assert len(PAGE.splitlines()) <= 80
 
 
-def test_tests_and_lint_of_the_new_bundle_pass(clone):
+def test_tests_and_lint_of_the_new_bundle_pass(car_bundle):
     """As `.ci/run` of the new bundle runs them."""
-    tested = run("bash", ".ci/run", cwd=clone, timeout=600).stdout
+    tested = run("bash", ".ci/run", cwd=car_bundle, timeout=600).stdout
     assert re.search(r"\d\d passed", tested)
 
 
-def test_report_and_drift_commands_work_for_cars(clone, model, tmp_path):
+def test_report_and_drift_commands_work_for_cars(car_bundle, model, tmp_path):
     """Report and model card describe cars; the drift report fails for lack of a prediction log."""
     run(
         "python",
@@ -131,13 +131,13 @@ def test_report_and_drift_commands_work_for_cars(clone, model, tmp_path):
         tmp_path,
         "--card",
         tmp_path / "card.md",
-        cwd=clone,
+        cwd=car_bundle,
     )
     assert "<code>brand</code>" in (tmp_path / "index.html").read_text()
     card = (tmp_path / "card.md").read_text()
     assert "are made up" in card
     assert not re.search("house|boston|census", card, re.IGNORECASE)
-    failed = run("python", "-m", "training", "drift", tmp_path, cwd=clone, check=False)
+    failed = run("python", "-m", "training", "drift", tmp_path, cwd=car_bundle, check=False)
     assert "predictions-*.jsonl" in failed.stderr
 
 
@@ -356,9 +356,9 @@ def test_openapi_document_is_valid(car_service):
     assert properties["trim"]["maxLength"] == 40
 
 
-def test_bento_contains_only_files_for_serving_and_works(clone, model, tmp_path):
+def test_bento_contains_only_files_for_serving_and_works(car_bundle, model, tmp_path):
     """It contains the record type of cars; no data, training code or record type of houses."""
-    built = run("bentoml", "build", "--output", "tag", cwd=clone)
+    built = run("bentoml", "build", "--output", "tag", cwd=car_bundle)
     bento = bentoml.bentos.get(built.stdout.strip().removeprefix("__tag__:"))
     src = Path(bento.path_of("src"))
     serving_files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
@@ -372,10 +372,10 @@ def test_bento_contains_only_files_for_serving_and_works(clone, model, tmp_path)
 
 
 @pytest.mark.docker
-def test_image_predicts(engine, clone, model):
+def test_image_predicts(engine, car_bundle, model):
     """The requirements of the bundle are enough for the example."""
     tag = {"TAG": "car_price:test", "UV_DEFAULT_INDEX": PRIVATE_INDEX}
-    output = run("make", "image", cwd=clone, timeout=900, **tag).stdout
+    output = run("make", "image", cwd=car_bundle, timeout=900, **tag).stdout
     (command,) = re.findall(r"^ +(docker run .*)$", output, re.MULTILINE)
     try:
         with running_container(command) as client:
@@ -429,13 +429,13 @@ class Vague(LabelledRecord):
 @pytest.mark.parametrize(
     ("old", "new", "messages"), UNSERVABLE_MODELS.values(), ids=UNSERVABLE_MODELS
 )
-def test_unservable_model_is_not_saved(clone, model, old, new, messages):
+def test_unservable_model_is_not_saved(car_bundle, model, old, new, messages):
     """The model would fail requests, or the start of the service."""
-    train = (clone / "train.py").read_text()
+    train = (car_bundle / "train.py").read_text()
     assert old in train
     train = train.replace(old, new)
-    (clone / "unservable.py").write_text(train.replace("def fit", DEFINITIONS + "def fit"))
-    failed = run("python", "unservable.py", cwd=clone, check=False)
+    (car_bundle / "unservable.py").write_text(train.replace("def fit", DEFINITIONS + "def fit"))
+    failed = run("python", "unservable.py", cwd=car_bundle, check=False)
     assert failed.returncode == 1
     assert failed.stderr.startswith("Nothing is saved. ")
     for message in messages:
@@ -455,7 +455,7 @@ INVALID_CELLS = [
 @pytest.mark.parametrize(
     ("column", "value", "message"), INVALID_CELLS, ids=[column for column, *_ in INVALID_CELLS]
 )
-def test_invalid_cell_of_the_data_is_reported(clone, tmp_path, column, value, message):
+def test_invalid_cell_of_the_data_is_reported(car_bundle, tmp_path, column, value, message):
     """The error names the line of the CSV file."""
     with (EXAMPLE_FILES / "used_cars.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -464,6 +464,6 @@ def test_invalid_cell_of_the_data_is_reported(clone, tmp_path, column, value, me
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    failed = run("python", "train.py", "--data", tmp_path / "bad.csv", cwd=clone, check=False)
+    failed = run("python", "train.py", "--data", tmp_path / "bad.csv", cwd=car_bundle, check=False)
     assert failed.returncode == 1
     assert f"line 7: {message}" in failed.stderr

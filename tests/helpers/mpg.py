@@ -16,8 +16,8 @@ from training.data import parse_csv
 PATH = ROOT / "tests/data/mpg.csv"
 
 
-class Model(BaseModel):
-    """A car model."""
+class CarType(BaseModel):
+    """A type of car."""
 
     model_config = ConfigDict(**REQUIRED_CONFIG)
 
@@ -32,12 +32,12 @@ class Model(BaseModel):
     wagon: bool | None
 
 
-class LabelledModel(Model):
-    """A car model with its fuel consumption."""
+class LabelledCarType(CarType):
+    """A type of car with its fuel consumption."""
 
     mpg: float = Field(description="Consumption", json_schema_extra={"unit": "miles per gallon"})
 
 
 def read_table():
     """Return the table."""
-    return parse_csv(PATH.read_text(), LabelledModel)
+    return parse_csv(PATH.read_text(), LabelledCarType)

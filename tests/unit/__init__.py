@@ -1,1 +1,1 @@
-"""Tests that run in this process, or in short-lived child processes."""
+"""Tests that run in this process, or in short-lived child processes, except those marked slow."""

@@ -12,10 +12,10 @@ from serving.record_errors import MAX_ERRORS
 from serving.records import Prediction, Predictions, RequestBody
 
 
-def error_message(spec, body):
+def error_message(body_type, body):
     """Return the message of the 400 error for a body, given as bytes or as an object."""
     with pytest.raises(APIError) as caught:
-        spec.parse(body if isinstance(body, bytes) else json.dumps(body).encode())
+        body_type.parse(body if isinstance(body, bytes) else json.dumps(body).encode())
     assert caught.value.status == 400
     return json.loads(caught.value.content)["message"]
 
@@ -28,11 +28,11 @@ def test_row_has_the_values_in_feature_order():
     assert HousesBody.parse(b"[" + body + b"," + body + b"]") == [tuple(values.values())] * 2
 
 
-@pytest.mark.parametrize("spec", [HouseBody, HousesBody])
-def test_byte_order_mark_of_utf8_is_skipped(spec):
+@pytest.mark.parametrize("body_type", [HouseBody, HousesBody])
+def test_byte_order_mark_of_utf8_is_skipped(body_type):
     """Editors on Windows write one into a file, which `curl -d @house.json` sends."""
-    body = json.dumps([EXAMPLE] if spec.max_records else EXAMPLE).encode("utf-8-sig")
-    assert spec.parse(body) == [tuple(EXAMPLE.values())]
+    body = json.dumps([EXAMPLE] if body_type.max_records else EXAMPLE).encode("utf-8-sig")
+    assert body_type.parse(body) == [tuple(EXAMPLE.values())]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])

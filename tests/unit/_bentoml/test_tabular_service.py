@@ -58,7 +58,7 @@ def test_bentoml_still_pins_only_hub_models_of_a_bento():
     assert "HuggingFaceModel" in inspect.getsource(HousePrice.__class__.__base__.on_load_bento)
 
 
-def test_dispatcher_still_has_the_attributes_that_the_predictor_uses(factory):
+def test_dispatcher_still_has_the_attributes_that_the_batcher_uses(factory):
     """It sets the optimizer, `get_batch_size` and `max_latency`, and reads `_queue`."""
     for dispatcher in factory.dispatchers.values():
         assert isinstance(dispatcher, CorkDispatcher)

@@ -23,7 +23,7 @@ from serving.observability.prediction_log import PredictedRequest, PredictionLog
 from serving.records import RequestBody
 from serving.regressor import load_model
 from serving.settings import Settings
-from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
+from tests.helpers.mpg import PATH, CarType, LabelledCarType, read_table
 from training.data import parse_csv, split_train_test, to_rows
 from training.errors import InvalidDataError, ModelNotServableError
 from training.export.reference import SklearnReference
@@ -49,15 +49,15 @@ TORINO = {
 
 
 class Body(RequestBody):
-    """One model of car."""
+    """One type of car."""
 
-    record_type = Model
+    record_type = CarType
 
 
 class Bodies(RequestBody):
-    """Models of cars."""
+    """Types of cars."""
 
-    record_type = Model
+    record_type = CarType
     max_records = 1000
 
 
@@ -67,11 +67,11 @@ def data():
     return split_train_test(read_table())
 
 
-def message_for(changes, spec=Body):
+def message_for(changes, body_type=Body):
     """Return the message about the example with some changes; `...` leaves a feature out."""
     record = {name: value for name, value in (TORINO | changes).items() if value is not ...}
     with pytest.raises(APIError) as caught:
-        spec.parse(json.dumps([record] if spec.max_records else record).encode())
+        body_type.parse(json.dumps([record] if body_type.max_records else record).encode())
     return caught.value.message
 
 
@@ -114,13 +114,13 @@ INVALID = {
 
 
 @pytest.mark.parametrize(("changes", "message"), INVALID.values(), ids=INVALID)
-@pytest.mark.parametrize("spec", [Body, Bodies])
-def test_invalid_value_is_rejected(spec, changes, message):
+@pytest.mark.parametrize("body_type", [Body, Bodies])
+def test_invalid_value_is_rejected(body_type, changes, message):
     """The message has the name in JSON, and says whether null is valid."""
     (name,) = changes
-    (loc, text), *others = message_for(changes, spec).items()
+    (loc, text), *others = message_for(changes, body_type).items()
     assert not others
-    assert loc == (f"0.{name}" if spec.max_records else name)
+    assert loc == (f"0.{name}" if body_type.max_records else name)
     assert message in text
 
 
@@ -155,8 +155,8 @@ CELLS = {
 @pytest.mark.parametrize(("column", "cell", "value"), CELLS.values(), ids=CELLS)
 def test_cell_is_read_as_a_request_is(column, cell, value):
     """An empty cell is a missing value."""
-    frame = parse_csv(rewrite(4, column, cell), LabelledModel)
-    assert dict(zip(frame, to_rows(frame, LabelledModel)[2], strict=True))[column] == value
+    frame = parse_csv(rewrite(4, column, cell), LabelledCarType)
+    assert dict(zip(frame, to_rows(frame, LabelledCarType)[2], strict=True))[column] == value
 
 
 @pytest.mark.parametrize(
@@ -179,14 +179,14 @@ def test_cell_is_read_as_a_request_is(column, cell, value):
 def test_invalid_cell_is_reported(column, cell, message):
     """By the rules and with the messages of a request."""
     with pytest.raises(InvalidDataError, match=message):
-        parse_csv(rewrite(4, column, cell), LabelledModel)
+        parse_csv(rewrite(4, column, cell), LabelledCarType)
 
 
 def test_column_without_any_value_is_rejected():
     """A model could not learn from it."""
     frame = pd.read_csv(PATH).assign(horsepower=None)
     with pytest.raises(InvalidDataError, match="horsepower has no value in any row"):
-        parse_csv(frame.to_csv(index=False), LabelledModel)
+        parse_csv(frame.to_csv(index=False), LabelledCarType)
 
 
 def test_types_of_the_columns_follow_from_the_record_type(data):
@@ -226,7 +226,7 @@ def test_missing_values_and_unseen_texts_are_served_as_scikit_learn_predicts(dat
     encode = make_column_transformer((encoder, columns), remainder=numbers)
     estimator = make_pipeline(encode, regressor)
     estimator.fit(data.X_train if as_frame else data.X_train.to_numpy(), data.y_train)
-    inference, content = choose_inference(estimator, [], data, Model)
+    inference, content = choose_inference(estimator, [], data, CarType)
     assert (inference.runtime, inference.input) == (
         "onnxruntime",
         "frame" if as_frame else "array",
@@ -236,10 +236,11 @@ def test_missing_values_and_unseen_texts_are_served_as_scikit_learn_predicts(dat
     pickled = load_model(
         pickle.dumps(estimator), inference.model_copy(update={"runtime": "scikit-learn"}), dtypes
     )
-    probed = check_probes(exported, SklearnReference(estimator, data.X_train), Model, data.X_train)
+    reference = SklearnReference(estimator, data.X_train)
+    probed = check_probes(exported, reference, CarType, data.X_train)
     assert {None, "?" * 40} <= {value for row in probed for value in row}
-    rows = to_rows(data.X_test, Model) + probed
-    expected = SklearnReference(estimator, data.X_train).predict(rows)
+    rows = to_rows(data.X_test, CarType) + probed
+    expected = reference.predict(rows)
     assert pickled.predict(rows).ravel().tolist() == expected.tolist()
     assert exported.predict(rows).ravel() == pytest.approx(expected, rel=1e-12)
 
@@ -252,7 +253,7 @@ def clone_step(step):
 def test_estimator_that_cannot_be_fitted_with_missing_values_is_rejected(data):
     """The message names the features with missing values."""
     project = Project(
-        "mpg", Model, LabelledModel, PATH, lambda X, y: TREES.fit(X[["horsepower"]], y)
+        "mpg", CarType, LabelledCarType, PATH, lambda X, y: TREES.fit(X[["horsepower"]], y)
     )
     with pytest.raises(
         ModelNotServableError, match=r"missing in origin, horsepower, wagon.*Imputer"
@@ -265,7 +266,7 @@ def test_estimator_that_fails_on_a_missing_value_is_rejected_though_the_data_hav
     X = data.X_train[["weight"]].astype(float)
     linear = LinearRegression().fit(X.to_numpy(), data.y_train)
 
-    class Weight(create_model("Weight", __config__=Model.model_config)):
+    class Weight(create_model("Weight", __config__=CarType.model_config)):
         weight: Annotated[int, Field(ge=0, le=9000)] | None
 
     reference = SklearnReference(linear, X)
@@ -278,7 +279,7 @@ def test_estimator_that_fails_on_unseen_texts_is_rejected(data):
     encoder = make_column_transformer((OneHotEncoder(), ["name"]))
     estimator = make_pipeline(encoder, LinearRegression()).fit(data.X_train[["name"]], data.y_train)
 
-    class Named(create_model("Named", __config__=Model.model_config)):
+    class Named(create_model("Named", __config__=CarType.model_config)):
         name: Annotated[str, Field(max_length=40)]
 
     reference = SklearnReference(estimator, data.X_train[["name"]])
@@ -288,7 +289,7 @@ def test_estimator_that_fails_on_unseen_texts_is_rejected(data):
 
 def test_metadata_have_ranges_values_and_shares_of_missing_values(data):
     """The values of texts are in a file: there may be many."""
-    statistics = training_statistics(data.X_train, Model)
+    statistics = training_statistics(data.X_train, CarType)
     assert statistics["training_range"].keys() == {
         "cylinders",
         "displacement",
@@ -315,14 +316,14 @@ def test_metadata_have_ranges_values_and_shares_of_missing_values(data):
             [counts[value] for value in values]
         )
         assert sum(shares) + statistics["training_gaps"][name] == pytest.approx(1)
-    texts = training_texts(data.X_train, Model)
+    texts = training_texts(data.X_train, CarType)
     assert list(texts) == ["name"]
     assert len(texts["name"]) > 100
 
 
 def test_schemas_have_the_names_of_json():
     """An Enum or a Literal with None is a category that may be null."""
-    schemas = feature_schemas(Model)
+    schemas = feature_schemas(CarType)
     assert list(schemas) == list(TORINO)
     assert schemas["origin"]["enum"] == ["USA", "Europe", "Japan"]
     optional = create_model("Optional", size=(Literal["S", "L", None], ...))
@@ -336,7 +337,7 @@ def test_text_whose_pattern_no_probe_matches_gives_a_warning(data, capsys):
     encoder = make_column_transformer((OneHotEncoder(), ["name"]))
     estimator = make_pipeline(encoder, LinearRegression()).fit(data.X_train[["name"]], data.y_train)
 
-    class Named(create_model("Named", __config__=Model.model_config)):
+    class Named(create_model("Named", __config__=CarType.model_config)):
         name: Annotated[str, Field(max_length=40, pattern="[a-z]")]
 
     reference = SklearnReference(estimator, data.X_train[["name"]])
@@ -354,7 +355,7 @@ def write_log(folder, rows):
 
 def test_pandas_reads_a_log_with_missing_values(tmp_path, data):
     """One call of `read_json` is enough."""
-    rows = to_rows(data.X_train, Model)
+    rows = to_rows(data.X_train, CarType)
     frame = pd.read_json(write_log(tmp_path, rows), lines=True)
     for name in TORINO:
         assert frame[name].isna().tolist() == data.X_train[name].isna().tolist()
@@ -364,13 +365,13 @@ def test_pandas_reads_a_log_with_missing_values(tmp_path, data):
 def test_drift_detects_a_doubled_share_of_missing_values(tmp_path, data, factor, verdict):
     """In training, 6 % of the values of `wagon` are missing. Nothing else changes."""
     training = pd.concat([data.X_train.assign(prediction=20.0)] * 5)
-    rows = to_rows(data.X_train, Model)
+    rows = to_rows(data.X_train, CarType)
     has_gap = data.X_train["wagon"].isna().to_numpy()
     weights = np.where(has_gap, factor * has_gap.mean(), 1 - factor * has_gap.mean())
     weights /= np.where(has_gap, has_gap.sum(), (~has_gap).sum())
     chosen = np.random.default_rng(0).choice(len(rows), 3000, p=weights)
     write_log(tmp_path, [rows[i] for i in chosen])
-    log, _ = read_log(tmp_path, "mpg:1", Model)
+    log, _ = read_log(tmp_path, "mpg:1", CarType)
     table = compare(training, convert_types(log, training))
     assert table.loc["wagon, missing", "verdict"] == verdict
     assert set(table["verdict"].drop("wagon, missing")) == {"stable"}

@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from serving.regressor import Regressor
 from tests.helpers.logs import write_log
-from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
+from tests.helpers.mpg import PATH, CarType, LabelledCarType, read_table
 from tests.helpers.training_cli import run_training
 from training.data import to_rows
 from training.errors import TrainingError
@@ -38,10 +38,10 @@ def fit_with(regressor):
     return fit
 
 
-def project_of(record_type=Model, regressor=None):
+def project_of(record_type=CarType, regressor=None):
     """Return a project of cars."""
     fit = fit_with(regressor or HistGradientBoostingRegressor(max_iter=20, random_state=0))
-    return Project("mpg", record_type, LabelledModel, PATH, fit)
+    return Project("mpg", record_type, LabelledCarType, PATH, fit)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def worse(served):
 @pytest.fixture
 def log(served, tmp_path):
     """A folder with a log of the served model: single records, and an array of the last five."""
-    rows = to_rows(read_table().iloc[:, :-1], Model)
+    rows = to_rows(read_table().iloc[:, :-1], CarType)
     predictions = Regressor(served).predict(rows)
     pairs = list(zip(rows, predictions, strict=True))
     requests = [([row], [prediction]) for row, prediction in pairs[:-5]]
@@ -70,7 +70,7 @@ def log(served, tmp_path):
     return tmp_path
 
 
-def run_replay(log, model, *options, record_type=Model):
+def run_replay(log, model, *options, record_type=CarType):
     """Run `python -m training replay` on a log."""
     tag = getattr(model, "tag", model)
     project = project_of(record_type)
@@ -111,8 +111,8 @@ def test_worse_model_fails(worse, served, log):
     assert run_replay(log, worse, "--max-share", 1).returncode == 0
 
 
-class NarrowModel(Model):
-    """A model of car, without the category Japan."""
+class NarrowCarType(CarType):
+    """A type of car, without the category Japan."""
 
     origin: Literal["USA", "Europe"] | None
 
@@ -123,7 +123,7 @@ def test_requests_with_a_removed_category_are_counted_and_named(served, log):
     is_japanese = (table["origin"] == "Japan").to_numpy()
     in_array = is_japanese[-5:].any()
     n_requests = is_japanese[:-5].sum() + in_array
-    done = run_replay(log, served, record_type=NarrowModel)
+    done = run_replay(log, served, record_type=NarrowCarType)
     assert done.returncode == 3, done.stderr
     first = int(is_japanese.argmax())
     assert f"{n_requests} requests would be rejected: {served.tag}-1-{first}, " in done.stdout
@@ -186,10 +186,10 @@ def test_record_that_the_candidate_cannot_predict_is_rejected(served):
     candidate = StoredModel(served)
     candidate.regressor = FailingModel(candidate.regressor)
     table = read_table().iloc[:, :-1]
-    records = [dict(zip(table, row, strict=True)) for row in to_rows(table, Model)]
+    records = [dict(zip(table, row, strict=True)) for row in to_rows(table, CarType)]
     common = {"timestamp": "2025-12-01T00:00:00.000Z", "model_tag": "mpg:1", "prediction": 20.0}
     entries = [common | {"request_id": f"id-{n}"} | record for n, record in enumerate(records)]
-    results = ReplayResults(Model, candidate)
+    results = ReplayResults(CarType, candidate)
     results.add(entries)
     heavy, light = (table["weight"] > 4700).sum(), (table["weight"] < 1800).sum()
     assert heavy > 0
@@ -201,19 +201,19 @@ def test_record_that_the_candidate_cannot_predict_is_rejected(served):
     assert len(results.changes["mpg:1"]) == len(table) - heavy - light
 
 
-class WideModel(Model):
-    """A model of car with one more feature."""
+class WideCarType(CarType):
+    """A type of car with one more feature."""
 
     doors: Annotated[int, Field(ge=0, le=9)]
 
 
 def test_wrong_command_is_reported(served, log):
     """On one line, without a table."""
-    other_features = "trained on other features than those of WideModel (doors)"
+    other_features = "trained on other features than those of WideCarType (doors)"
     for done, message in [
         (run_replay(log, "mpg:nowhere"), "The model store has no mpg:nowhere"),
         (run_replay(log / "nowhere", served), "There is no folder"),
-        (run_replay(log, served, record_type=WideModel), other_features),
+        (run_replay(log, served, record_type=WideCarType), other_features),
     ]:
         assert (done.returncode, done.stdout) == (1, "")
         assert message in done.stderr
@@ -227,4 +227,4 @@ def test_candidate_that_fails_on_every_record_is_reported(served, log):
     candidate = StoredModel(served)
     candidate.regressor = SimpleNamespace(predict=lambda rows: 1 / 0)
     with pytest.raises(TrainingError, match="not even its golden row: ZeroDivisionError"):
-        replay_entries(log, Model, candidate)
+        replay_entries(log, CarType, candidate)

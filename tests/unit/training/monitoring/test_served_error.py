@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import root_mean_squared_error
 
 from serving.features import feature_schemas
-from tests.helpers.mpg import Model, read_table
+from tests.helpers.mpg import CarType, read_table
 from training.monitoring.bootstrap import resample
 from training.monitoring.join import JoinedPredictions
 from training.monitoring.prediction_log import LoggedPredictions
@@ -24,7 +24,7 @@ from training.monitoring.served_error import (
     served_predictions,
 )
 
-SCHEMAS = feature_schemas(Model)
+SCHEMAS = feature_schemas(CarType)
 TARGET_STD = 7.8
 N_LOGGED = 4000
 DAYS = 20
@@ -33,7 +33,7 @@ DAYS = 20
 class Mpg:
     """A project with what `list_segments` needs."""
 
-    record_type = Model
+    record_type = CarType
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +208,8 @@ def test_scores_of_segments_include_those_of_training(trained):
     assert rows.loc["all records", "outcomes"] == N_LOGGED
 
 
-def test_interval_includes_the_mean_in_nine_of_ten_samples():
-    """Of 100 squares of normally distributed numbers."""
+def test_interval_includes_the_mean_in_about_95_of_100_samples():
+    """Each sample has 100 squares of normally distributed numbers."""
     generator = np.random.default_rng(0)
     hits = 0
     for _ in range(100):

@@ -20,7 +20,7 @@ from house import EXAMPLE, FEATURES, House
 from serving.errors import UNPREDICTABLE
 from serving.model import ModelReference
 from serving.regressor import Regressor
-from tests.helpers.mpg import PATH, LabelledModel, Model, read_table
+from tests.helpers.mpg import PATH, CarType, LabelledCarType, read_table
 from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT
 from training.data import to_rows
@@ -49,7 +49,7 @@ def fit_logarithm(X, y):
     return make_pipeline(columns, LinearRegression()).fit(X, y)
 
 
-MPG = Project("mpg", Model, LabelledModel, PATH, fit_mpg)
+MPG = Project("mpg", CarType, LabelledCarType, PATH, fit_mpg)
 LOGARITHM = PROJECT._replace(name="logarithm", fit=fit_logarithm)
 
 
@@ -57,7 +57,7 @@ LOGARITHM = PROJECT._replace(name="logarithm", fit=fit_logarithm)
 def mpg_predictions():
     """The predictions of the stored model for the table with missing values."""
     train(MPG, PATH, "mpg")
-    rows = to_rows(read_table().iloc[:, :-1], Model)
+    rows = to_rows(read_table().iloc[:, :-1], CarType)
     return Regressor(bentoml.models.get("mpg:latest")).predict(rows)
 
 
@@ -67,7 +67,7 @@ def test_missing_values_integers_and_texts_are_scored(mpg_predictions, tmp_path,
     assert not score_file(MPG, "mpg:latest", PATH, tmp_path / output)
     if output.endswith(".parquet"):
         scored = pq.read_table(tmp_path / output)
-        types = [str(field.type) for field in scored.schema][: len(Model.model_fields)]
+        types = [str(field.type) for field in scored.schema][: len(CarType.model_fields)]
         assert types[1:5] == ["string", "int64", "double", "int64"]
         assert types[8] == "bool"
         assert scored["horsepower"].null_count == read_table()["horsepower"].isna().sum()
