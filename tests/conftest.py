@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.helpers.service_checks", "tests.helpers.console_blocks")
+pytest.register_assert_rewrite("tests.helpers")
 
 STORE = tempfile.mkdtemp(prefix="house-price-tests-")
 atexit.register(shutil.rmtree, STORE, ignore_errors=True)

@@ -8,12 +8,14 @@ more missing values: one origin in 19, and one in 17 of `wagon`, which says whet
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from sklearn.preprocessing import OrdinalEncoder
 
-from serving.features import REQUIRED_CONFIG
+from serving.features import REQUIRED_CONFIG, feature_schemas
 from tests.helpers.commands import ROOT
 from training.data import parse_csv
 
 PATH = ROOT / "tests/data/mpg.csv"
+ORDINAL = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
 
 
 class CarType(BaseModel):
@@ -36,6 +38,10 @@ class LabelledCarType(CarType):
     """A type of car with its fuel consumption."""
 
     mpg: float = Field(description="Consumption", json_schema_extra={"unit": "miles per gallon"})
+
+
+SCHEMAS = feature_schemas(CarType)
+ROW = ("amc", "USA", 8, 304.0, 150, 3433, 12.5, 1970, False)
 
 
 def read_table():

@@ -25,3 +25,11 @@ def run_training(*arguments, check=True, project=PROJECT):
     if check and done.returncode:
         pytest.fail(f"{arguments} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def check_error(done, *parts, has_output=False):
+    """Check for exit status 1, output or none, and a one-line error message with these parts."""
+    assert (done.returncode, bool(done.stdout)) == (1, has_output)
+    assert done.stderr.count("\n") == 1
+    for part in parts:
+        assert part in done.stderr

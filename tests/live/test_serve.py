@@ -15,6 +15,7 @@ from house import EXAMPLE
 from serving.http.auth import BASIC_CHALLENGE
 from tests.helpers import service_checks
 from tests.helpers.commands import is_ready, run, running_server, wait_until
+from tests.helpers.json_lines import read_json_lines
 from tests.helpers.tutorial import TUTORIAL_PREDICTION, TUTORIAL_RESPONSE
 
 KEYS = ("first-key-of-the-tests", "second-key-of-the-tests")
@@ -237,7 +238,7 @@ def test_each_line_on_standard_output_is_json_if_configured(model, tmp_path):
         (worker,) = psutil.Process(client.server.pid).children()
         worker.kill()
         wait_until(lambda: "starting a replacement" in log.read_text() and is_ready(client), log)
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    entries = read_json_lines(log)
     assert any(entry.get("path") == "/predict" for entry in entries)
     messages = [entry["message"] for entry in entries if "message" in entry]
     assert "ACESS_LOG is not a setting; did you mean ACCESS_LOG?" in messages

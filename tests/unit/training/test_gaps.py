@@ -15,15 +15,14 @@ from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegr
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import OneHotEncoder
 
 from serving.errors import APIError
 from serving.features import feature_schemas
-from serving.observability.prediction_log import PredictedRequest, PredictionLog
 from serving.records import RequestBody
 from serving.regressor import load_model
-from serving.settings import Settings
-from tests.helpers.mpg import PATH, CarType, LabelledCarType, read_table
+from tests.helpers.logs import write_log
+from tests.helpers.mpg import ORDINAL, PATH, CarType, LabelledCarType, read_table
 from training.data import parse_csv, split_train_test, to_rows
 from training.errors import InvalidDataError, ModelNotServableError
 from training.export.reference import SklearnReference
@@ -206,7 +205,6 @@ def test_types_of_the_columns_follow_from_the_record_type(data):
     assert set(data.X_train["origin"]) == {"USA", "Europe", "Japan", None}
 
 
-ORDINAL = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
 ONE_HOT = OneHotEncoder(handle_unknown="ignore", min_frequency=2)
 FILL = SimpleImputer(missing_values=None, strategy="most_frequent")
 TREES = GradientBoostingRegressor(n_estimators=20, random_state=0)
@@ -345,18 +343,11 @@ def test_text_whose_pattern_no_probe_matches_gives_a_warning(data, capsys):
     assert "that Named.name allows. Make sure that the model predicts" in capsys.readouterr().out
 
 
-def write_log(folder, rows):
-    """Write a prediction log of rows, and return its only file."""
-    log = PredictionLog(Settings(prediction_log=str(folder)), list(TORINO), worker_index=1)
-    log.add(PredictedRequest(0.0, "id-1", "mpg:1", rows, [20.0] * len(rows)))
-    log.writer.close()
-    return folder / "predictions-1.jsonl"
-
-
 def test_pandas_reads_a_log_with_missing_values(tmp_path, data):
     """One call of `read_json` is enough."""
     rows = to_rows(data.X_train, CarType)
-    frame = pd.read_json(write_log(tmp_path, rows), lines=True)
+    write_log(tmp_path, TORINO, [(rows, [20.0] * len(rows))])
+    frame = pd.read_json(tmp_path / "predictions-1.jsonl", lines=True)
     for name in TORINO:
         assert frame[name].isna().tolist() == data.X_train[name].isna().tolist()
 
@@ -369,8 +360,8 @@ def test_drift_detects_a_doubled_share_of_missing_values(tmp_path, data, factor,
     has_gap = data.X_train["wagon"].isna().to_numpy()
     weights = np.where(has_gap, factor * has_gap.mean(), 1 - factor * has_gap.mean())
     weights /= np.where(has_gap, has_gap.sum(), (~has_gap).sum())
-    chosen = np.random.default_rng(0).choice(len(rows), 3000, p=weights)
-    write_log(tmp_path, [rows[i] for i in chosen])
+    chosen = [rows[i] for i in np.random.default_rng(0).choice(len(rows), 3000, p=weights)]
+    write_log(tmp_path, TORINO, [(chosen, [20.0] * 3000)], tag="mpg:1")
     log, _ = read_log(tmp_path, "mpg:1", CarType)
     table = compare(training, convert_types(log, training))
     assert table.loc["wagon, missing", "verdict"] == verdict

@@ -1,17 +1,14 @@
 """The drift command, on logs that the prediction log wrote for the trained model."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
 
 from house import FEATURES, House, LabelledHouse
-from serving.observability.prediction_log import PredictedRequest, PredictionLog
 from serving.regressor import Regressor
-from serving.settings import Settings
-from tests.helpers.training_cli import run_training
+from tests.helpers.logs import write_log
+from tests.helpers.training_cli import check_error, run_training
 from train import PROJECT
 from training.data import parse_csv, split_train_test
 from training.errors import InvalidLogError
@@ -37,11 +34,8 @@ def log_predictions(folder, model, tag=None, n_rows=N_ROWS, **shifts):
     rows = X_train[np.random.default_rng(0).integers(len(X_train), size=n_rows)]
     for name, shift in shifts.items():
         rows[:, FEATURES.index(name)] += shift
-    log = PredictionLog(Settings(prediction_log=str(folder)), FEATURES, worker_index=1)
-    predictions = Regressor(model).predict(rows)
-    tag = tag or str(model.tag)
-    log.add(PredictedRequest(time.time(), "id-1", tag, rows.tolist(), predictions))
-    log.writer.close()
+    requests = [(rows.tolist(), Regressor(model).predict(rows))]
+    write_log(folder, FEATURES, requests, tag=tag or str(model.tag))
     return folder
 
 
@@ -55,14 +49,6 @@ def verdicts(done):
     """Return the verdict on each feature and on the prediction, from the printed table."""
     rows = [line.split(maxsplit=5) for line in done.stdout.splitlines()]
     return {row[0]: row[5] for row in rows if row[0] in STABLE}
-
-
-def check_error(done, *parts):
-    """Check for exit status 1, a one-line message with these parts, and no table."""
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("\n") == 1
-    for part in parts:
-        assert part in done.stderr
 
 
 def test_log_like_the_training_data_is_stable(model, tmp_path):

@@ -2,16 +2,13 @@
 
 import pytest
 
-from serving.features import feature_schemas
 from tests.helpers.logs import write_log
-from tests.helpers.mpg import CarType
+from tests.helpers.mpg import ROW, SCHEMAS
 from training.errors import InvalidOutcomesError
 from training.monitoring.join import LATE_DAYS, join
 from training.monitoring.outcomes import read_outcomes
 from training.monitoring.prediction_log import read_predictions
 
-SCHEMAS = feature_schemas(CarType)
-ROW = ("amc", "USA", 8, 304.0, 150, 3433, 12.5, 1970, False)
 OTHER = ("bmw", None, 4, 121.0, None, 2234, 12.5, 1970, None)
 
 

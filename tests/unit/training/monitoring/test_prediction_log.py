@@ -4,18 +4,15 @@ import json
 
 import pytest
 
-from serving.features import feature_schemas
 from serving.observability.prediction_log import PredictedRequest, PredictionLog
 from serving.observability.rotating_file import FILES
 from serving.settings import Settings
 from tests.helpers.logs import write_log
-from tests.helpers.mpg import CarType
+from tests.helpers.mpg import ROW, SCHEMAS
 from training.errors import InvalidLogError
 from training.monitoring import prediction_log
 from training.monitoring.prediction_log import open_files, read_chunks, read_predictions
 
-SCHEMAS = feature_schemas(CarType)
-ROW = ("amc", "USA", 8, 304.0, 150, 3433, 12.5, 1970, False)
 MISSING = ("amc", None, 8, 304.0, None, 3433, 12.5, 1970, None)
 
 

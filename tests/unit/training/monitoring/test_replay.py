@@ -10,13 +10,13 @@ from pydantic import Field
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeRegressor
 
 from serving.regressor import Regressor
+from tests.helpers.json_lines import read_json_lines
 from tests.helpers.logs import write_log
-from tests.helpers.mpg import PATH, CarType, LabelledCarType, read_table
-from tests.helpers.training_cli import run_training
+from tests.helpers.mpg import ORDINAL, PATH, CarType, LabelledCarType, read_table
+from tests.helpers.training_cli import check_error, run_training
 from training.data import to_rows
 from training.errors import TrainingError
 from training.fitting.train import train
@@ -24,8 +24,6 @@ from training.monitoring.replay import replay_entries
 from training.monitoring.replay_results import ReplayResults
 from training.project import Project
 from training.stored_model import StoredModel
-
-ORDINAL = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
 
 
 def fit_with(regressor):
@@ -80,7 +78,7 @@ def run_replay(log, model, *options, record_type=CarType):
 def edit_log(log, edit, first=0, last=None):
     """Change the entries of some lines of a log."""
     path = log / "predictions-1.jsonl"
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    entries = read_json_lines(path)
     for entry in entries[first:last]:
         edit(entry)
     path.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
@@ -215,9 +213,7 @@ def test_wrong_command_is_reported(served, log):
         (run_replay(log / "nowhere", served), "There is no folder"),
         (run_replay(log, served, record_type=WideCarType), other_features),
     ]:
-        assert (done.returncode, done.stdout) == (1, "")
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1
+        check_error(done, message)
     assert run_replay(log, served, "--bound", "-1").returncode == 2
     assert run_replay(log, served, "--max-share", "5").returncode == 2
 

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import root_mean_squared_error
 
-from serving.features import feature_schemas
-from tests.helpers.mpg import CarType, read_table
+from tests.helpers.mpg import SCHEMAS, CarType, read_table
 from training.monitoring.bootstrap import resample
 from training.monitoring.join import JoinedPredictions
 from training.monitoring.prediction_log import LoggedPredictions
@@ -24,7 +23,6 @@ from training.monitoring.served_error import (
     served_predictions,
 )
 
-SCHEMAS = feature_schemas(CarType)
 TARGET_STD = 7.8
 N_LOGGED = 4000
 DAYS = 20

@@ -14,6 +14,7 @@ import pytest
 
 from house import EXAMPLE, FEATURES, LabelledHouse
 from tests.helpers.commands import ROOT, run, wait_until
+from tests.helpers.json_lines import read_json_lines
 from tests.helpers.training_cli import run_training
 from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT
@@ -63,12 +64,9 @@ def read(path):
     """Return a file that the command wrote, as a table."""
     if path.suffix == ".csv":
         return pd.read_csv(path, dtype={"id": str})
-    return pd.read_parquet(path) if path.suffix == ".parquet" else read_lines(path)
-
-
-def read_lines(path):
-    """Return a file of JSON Lines as a table."""
-    return pd.DataFrame(map(json.loads, path.read_text().splitlines()))
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    return pd.DataFrame(read_json_lines(path))
 
 
 def score(data, output, *options):
@@ -82,8 +80,7 @@ def score_text(tmp_path, text, ending="csv"):
     data.write_bytes(text if isinstance(text, bytes) else text.encode())
     done = score(data, output)
     rejected = tmp_path / "out.rejected.jsonl"
-    lines = rejected.read_text().splitlines() if rejected.exists() else []
-    return done, output, list(map(json.loads, lines))
+    return done, output, read_json_lines(rejected) if rejected.exists() else []
 
 
 def csv_text(*rows, header=FEATURES):
@@ -125,7 +122,7 @@ def test_invalid_row_is_rejected_with_the_message_of_the_service(
     assert done.returncode == 3
     assert "Scored 98 of 100 rows" in done.stdout
     assert f"Rejected 2: {tmp_path / 'out.rejected.jsonl'}" in done.stdout
-    rejected = read_lines(tmp_path / "out.rejected.jsonl")
+    rejected = read(tmp_path / "out.rejected.jsonl")
     messages = [
         client.post("/predict", json=wrong.loc[n, list(FEATURES)].to_dict()).json()["message"]
         for n in (17, 60)
@@ -282,7 +279,7 @@ def test_types_of_parquet_are_converted_like_json(model, tmp_path):
     pq.write_table(table, tmp_path / "in.parquet")
     assert score(tmp_path / "in.parquet", tmp_path / "out.parquet").returncode == 3
     assert read(tmp_path / "out.parquet")["prediction"].tolist() == [TUTORIAL_PREDICTION]
-    rejected = read_lines(tmp_path / "out.rejected.jsonl")
+    rejected = read(tmp_path / "out.rejected.jsonl")
     assert rejected["message"].tolist() == [
         {"ZN": "ZN should be a valid number, got null"},
         {"ZN": "ZN should be a finite number, got NaN"},
@@ -321,7 +318,7 @@ def test_values_of_json_lines_keep_their_types(model, tmp_path):
     data = tmp_path / "in.jsonl"
     data.write_text("".join(json.dumps(extra | EXAMPLE) + "\n" for extra in extras))
     assert score(data, tmp_path / "out.jsonl").returncode == 0
-    lines = list(map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines()))
+    lines = read_json_lines(tmp_path / "out.jsonl")
     added = ("prediction", "model_tag")
     assert [{k: v for k, v in line.items() if k not in added} for line in lines] == [
         extra | EXAMPLE for extra in extras

@@ -8,6 +8,7 @@ import pytest
 
 from house import FEATURES, LabelledHouse
 from tests.helpers.commands import ROOT, run
+from tests.helpers.json_lines import read_json_lines
 from tests.helpers.training_cli import run_training
 from train import PROJECT
 from training.data import parse_csv
@@ -16,11 +17,6 @@ pytestmark = pytest.mark.slow  # starts a cluster
 
 PYTHON = ROOT / ".venv-ray/bin/python"
 N_FILES, ROWS_PER_FILE = 10, 8_000
-
-
-def read_lines(path):
-    """Return a file of JSON Lines as a list."""
-    return list(map(json.loads, path.read_text().splitlines()))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +72,7 @@ def test_each_row_is_scored_once_if_a_node_is_lost(cluster, alone, folder):
     assert scored["prediction"].tolist() == alone["prediction"].tolist()
     assert list(scored) == list(alone)
     parts = sorted((folder / "out.rejected.jsonl").glob("part-*"))
-    rejected = [line for part in parts for line in read_lines(part)]
+    rejected = [line for part in parts for line in read_json_lines(part)]
     assert len(rejected) == N_FILES * ROWS_PER_FILE // 1000 + 1
     message = {"RM": "RM should be greater than or equal to 0, got -1.0"}
     first = str(folder / "in.csv/0.csv")
@@ -98,7 +94,7 @@ def test_other_formats_are_scored(cluster, alone, folder):
     assert scored["prediction"].tolist() == alone["prediction"].tolist()[: len(scored)]
     assert len(scored) == 10_000 - 10
     (part,) = (folder / "third.jsonl").glob("part-*.jsonl")
-    lines = read_lines(part)
+    lines = read_json_lines(part)
     assert [line["id"] for line in lines] == [n for n in range(100) if n != 17]
     expected = alone["prediction"].tolist()[: len(lines)]
     assert [line["prediction"] for line in lines] == expected

@@ -20,6 +20,7 @@ from house import EXAMPLE, FEATURES, House
 from serving.errors import UNPREDICTABLE
 from serving.model import ModelReference
 from serving.regressor import Regressor
+from tests.helpers.json_lines import read_json_lines
 from tests.helpers.mpg import PATH, CarType, LabelledCarType, read_table
 from tests.helpers.tutorial import TUTORIAL_PREDICTION
 from train import PROJECT
@@ -79,8 +80,7 @@ def test_missing_values_integers_and_texts_are_scored(mpg_predictions, tmp_path,
     if output.endswith(".csv"):
         predictions = pd.read_csv(tmp_path / output)["prediction"].tolist()
     else:
-        lines = map(json.loads, (tmp_path / output).read_text().splitlines())
-        predictions = [line["prediction"] for line in lines]
+        predictions = [line["prediction"] for line in read_json_lines(tmp_path / output)]
     assert predictions == mpg_predictions
 
 
@@ -92,8 +92,7 @@ def test_invalid_cells_of_each_kind_are_rejected(mpg_predictions, tmp_path):
         frame.loc[n, name] = cell
     frame.to_csv(tmp_path / "in.csv", index=False)
     assert score_file(MPG, "mpg:latest", tmp_path / "in.csv", tmp_path / "out.csv")
-    lines = (tmp_path / "out.rejected.jsonl").read_text().splitlines()
-    messages = [json.loads(line)["message"] for line in lines]
+    messages = [line["message"] for line in read_json_lines(tmp_path / "out.rejected.jsonl")]
     assert [list(message) for message in messages] == [[name] for name in cells]
     assert messages[1]["origin"].endswith('or an empty cell, got "Mars"')
     assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == mpg_predictions[5:6]
@@ -107,8 +106,7 @@ def test_rows_that_the_model_cannot_predict_are_rejected(tmp_path):
     frame.to_csv(tmp_path / "in.csv", index=False)
     assert score_file(LOGARITHM, "logarithm:latest", tmp_path / "in.csv", tmp_path / "out.csv")
     assert (pd.read_csv(tmp_path / "out.csv")["RM"] == EXAMPLE["RM"]).all()
-    lines = (tmp_path / "out.rejected.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [
+    assert read_json_lines(tmp_path / "out.rejected.jsonl") == [
         {"line": n, "message": UNPREDICTABLE} for n in range(2, 202, 3)
     ]
 
