@@ -2,11 +2,6 @@
 
 import json
 import re
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
 
 import pytest
 from selenium.webdriver.common.by import By
@@ -14,44 +9,12 @@ from selenium.webdriver.support.expected_conditions import element_to_be_clickab
 from selenium.webdriver.support.wait import WebDriverWait
 
 from house import EXAMPLE
-from tests.conftest import STORE
+from tests.browser.conftest import KEY, blank_page
 from tests.docs.test_clients import code_block, use_server
 from tests.helpers.chromium import network_requests
-from tests.helpers.commands import running_server
 from tests.helpers.tutorial import TUTORIAL_RESPONSE
 
 pytestmark = pytest.mark.slow  # needs Chromium
-
-KEY = "key-of-the-browser-tests"
-
-
-@contextmanager
-def blank_page(folder):
-    """Serve an empty page from a folder; yield its origin."""
-    (folder / "index.html").touch()
-    handler = partial(SimpleHTTPRequestHandler, directory=folder)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory):
-    """The origin of a web page on another server."""
-    with blank_page(tmp_path_factory.mktemp("page")) as origin:
-        yield origin
-
-
-@pytest.fixture(scope="module")
-def protected(model, origin, tmp_path_factory):
-    """A client of a service that requires an API key and allows that origin (CORS_ORIGINS)."""
-    home = tmp_path_factory.mktemp("protected")
-    # It shares the models with `live`, but no other state.
-    (home / "models").symlink_to(Path(STORE, "models"))
-    env = {"BENTOML_HOME": str(home), "API_KEYS": KEY, "CORS_ORIGINS": origin}
-    with running_server("bentoml", "serve", log=home / "log", **env) as client:
-        yield client
 
 
 def click(browser, selector, within=None):

@@ -1,6 +1,5 @@
 """The page at /try in Chromium, for houses; tests/docs/test_own_model.py opens it for cars."""
 
-import os
 import shlex
 from itertools import pairwise
 
@@ -11,15 +10,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from house import EXAMPLE, FEATURES
-from tests.conftest import STORE
+from tests.browser.conftest import KEY
 from tests.helpers.chromium import network_requests
-from tests.helpers.commands import run, running_server
+from tests.helpers.commands import run
 from tests.helpers.try_page import TryPage, axe_script
 from tests.helpers.tutorial import TUTORIAL_PREDICTION
 
 pytestmark = pytest.mark.slow  # needs Chromium
-
-KEY = "key-of-the-page-tests"
 
 
 @pytest.fixture
@@ -481,17 +478,6 @@ def test_sorting_keeps_or_moves_the_focus(page):
     page.find("#sort").click()
     assert page.effects() == sorted(page.effects(), reverse=True)
     assert page.browser.switch_to.active_element.get_attribute("id") == "curves-title"
-
-
-@pytest.fixture(scope="module")
-def protected(model, tmp_path_factory):
-    """A client of a service that requires an API key, and takes arrays of 120 records."""
-    home = tmp_path_factory.mktemp("protected")
-    (home / "models").symlink_to(os.path.join(STORE, "models"))  # noqa: PTH118
-    env = {"BENTOML_HOME": str(home), "API_KEYS": KEY, "MAX_RECORDS": "120"}
-    with running_server("bentoml", "serve", log=home / "log", **env) as client:
-        client.headers["Authorization"] = f"Bearer {KEY}"
-        yield client
 
 
 def test_page_asks_once_for_the_key_and_keeps_it_for_the_tab(browser, protected):

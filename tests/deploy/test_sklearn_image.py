@@ -1,18 +1,17 @@
 """The image of a model that can't be exported: scikit-learn predicts in it."""
 
 import re
-import shutil
 
 import pytest
 
 from house import EXAMPLE
-from tests.helpers.commands import ROOT, run
+from tests.helpers.clones import clone_repository
+from tests.helpers.commands import run
 from tests.helpers.containers import running_container
 from tests.helpers.package_index import PRIVATE_INDEX
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]  # builds an image
 
-NOT_IN_A_CLONE = shutil.ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache")
 STEP = '''
 """A step of the pipeline; scikit-learn does not require tqdm."""
 
@@ -41,8 +40,7 @@ FIT = """
 def clone(tmp_path_factory):
     """A clone whose train.py fits a support vector machine behind a function."""
     path = tmp_path_factory.mktemp("svr") / "clone"
-    shutil.copytree(ROOT, path, ignore=NOT_IN_A_CLONE)
-    (path / ".venv").symlink_to(ROOT / ".venv")
+    clone_repository(path)
     (path / "steps.py").write_text(STEP.lstrip())
     source = (path / "train.py").read_text()
     signature = re.search(r'^def fit.*?:\n    """.*?"""\n', source, re.MULTILINE | re.DOTALL)[0]

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import runpy
 import shutil
@@ -16,7 +15,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from selenium.webdriver.support.select import Select
 
 from tests.helpers import service_checks
-from tests.helpers.chromium import running_chromium
+from tests.helpers.car import EXAMPLE as CAR
+from tests.helpers.clones import clone_repository, share_venv
 from tests.helpers.commands import ROOT, run, running_server
 from tests.helpers.console_blocks import check_output, console_commands
 from tests.helpers.containers import running_container
@@ -27,33 +27,13 @@ pytestmark = pytest.mark.slow  # trains, serves and builds another model
 
 PAGE = (ROOT / "docs/your-own-model.md").read_text()
 EXAMPLE_FILES = ROOT / "examples/cars"
-NOT_IN_A_CLONE = shutil.ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache")
-CAR = {
-    "brand": "Borealis",
-    "fuel": "hybrid",
-    "body": "estate",
-    "trim": "Comfort 1.1",
-    "age": 3.5,
-    "mileage": 41000.0,
-    "power": 110,
-    "owners": 2,
-    "accident_free": True,
-}
-
-
-def share_venv(bundle):
-    """Give a bundle the .venv of this one; old locks keep make from installing into it."""
-    (bundle / ".venv").symlink_to(ROOT / ".venv")
-    for lock in bundle.rglob("requirements*.txt"):
-        os.utime(lock, (0, 0))
 
 
 @pytest.fixture(scope="module")
 def car_bundle(tmp_path_factory):
     """A bundle that the commands of the page have written, edited and trained."""
     path = tmp_path_factory.mktemp("cars") / "clone"
-    shutil.copytree(ROOT, path, ignore=NOT_IN_A_CLONE)
-    share_venv(path)
+    clone_repository(path)
     for command, expected in console_commands(PAGE):
         if "serve" in command:
             break
@@ -306,10 +286,9 @@ def test_model_card_describes_the_features(car_service, model):
 
 
 @pytest.fixture
-def car_page(car_service, tmp_path):
+def car_page(car_service, browser):
     """The page at /try in Chromium."""
-    with running_chromium(tmp_path) as browser:
-        yield TryPage(browser, car_service.base_url)
+    return TryPage(browser, car_service.base_url)
 
 
 def test_page_fits_categories_booleans_and_missing_values(car_page, car_service, tmp_path):

@@ -4,12 +4,12 @@ tests/data/earlier_bundle.tar.gz is what the first `make new` wrote for the exam
 of its author, but without these two folders and the pages.
 """
 
-import os
 import shutil
 import tarfile
 
 import pytest
 
+from tests.helpers.clones import share_venv
 from tests.helpers.commands import ROOT, run
 
 pytestmark = pytest.mark.slow  # trains, serves and builds another model
@@ -23,9 +23,7 @@ def earlier_bundle(tmp_path):
     bundle = tmp_path / "car_price"
     for folder in ("serving", "training"):
         shutil.copytree(ROOT / folder, bundle / folder)
-    (bundle / ".venv").symlink_to(ROOT / ".venv")
-    for lock in bundle.rglob("requirements*.txt"):
-        os.utime(lock, (0, 0))  # the packages of this bundle are newer
+    share_venv(bundle)
     return bundle
 
 

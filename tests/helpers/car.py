@@ -1,7 +1,7 @@
 """The record type of a used car, for the CSV file of examples/cars, and an estimator."""
 
 from enum import Enum
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from sklearn.compose import ColumnTransformer
@@ -10,16 +10,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from house import feature
 from tests.helpers.commands import ROOT
 
 PATH = ROOT / "examples/cars/used_cars.csv"
-
-
-def feature(description: str, unit: str, example: Any, **bounds: Any) -> Any:
-    """Declare a feature: its meaning, its unit, an example and the bounds."""
-    return Field(
-        description=description, json_schema_extra={"unit": unit, "example": example}, **bounds
-    )
 
 
 class Fuel(Enum):
