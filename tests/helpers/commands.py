@@ -76,8 +76,15 @@ def is_ready(client):
 
 def wait_until(condition, log, seconds=30):
     """Return once a condition holds; fail after some seconds, with the server's log."""
+    if not becomes_true(condition, seconds):
+        pytest.fail(f"The condition did not hold within {seconds} s:\n{log.read_text()}")
+
+
+def becomes_true(condition, seconds):
+    """Poll a condition; return whether it becomes true within some seconds."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            pytest.fail(f"The condition did not hold within {seconds} s:\n{log.read_text()}")
-        time.sleep(0.1)
+            return False
+        time.sleep(0.05)
+    return True

@@ -7,14 +7,18 @@ from contextlib import suppress
 
 from house import EXAMPLE
 
-BODY = json.dumps(EXAMPLE).encode()
+EXAMPLE_BODY = json.dumps(EXAMPLE).encode()
 
 
-def request(path="/predict", *headers, method="POST", body=BODY, length=None):
+def request(path="/predict", *headers, method="POST", body=EXAMPLE_BODY, length=None):
     """Return the bytes of a request; `length` overrides its Content-Length."""
     lines = [f"{method} {path} HTTP/1.1", "Host: x", "Content-Type: application/json"]
     lines += [*headers, f"Content-Length: {len(body) if length is None else length}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+# The head of a request whose body is sent in chunks.
+CHUNKED_HEAD = request(body=b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
 
 
 def connect(client):

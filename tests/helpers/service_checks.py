@@ -1,13 +1,14 @@
 """Checks for any record type; `client` is a client of `bentoml serve`."""
 
 import json
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import bentoml
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.helpers.raw_http import connect, request
 
 
 def samples(client, family):
@@ -28,18 +29,14 @@ def batch_counts(client):
 
 def check_concurrent_requests_are_batched(client, record):
     """Check that 64 single records, sent at the same time, are predicted in at most 16 batches."""
-    body = json.dumps(record).encode()
-    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-    address = (client.base_url.host, client.base_url.port)
     count, size = batch_counts(client)
     with ExitStack() as stack:
-        connections = [stack.enter_context(socket.create_connection(address)) for _ in range(64)]
+        connections = [stack.enter_context(connect(client)) for _ in range(64)]
         # While the worker is suspended, all requests arrive; it then sees them at once.
         (worker,) = psutil.Process(client.server.pid).children()
         worker.suspend()
         for connection in connections:
-            connection.sendall(request)
+            connection.sendall(request(body=json.dumps(record).encode()))
         worker.resume()
         answers = [connection.recv(65536) for connection in connections]
     assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)

@@ -12,17 +12,16 @@ import pytest
 from house import EXAMPLE
 from serving.errors import MAX_HEAD_BYTES
 from tests.helpers.commands import running_server, wait_until
-from tests.helpers.raw_http import BODY, connect, read_responses, request
+from tests.helpers.raw_http import (
+    CHUNKED_HEAD,
+    EXAMPLE_BODY,
+    connect,
+    read_responses,
+    request,
+)
 from tests.helpers.tutorial import TUTORIAL_PREDICTION, TUTORIAL_RESPONSE
 
 pytestmark = pytest.mark.slow  # it waits for timeouts
-
-
-CHUNKED_HEAD = (
-    request()
-    .replace(b"Content-Length: %d" % len(BODY), b"Transfer-Encoding: chunked")
-    .removesuffix(BODY)
-)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +216,10 @@ def test_client_that_sends_oversized_body_receives_413(connection):
 @pytest.mark.parametrize(
     ("sent", "expected_statuses"),
     [
-        (request("/predict", "Expect: 100-continue", body=b"", length=len(BODY)), [100, 200]),
+        (
+            request("/predict", "Expect: 100-continue", body=b"", length=len(EXAMPLE_BODY)),
+            [100, 200],
+        ),
         (request("/predict", "Expect: 100-continue", body=b"", length=10**8), [413]),
     ],
     ids=["body within limit", "body over limit"],
@@ -227,7 +229,7 @@ def test_expect_100_continue_gets_100_or_error_before_body(connection, sent, exp
     connection.sendall(sent)
     responses = read_responses(connection, 1)
     if expected_statuses[0] == 100:
-        connection.sendall(BODY)
+        connection.sendall(EXAMPLE_BODY)
         responses += read_responses(connection, 1)
     assert [status for status, *_ in responses] == expected_statuses
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from serving.model import ONNX_FILE
+from tests.helpers.commands import ROOT, free_port
 from tests.stress.config import StressConfig
 from tests.stress.result import Result
-from tests.stress.server import ROOT, START_TIMEOUT_SECONDS, ModelStore, free_port
+from tests.stress.server import START_TIMEOUT_SECONDS, ModelStore
 
 
 def invalid_models(store: ModelStore, config: StressConfig) -> Iterator[Result]:

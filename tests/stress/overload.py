@@ -12,20 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from statistics import median
 
+from tests.helpers.commands import becomes_true
+from tests.helpers.raw_http import request
 from tests.stress.config import StressConfig
 from tests.stress.load_generator import LoadResult, background_load, run_load
 from tests.stress.process_signals import background_clients
 from tests.stress.proxy import run_proxy
-from tests.stress.raw_http import build_request, close, connect, read_response
+from tests.stress.raw_http import close, connect, read_response
 from tests.stress.result import Result
-from tests.stress.server import (
-    START_TIMEOUT_SECONDS,
-    ModelStore,
-    Server,
-    launch_server,
-    run_server,
-    wait_until,
-)
+from tests.stress.server import START_TIMEOUT_SECONDS, ModelStore, Server, launch_server, run_server
 
 MAX_CONCURRENCY = 64
 OVERLOAD_FACTOR = 10
@@ -114,7 +109,7 @@ async def measure_rejections(server: Server, seconds: float) -> list[float]:
         reader, writer = await connect(server)
         while time.monotonic() < end:
             start = time.perf_counter()
-            writer.write(build_request())
+            writer.write(request())
             response = await read_response(reader)
             if response and response.status == 429:
                 latencies.append(time.perf_counter() - start)
@@ -140,7 +135,7 @@ async def start_under_load(server: Server, seconds: float) -> tuple[Counter, boo
     outcomes: Counter = Counter()
     async with background_clients(server, outcomes, MAX_CONCURRENCY):
         ready = await asyncio.to_thread(
-            wait_until, lambda: outcomes[200] > 0, START_TIMEOUT_SECONDS
+            becomes_true, lambda: outcomes[200] > 0, START_TIMEOUT_SECONDS
         )
         await asyncio.sleep(seconds)
     return outcomes, ready

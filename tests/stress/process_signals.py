@@ -9,14 +9,9 @@ from contextlib import asynccontextmanager
 import psutil
 
 from serving.settings import Settings
+from tests.helpers.raw_http import request
 from tests.stress.config import StressConfig
-from tests.stress.raw_http import (
-    build_request,
-    close,
-    closes_connection,
-    connect,
-    read_response,
-)
+from tests.stress.raw_http import close, closes_connection, connect, read_response
 from tests.stress.result import Result
 from tests.stress.server import ModelStore, Server, run_server
 
@@ -109,7 +104,7 @@ async def send_requests(
             continue
         last = False
         while not last and not stopping.is_set():
-            writer.write(build_request())
+            writer.write(request())
             response = await read_response(reader)
             outcomes[response.status if response else "no response"] += 1
             last = not keep_alive or closes_connection(response)

@@ -6,7 +6,8 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.stress.server import HOST, ROOT, START_TIMEOUT_SECONDS, Server, free_port, wait_until
+from tests.helpers.commands import ROOT, becomes_true, free_port
+from tests.stress.server import HOST, START_TIMEOUT_SECONDS, Server
 
 CONFIGURATION = ROOT / "deploy/proxy/haproxy.cfg"
 
@@ -23,7 +24,7 @@ def run_proxy(server: Server) -> Iterator[Server]:
         process = subprocess.Popen(["haproxy", "-f", path], stdout=log, stderr=log)  # noqa: S607
     proxied = Server(process, port, server.log)
     try:
-        if not wait_until(proxied.is_ready, START_TIMEOUT_SECONDS):
+        if not becomes_true(proxied.is_ready, START_TIMEOUT_SECONDS):
             raise RuntimeError("The proxy did not become ready")
         yield proxied
     finally:

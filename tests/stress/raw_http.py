@@ -1,14 +1,11 @@
-"""Minimal HTTP/1.1 over raw sockets, for clients that violate the protocol."""
+"""Raw connections and HTTP/1.1 responses in asyncio, for clients that violate the protocol."""
 
 import asyncio
 import json
 from contextlib import suppress
 from dataclasses import dataclass
 
-from house import EXAMPLE
 from tests.stress.server import HOST, Server
-
-EXAMPLE_BODY = json.dumps(EXAMPLE).encode()
 
 
 @dataclass
@@ -39,14 +36,6 @@ def is_error(body: bytes) -> bool:
     message = error["message"]
     reasons = message.values() if isinstance(message, dict) else [message]
     return all(isinstance(reason, str) and reason for reason in reasons)
-
-
-def build_request(
-    body: bytes = EXAMPLE_BODY, path: str = "/predict", method: str = "POST", *headers: str
-) -> bytes:
-    """Return the bytes of a request, by default a valid prediction request."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Content-Type: application/json", *headers]
-    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
 async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from house import EXAMPLE
+from tests.helpers.commands import ROOT
 from tests.stress.result import Result
-from tests.stress.server import HOST, ROOT, ModelStore, Server
+from tests.stress.server import HOST, ModelStore, Server
 
 PAUSE_SECONDS = 0.005
 HEADERS = {"Content-Type": "application/json"}

@@ -9,11 +9,10 @@ from contextlib import suppress
 
 from tqdm import tqdm
 
+from tests.helpers.raw_http import CHUNKED_HEAD, EXAMPLE_BODY, request
 from tests.stress.config import StressConfig
 from tests.stress.raw_http import (
-    EXAMPLE_BODY,
     Response,
-    build_request,
     close,
     closes_connection,
     connect,
@@ -85,10 +84,7 @@ BODIES = [
     ),
 ]
 CONTENT_LENGTH = b"Content-Length: %d\r\n" % len(EXAMPLE_BODY)
-VALID_REQUEST = build_request()
-CHUNKED_HEAD = VALID_REQUEST.replace(
-    CONTENT_LENGTH, b"Transfer-Encoding: chunked\r\n"
-).removesuffix(EXAMPLE_BODY)
+VALID_REQUEST = request()
 CHUNK = b"%x\r\n%b\r\n" % (len(EXAMPLE_BODY), EXAMPLE_BODY)
 JSON_TYPE = b"Content-Type: application/json"
 MULTIPART_TYPE = b"Content-Type: multipart/form-data; boundary=x"
@@ -215,7 +211,7 @@ async def send_bodies(server: Server, count: int, seed: int, outcomes: Counter, 
     for _ in range(0, count, PIPELINED):
         bodies = [mutate(rng, rng.choice(BODIES)) for _ in range(PIPELINED)]
         paths = [rng.choice(["/predict", "/predict_batch"]) for _ in bodies]
-        requests = [build_request(*pair) for pair in zip(bodies, paths, strict=True)]
+        requests = [request(path, body=body) for path, body in zip(paths, bodies, strict=True)]
         reader, writer, response = await send_pipelined(server, requests)
         if response is None:
             # If this process was paused for REQUEST_TIMEOUT before it could send, the server has
@@ -247,31 +243,31 @@ async def send_raw_requests(
     """Send mutated requests, each on its own connection, and read every response to it."""
     rng = random.Random(f"{SEED} {seed}")
     for _ in range(count):
-        request = mutate(rng, rng.choice(REQUESTS)) or VALID_REQUEST
+        raw = mutate(rng, rng.choice(REQUESTS)) or VALID_REQUEST
         reader, writer = await connect(server)
-        writer.write(request)
+        writer.write(raw)
         responses = []
         with suppress(TimeoutError):
             async with asyncio.timeout(RESPONSE_TIMEOUT_SECONDS):
                 while response := await read_response(reader):
                     responses.append(response)
         await close(writer)
-        outcomes[find_errors(request, responses) or responses[-1].status] += 1
+        outcomes[find_errors(raw, responses) or responses[-1].status] += 1
         bar.update()
 
 
-def find_errors(request: bytes, responses: list[Response]) -> str:
+def find_errors(raw: bytes, responses: list[Response]) -> str:
     """Return a description of the errors in the responses to a raw request, empty if none.
 
     More predictions than valid requests are an error: the server saw a smuggled request.
     """
     if not responses:
-        return f"no response to {request[:300]!r}"
+        return f"no response to {raw[:300]!r}"
     outcomes = [check_response(response, True) for response in responses]
     errors = [outcome for outcome in outcomes if isinstance(outcome, str)]
     predictions = sum(b"x-model-tag" in response.headers for response in responses)
-    if predictions > count_valid_requests(request):
-        errors.append(f"{predictions} predictions for {request[:300]!r}")
+    if predictions > count_valid_requests(raw):
+        errors.append(f"{predictions} predictions for {raw[:300]!r}")
     return "; ".join(errors)
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
+from tests.helpers.raw_http import CHUNKED_HEAD, request
 from tests.stress.config import StressConfig
-from tests.stress.raw_http import build_request, close, connect, read_response
+from tests.stress.raw_http import close, connect, read_response
 from tests.stress.reference_client import reference_client
 from tests.stress.result import Result, format_outcomes
 from tests.stress.server import ModelStore, Server, run_server
@@ -64,15 +65,15 @@ async def run_attacks(server: Server, config: StressConfig) -> tuple[Counter, fl
 async def send_slowly(server: Server, outcomes: Counter, slow_head: bool) -> None:
     """Send a head (the Slowloris attack) or a body byte by byte until it is rejected."""
     reader, writer = await connect(server)
-    request = build_request()
-    start = 20 if slow_head else len(request) - 50
-    writer.write(request[:start])
+    sent = request()
+    start = 20 if slow_head else len(sent) - 50
+    writer.write(sent[:start])
     reading = asyncio.create_task(read_response(reader))
-    for position in range(start, len(request)):
+    for position in range(start, len(sent)):
         done, _ = await asyncio.wait([reading], timeout=BYTE_INTERVAL_SECONDS)
         if done:
             break
-        writer.write(request[position : position + 1])
+        writer.write(sent[position : position + 1])
     response = await reading
     outcomes[response.status if response else "no response"] += 1
     await close(writer)
@@ -81,12 +82,10 @@ async def send_slowly(server: Server, outcomes: Counter, slow_head: bool) -> Non
 async def send_large_body(server: Server, outcomes: Counter, length: int, chunked: bool) -> None:
     """Send a body of `length` bytes, chunked or with Content-Length, until it is rejected."""
     reader, writer = await connect(server)
-    head = build_request(b"").replace(b"Content-Length: 0", b"Content-Length: %d" % length)
     part = b" " * (1 << 16)
     if chunked:
-        head = build_request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
         part = b"10000\r\n" + part + b"\r\n"
-    writer.write(head)
+    writer.write(CHUNKED_HEAD if chunked else request(body=b"", length=length))
     # Read while writing, because asyncio discards received data once a write fails.
     reading = asyncio.create_task(read_response(reader))
     with suppress(ConnectionError):
@@ -116,7 +115,7 @@ async def send_random_paths(server: Server, count: int, seed: int, outcomes: Cou
     for _ in range(count):
         method = rng.choice(["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
         path = f"/{rng.getrandbits(64):x}?{rng.getrandbits(64):x}"
-        writer.write(build_request(b"", path, method))
+        writer.write(request(path, method=method, body=b""))
         response = await read_response(reader)
         outcomes[response.status if response else "no response"] += 1
         if response is None:

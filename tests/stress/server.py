@@ -4,12 +4,11 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ import numpy as np
 import psutil
 
 from house import FEATURES, NAME
+from tests.helpers.commands import ROOT, becomes_true, free_port
 
-ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 MAX_FLOAT32 = 3e38
 START_TIMEOUT_SECONDS = STOP_TIMEOUT_SECONDS = 30
@@ -113,13 +112,6 @@ class Server:
         return time.monotonic() - start
 
 
-def free_port() -> int:
-    """Return a free TCP port on HOST."""
-    with socket.socket() as unbound:
-        unbound.bind((HOST, 0))
-        return unbound.getsockname()[1]
-
-
 @contextmanager
 def launch_server(store: ModelStore, stdout: Any = None, **settings: str) -> Iterator[Server]:
     """Start a server without waiting until it is ready, and stop it on exit.
@@ -151,7 +143,7 @@ def run_server(store: ModelStore, stdout: Any = None, **settings: str) -> Iterat
     Takes the arguments of `launch_server`. Raises RuntimeError if the server is not ready in time.
     """
     with launch_server(store, stdout, **settings) as server:
-        if not wait_until(server.is_ready, START_TIMEOUT_SECONDS):
+        if not becomes_true(server.is_ready, START_TIMEOUT_SECONDS):
             raise RuntimeError(f"The server did not become ready:\n{server.log.read_text()}")
         yield server
 
@@ -168,13 +160,3 @@ def terminate(server: Server, timeout_seconds: float) -> None:
         for worker in workers:
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
-
-
-def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
-    """Poll a condition and return whether it became true before the timeout."""
-    end = time.monotonic() + timeout_seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True

@@ -13,11 +13,13 @@ from statistics import median
 from typing import Any
 
 from house import EXAMPLE
+from tests.helpers.commands import ROOT
+from tests.helpers.raw_http import request
 from tests.stress.config import StressConfig
 from tests.stress.load_generator import LoadResult, background_load, run_load
-from tests.stress.raw_http import Response, build_request, close, connect, read_response
+from tests.stress.raw_http import Response, close, connect, read_response
 from tests.stress.result import Result, format_outcomes
-from tests.stress.server import ROOT, ModelStore, Server, run_server
+from tests.stress.server import ModelStore, Server, run_server
 from tests.stress.unreliable_model import HUGE, RATE_FILE
 
 GOOD_CLIENTS, BAD_CLIENTS = 24, 3
@@ -130,7 +132,7 @@ async def send_bad_requests(server: Server, seconds: float, check: str) -> Count
         reader, writer = await connect(server)
         path, make_body = BODIES[check]
         while time.monotonic() < end:
-            writer.write(build_request(json.dumps(make_body()).encode(), path))
+            writer.write(request(path, body=json.dumps(make_body()).encode()))
             outcomes[outcome(await read_response(reader), path)] += 1
         await close(writer)
 
