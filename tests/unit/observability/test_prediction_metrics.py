@@ -28,8 +28,10 @@ def histogram_samples(histogram):
 )
 def test_observe_all_counts_like_observe(values):
     """In the same buckets, which include their upper bounds, and with the same sum."""
-    together = PredictionHistogram("values_together", "", buckets=BOUNDS, registry=None)
-    singly = Histogram("values_singly", "", buckets=BOUNDS, registry=None)
+    # A metric starts with the values in its file: each case needs names of its own.
+    name = f"{len(values)}_values"
+    together = PredictionHistogram(f"together_{name}", "", buckets=BOUNDS, registry=None)
+    singly = Histogram(f"singly_{name}", "", buckets=BOUNDS, registry=None)
     together.observe_all(values)
     for value in values:
         singly.observe(value)
