@@ -49,7 +49,7 @@ class Batcher:
         self.timeout = timeout
         self.open_requests = open_requests
         self.pending = 0  # requests that wait for their predictions
-        self.failures = FailureHistory()
+        self.failure_history = FailureHistory()
         self.single_row_seconds = inf  # of the last batch of one row; the first runs in a thread
         self.executor = ThreadPoolExecutor(1)
         self.dispatcher = factory.dispatchers[api_name]
@@ -64,33 +64,48 @@ class Batcher:
         self.model_seconds = BATCH_MODEL_SECONDS.labels(self.api.route)
 
     async def predict(self, rows: list[Row]) -> list[float]:
-        """Predict rows in a batch; at once, if they are one row of a fast model and nothing waits.
+        """Predict the rows of a request in a batch.
 
+        A single row of a fast model skips the queue if its API has no other request.
         Raise TooManyRequests, ModelFailedError or BatchTimeoutError.
         """
-        queue = self.dispatcher._queue
-        # Requests that timed out are still in the queue: remove those at its front. (The rest of a
-        # split array stays, and is predicted for nobody: the timeout does not cancel its future.)
-        while queue and queue[0].future.done():
-            queue.popleft()
-        # Other timed-out requests stay behind one that still waits. MAX_CONCURRENCY does not count
-        # them any more: limit the length of the queue, too.
-        if len(queue) >= self.max_queue:
-            raise TooManyRequests
+        self.check_queue()
         self.pending += 1
         try:
-            if self.runs_inline([rows]) and self.is_only_request():
-                if len(self.open_requests) > 1:
-                    # Let the others run first: they may be predictions that have not got here yet.
-                    await asyncio.sleep(0)
-                if self.is_only_request():
-                    (outcome,) = await self.process_batch([rows])
-                    if isinstance(outcome, Exception):
-                        raise outcome
-                    return outcome
+            if self.runs_inline([rows]) and await self.remains_only_request():
+                return await self.predict_alone(rows)
             return await self.predict_queued(rows)
         finally:
             self.pending -= 1
+
+    def check_queue(self) -> None:
+        """Raise TooManyRequests if the queue is full.
+
+        MAX_CONCURRENCY alone does not limit the queue: a request that timed out no longer counts,
+        but is still in it. Those at the front are removed here. The others stay. So does the rest
+        of a split array, for which the dispatcher has a future that the timeout does not cancel.
+        """
+        queue = self.dispatcher._queue
+        while queue and queue[0].future.done():
+            queue.popleft()
+        if len(queue) >= self.max_queue:
+            raise TooManyRequests
+
+    async def predict_alone(self, rows: list[Row]) -> list[float]:
+        """Predict the rows of a request in a batch of their own, without the queue."""
+        (outcome,) = await self.process_batch([rows])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def remains_only_request(self) -> bool:
+        """Let other open requests run up to their next `await`; then call `is_only_request`.
+
+        They may be predictions of this API that have not called `predict` yet.
+        """
+        if self.is_only_request() and len(self.open_requests) > 1:
+            await asyncio.sleep(0)
+        return self.is_only_request()
 
     def is_only_request(self) -> bool:
         """Return whether this API has no other pending request, and no running batch."""
@@ -115,7 +130,7 @@ class Batcher:
         """Predict and count the rows of requests; return the predictions of each request.
 
         If the model is broken, return a ModelFailedError for each request. BentoML's dispatcher
-        raises it or, for a batch that skips the queue, `predict` does.
+        raises it or, for a batch that skips the queue, `predict_alone` does.
         """
         metrics = self.instance.prediction_metrics
         # A row is unusual if it has a value outside the training data. After a recent failure, the
@@ -126,7 +141,7 @@ class Batcher:
             metrics.is_outside,
             self.instance.golden_row,
             self.timeout,
-            split_unusual=self.failures.failed_recently(),
+            split_unusual=self.failure_history.failed_recently(),
         )
         start = perf_counter()
         try:
@@ -134,7 +149,7 @@ class Batcher:
         except ModelFailedError as error:
             return [error.copy() for _ in requests]
         finally:
-            self.failures.add(batch.failed_seconds)
+            self.failure_history.add(batch.failed_seconds)
             if len(batch.rows) == 1:
                 self.single_row_seconds = perf_counter() - start
         rows, predictions = drop_what_if(*batch.predicted())

@@ -27,8 +27,10 @@ class Predictor:
     ) -> tuple[bytes, bytes]:
         """Return the JSON of the predictions, and the tag of the model.
 
-        `what_if`: count the records separately, and do not log them. Raise APIError,
-        ModelFailedError if the model fails on the golden row, too, or BatchTimeoutError.
+        `what_if`: count the records separately, and do not log them.
+
+        Raise APIError; ModelFailedError, if the model also fails on the golden row; or
+        BatchTimeoutError.
         """
         rows = self.api.input_spec.parse(body)
         if what_if:
@@ -50,16 +52,16 @@ class Predictor:
         self, predictions: Sequence[float], what_if: bool
     ) -> UnpredictableError:
         """Count the records known to be unpredictable; return the error of their request."""
-        failures = {n: y for n, y in enumerate(predictions) if isinstance(y, Unpredicted)}
+        unpredicted = {n: y for n, y in enumerate(predictions) if isinstance(y, Unpredicted)}
         # At least one: `Batch` divides the rows of a request until a row has failed alone.
-        numbers = [n for n, each in failures.items() if each.failed_alone]
+        numbers = [n for n, each in unpredicted.items() if each.failed_alone]
         if not what_if:
             UNPREDICTABLE_RECORDS.inc(len(numbers))
         return UnpredictableError(
             numbers if self.api.input_spec.max_records else None,
-            all_found=len(numbers) == len(failures),
-            reason=failures[numbers[0]].error,
-            delay_seconds=self.batcher.failures.delay_seconds(),
+            all_found=len(numbers) == len(unpredicted),
+            reason=unpredicted[numbers[0]].error,
+            delay_seconds=self.batcher.failure_history.delay_seconds(),
         )
 
     @cached_property
