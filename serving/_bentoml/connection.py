@@ -65,7 +65,7 @@ class Connection(HttpToolsProtocol):
     | no request begins on a new connection | `wait_for_request` | REQUEST_TIMEOUT |
     | no request follows a response | uvicorn's `on_response_complete` | KEEP_ALIVE |
     | the head of a request stays incomplete | `header_timeout_handler` (408) | REQUEST_TIMEOUT |
-    | a request can't be parsed | `reject`, `close_after_response` | LINGER_SECONDS |
+    | a request is rejected | `reject`, `close_after_response` | LINGER_SECONDS |
     | a response has "Connection: close" | `close_after_response` | at once* |
     | the client does not read its responses | `start_write_timer` | REQUEST_TIMEOUT |
     | too much data arrives after an error | `data_received` | at once |
@@ -81,8 +81,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(**uvicorn_arguments)
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
-        self.head_has_begun = False  # and is not complete
-        # Bytes since the last complete head or part of a body.
+        self.head_has_begun = False  # True from the first byte of a head until it is complete
+        # Bytes since the last complete head or part of a body, to limit an incomplete head.
         self.incomplete_head_bytes = 0
         # Bytes that may still arrive; None while requests are parsed instead of discarded.
         self.discard_budget: int | None = None
@@ -137,11 +137,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start a request; raise APIError if its head is invalid, for `data_received`."""
-        # The count includes what arrived with the head, such as a body: if it is over the limit,
-        # measure the head alone.
-        if self.incomplete_head_bytes > MAX_HEAD_BYTES and (
-            head_size(self.url, self.headers) > MAX_HEAD_BYTES
-        ):
+        if head_size(self.url, self.headers) > MAX_HEAD_BYTES:
             raise head_too_large()
         hosts = [name for name, _ in self.headers].count(b"host")
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
@@ -150,7 +146,7 @@ class Connection(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise APIError(405, "CONNECT is not supported", {"Allow": "GET, HEAD, POST"})
             return  # `ignore_upgrade` parses the request again
-        # A synthetic request, which follows `stop_parsing`, always has a place.
+        # With a discard budget, this is the synthetic request of `reject`: it always has a place.
         if len(self.pipeline) >= MAX_PIPELINE and self.discard_budget is None:
             message = "Too many pipelined requests; wait for responses before you send more"
             raise APIError(429, message, RETRY_AFTER)
@@ -269,8 +265,9 @@ class Connection(HttpToolsProtocol):
         self.reject(request_timeout_error(self.owner.request_timeout))
 
     def reject(self, error: APIError) -> None:
-        """Have the application send an error for a request that can't be parsed, and then close.
+        """Have the application send an error for a request that is rejected here, and then close.
 
+        The request is malformed, too large, too slow or one too many in the pipeline, for example.
         If the body of a request is arriving, that request gets the error. Otherwise a synthetic
         request does, which waits for its turn in `pipeline`: so the error is sent after the earlier
         responses, and counted and logged like any other.
@@ -298,10 +295,10 @@ class Connection(HttpToolsProtocol):
         self.scope.update(method="-", path="-")  # for the access log and the metrics
 
     def _should_upgrade(self) -> bool:
-        """Return True, so that uvicorn's `on_body` and `on_message_complete` skip an upgrade.
+        """Return True, so that uvicorn's `on_body` and `on_message_complete` do nothing.
 
-        They call this only for a request with `Upgrade`, which has no cycle: `ignore_upgrade`
-        parses it again, without that header.
+        They call this only for a request with `Upgrade`. It has no cycle: they would change that of
+        an earlier request. `ignore_upgrade` parses it again, without that header.
         """
         return True
 

@@ -260,6 +260,13 @@ def test_protocol_error_is_sent_after_responses_to_earlier_requests(connection):
     assert [status for status, *_ in read_responses(connection)] == [200, 200, 200, 400]
 
 
+def test_size_of_a_pipelined_head_is_limited(connection):
+    """Also if it arrives together with the request before it."""
+    first = request("/livez", method="GET", body=b"")
+    connection.sendall(first + request("/predict", f"X: {'x' * MAX_HEAD_BYTES}"))
+    assert [status for status, *_ in read_responses(connection)] == [200, 431]
+
+
 def test_excessive_pipelining_is_rejected_with_429(connection):
     """A client may pipeline a few requests, but not thousands."""
     connection.sendall(request("/livez", method="GET", body=b"") * 2000)
