@@ -6,8 +6,8 @@ How a request is handled (docs/architecture.md has the details):
 3. The API method below predicts the rows of a batch.
 4. `Prediction` or `Predictions` serializes the response.
 
-`TabularService` adds limits, JSON errors, metrics and logs. If the model fails for a batch, it
-tries smaller parts, so that only the records that the model can't predict get an error.
+`TabularService` adds limits, JSON errors, metrics and logs. If the model fails for a batch, the
+batch is divided, so that only requests with a record that the model can't predict get an error.
 """
 
 import os

@@ -79,7 +79,10 @@ def kind_of(schema: Schema) -> Kind | None:
 
 
 def dtype_of(schema: Schema) -> str:
-    """Return the type of a feature's column: float64 for nullable integers and booleans."""
+    """Return the type of a feature's column in a DataFrame.
+
+    It is float64 for a nullable integer or boolean, since a missing value is NaN.
+    """
     kind = kind_of(schema)
     if kind in ("category", "text"):
         return "object"

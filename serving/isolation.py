@@ -1,4 +1,4 @@
-"""Predict a batch of requests; a record that the model can't predict fails without the others."""
+"""Predict a batch: a record that the model can't predict fails only its own request."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,11 +13,12 @@ from serving.records import Row
 # of the model.
 MAX_UNPREDICTED = 20
 
-# Each API has a time until which all its 422 responses wait. Failed calls that took t seconds move
-# it 20 t further, but to at most 1 s from now. So the clients that cause failures, if they wait for
-# each response, take about 1/20 of the model's time, however many they are (more if t is above 1/20
-# s). Without this, three such clients halved the throughput of 24 others
-# (tests/stress/unpredictable_records.py).
+# These limit the share of the model's time that failed calls take. Each API has a time until which
+# its 422 responses are delayed. Failed calls that took t seconds move this time 20 t further: if
+# clients wait for each response, failed calls take about 1/20 of the model's time. No response is
+# delayed for over 1 s: the share is larger if the failed calls of a batch take over 1/20 s, or if
+# many clients cause them. Without the delay, three clients with such records halved the throughput
+# of 24 others (tests/stress/unpredictable_records.py).
 DELAY_FACTOR = 20
 MAX_DELAY_SECONDS = 1
 # For this long after a failure, batches begin with separate calls for usual and unusual rows.

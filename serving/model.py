@@ -146,10 +146,10 @@ class ModelReference(BentoModel):
 
     @property
     def resolved(self) -> bentoml.Model:
-        """The model that the first call of `resolve` returned, even if the store has lost it since.
+        """The model, found and checked at the first access, and kept even if the store loses it.
 
-        The base class of `BentoModel` is a descriptor, whose `__get__` calls `resolve` once, and
-        keeps the result. Its first argument is not used, but must not be None.
+        The base class of `BentoModel` is a descriptor. Its `__get__(instance, owner)` calls
+        `resolve` once, and keeps the result, unless `instance` is None; it uses neither argument.
         """
         return self.__get__(self, type(self))
 

@@ -42,10 +42,11 @@ BentoML's queue, for a single row of a fast model while its API has no other req
     by: batching.py, `Batcher.predict`
     why: CPU 1.08, 1.31
     until: BentoML's dispatcher runs such a row at once
-BentoML's thread, for a batch of a single row of a fast model
+BentoML's threads for batches
     by: batching.py, `Batcher.process_batch`
-    why: CPU 1.10, 1.65
-    until: BentoML can call an API method on the event loop
+    why: CPU 1.10, 1.65 if a single row of a fast model runs in a thread instead of on the event
+        loop
+    until: BentoML can choose thread or event loop for each batch, as it does for each API method
 The statistics of BentoML's dispatcher
     by: batching.py, `MeasuringOptimizer`
     why: the time in the queue is not published

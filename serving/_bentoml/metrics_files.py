@@ -2,8 +2,8 @@
 
 The Prometheus client writes to a file for each increment of a metric; here the values are written
 five times a second. It maps sparse files: on a full disk the first write to a page of such a file
-kills the process with SIGBUS, and each replacement worker likewise, without a log line. Here the
-disk space is allocated first.
+kills the worker with SIGBUS, and then each replacement; the log does not say why. Here the disk
+space is allocated first.
 """
 
 import atexit

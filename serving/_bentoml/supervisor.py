@@ -123,7 +123,7 @@ class SignalHandler(SysHandler):
 
         The workers accept connections until this process stops listening, at most for 1 s
         (`Server.shutdown`); it does so once the accept queue is empty. circus alone would close the
-        socket last, and reset the clients in the queue. At a second signal it would go on waiting.
+        socket last, and reset the clients in the queue; it would ignore a second signal.
         """
         arbiter = self.controller.arbiter
         if self.stopping:

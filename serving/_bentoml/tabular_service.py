@@ -53,7 +53,10 @@ class TabularService(bentoml.Service):
         return prepare_worker
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        """Return the application of a worker: `ServiceApp` in front of BentoML's application."""
+        """Return the application of a worker: `ServiceApp` in front of BentoML's application.
+
+        `is_main`: `bentoml serve` was given this Service, and not another that depends on it.
+        """
         # Only workers import these modules, as above.
         from serving._bentoml import metrics_files
 

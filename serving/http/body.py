@@ -63,9 +63,10 @@ class BodyReader:
         return body
 
     def protocol_error(self) -> APIError | None:
-        """Return the error if the head or the body of the request is not valid HTTP.
+        """Return the error with which the connection has rejected the request, if any.
 
-        `serving._bentoml.connection.Connection.reject` has put it into the scope.
+        Its head or body is malformed, or its head is too large or too slow, for example.
+        `serving._bentoml.connection.Connection.reject` has put the error into the scope.
         """
         return self.scope.get("state", {}).get("protocol_error")
 

@@ -7,8 +7,8 @@ from types import TracebackType
 class Deadline:
     """Context manager that cancels its block after some seconds, and then raises TimeoutError.
 
-    If the block turns the cancellation into another exception, that is raised, and `expired` is
-    True. Otherwise it does the same as `asyncio.timeout`, in 4 us instead of 10 us per request.
+    If the block turns the cancellation into another exception, that is raised instead, and
+    `expired` is True. It does the same as `asyncio.timeout`, in 4 us instead of 10 us per request.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 # The script takes the service's address from that of the page: a proxy may have changed scheme and
-# path. It is an absolute URL without the user and password that the address may have: `fetch` would
-# reject a URL with them. The plugin hides the list of servers in each operation, which would show
-# the only server again.
+# path. `fetch` would reject a relative URL if the page was opened with a user and a password in its
+# address; `location` does not contain them. The plugin hides the list of servers in each operation,
+# which would show the only server again.
 SCRIPT = """
 const here = new URL(".", location).href;
 const plugins = [() => ({components: {OperationServers: () => null}})];

@@ -29,11 +29,12 @@ REQUESTS_DESCRIPTION = """
 A prediction request with the header `X-What-If: true` gets the same response as any other, but its
 records are left out of the prediction log and of the metrics of predictions and features.
 
-Every error is a JSON object with one `message`. For invalid records it is an object from each
-invalid field to the reason; for an array with records that the model can't predict, an object from
-the number of each such record to the reason; otherwise, or if these are too many to list, a
-sentence that says what to do. An unknown path gets 404, and a wrong method 405. Every response has
-a request ID in the header `X-Request-ID`, except the response to an accepted CORS preflight.
+Every error is a JSON object with one `message`. For invalid records, the message is an object with
+a reason for each invalid field; for an array with records that the model can't predict, an object
+with a reason for each such record, by its number. Otherwise, and if there are too many reasons to
+list, it is a sentence that says what to do. An unknown path gets 404, and a wrong method 405. Every
+response has a request ID in the header `X-Request-ID`, except the response to an accepted CORS
+preflight.
 """
 HEADER_DESCRIPTIONS = {
     "X-Request-ID": "The ID of the request in the log: the value that the caller sent in this "
@@ -166,15 +167,15 @@ def prediction_operation(
     api: Any, body: Json, schemas: Mapping[str, Json], settings: Settings
 ) -> Json:
     """Describe a prediction API, whose body is a record or an array of records."""
-    *_, last = record_schema(body, schemas)["properties"]
+    *_, feature = record_schema(body, schemas)["properties"]  # the last one
     is_array = "items" in body
-    missing = {f"3.{last}" if is_array else last: f"No {last} provided"}
+    field = f"3.{feature}" if is_array else feature
     operation_object = operation(api.name, "Prediction", api.doc.rstrip("."), api.output_spec)
     content = {"application/json": {"schema": body}}
     operation_object["requestBody"] = {"required": True, "content": content}
     responses = operation_object["responses"]
     responses["200"]["headers"] |= headers("X-Model-Tag")
-    invalid = APIError(400, missing)
+    invalid = APIError(400, {field: f"No {feature} provided"})
     examples = {"Invalid JSON or invalid record": invalid, **error_examples(settings, is_array)}
     for description, error in examples.items():
         names = [name for name in error.headers if name in HEADER_DESCRIPTIONS]

@@ -16,7 +16,7 @@ REQUEST_ERRORS = Counter(
 )
 OUTSIDE_RANGE = Counter(
     "feature_outside_training_range",
-    "Valid values outside the training range, or not among the training values",
+    "Valid numbers outside the training range; other valid values that the training data lack",
     ["feature"],
 )
 MISSING_VALUES = Counter(
@@ -57,7 +57,8 @@ class Observer(Protocol):
 class PredictionMetrics:
     """Counts predictions, missing values, and values that are unlike the training data.
 
-    These are numbers outside the training range, and other values that the training data lack.
+    A number is, if it is outside the training range; a category, boolean or text, if the training
+    data lack it.
     """
 
     def __init__(

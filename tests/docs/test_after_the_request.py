@@ -27,7 +27,10 @@ def test_limits_are_those_of_the_code():
     """The page has the limits at which the verdict changes."""
     text = " ".join(PAGE.split()).replace(" %", "%")
     assert f"if the 95% interval of a ratio lies above {MAX_ERROR_RATIO}." in text
-    assert f"needs {MIN_OUTCOMES} outcomes, and at least {MIN_TRAINING_ROWS} training rows" in text
+    assert (
+        f"needs {MIN_OUTCOMES} outcomes, and either at least {MIN_TRAINING_ROWS} training rows"
+        in text
+    )
     share = build_parser(PROJECT).parse_args(["replay", ".", "--model", "m"]).max_share
     assert f"more than {share:.0%} of the predictions" in text
 
