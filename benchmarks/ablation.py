@@ -91,7 +91,7 @@ def count_nothing() -> None:
 # bench.py reads the names from here, and shows them in the results.
 ABLATIONS = {
     "ServiceApp in place of BentoML's HTTP layers": use_bentomls_http_layers,
-    "no queue for an only request": queue_single_requests,
+    "an only request skips the queue": queue_single_requests,
     "single rows predicted on the event loop": predict_single_rows_in_a_thread,
     "batches predicted in a thread": predict_batches_inline,
     "gc.freeze": collect_garbage,

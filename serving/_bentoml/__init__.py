@@ -8,14 +8,14 @@ tests/unit/_bentoml and tests/live fail if an upgrade breaks an override. test_t
 also fails once BentoML no longer needs two of them: the page at `/`, and the look-up of models.
 
 Each override below replaces what its first line says; options of the libraries that the code merely
-sets are not listed. "CPU 1.14, 1.29" means that without the override a worker needs 1.14 times the
-CPU time per request at 64 connections, and 1.29 times at one (benchmarks/README.md).
+sets are not listed. "CPU 1.17, 1.10" means that without the override a worker needs 1.17 times the
+CPU time per request at 64 connections, and 1.10 times at one (benchmarks/README.md).
 
 In a worker
 
 BentoML's middleware for metrics, access log, timeout and concurrency, and its API handler
     by: worker.py, `serving.http.app.ServiceApp`
-    why: CPU 9.51, 7.36, since each request gets OpenTelemetry spans and the signature of its API is
+    why: CPU 8.90, 6.84, since each request gets OpenTelemetry spans and the signature of its API is
         inspected; errors had several formats; each unknown path added 20 time series
     until: BentoML creates no spans without an exporter, and inspects an API's signature once
 BentoML's placement of middleware, such as for CORS
@@ -40,11 +40,11 @@ BentoML's look-up of a Bento's model
     until: it pins each `BentoModel`
 BentoML's queue, for a single row of a fast model while its API has no other request
     by: batching.py, `Batcher.predict`
-    why: CPU 1.08, 1.31
+    why: CPU 1.14, 1.46
     until: BentoML's dispatcher runs such a row at once
 BentoML's threads for batches
     by: batching.py, `Batcher.process_batch`
-    why: CPU 1.10, 1.65 if a single row of a fast model runs in a thread instead of on the event
+    why: CPU 0.99, 1.60 if a single row of a fast model runs in a thread instead of on the event
         loop
     until: BentoML can choose thread or event loop for each batch, as it does for each API method
 The statistics of BentoML's dispatcher
@@ -60,7 +60,7 @@ uvicorn's HTTP protocol
     until: uvicorn has these limits for httptools
 uvicorn's writing of responses
     by: response_cycle.py, `ResponseCycle`
-    why: CPU 1.14, 1.29; it sends head and body separately, and checks headers by regular
+    why: CPU 1.17, 1.10; it sends head and body separately, and checks headers by regular
         expressions
     until: uvicorn sends them together
 uvicorn's middleware for the headers of a proxy, in front of each request
@@ -89,7 +89,7 @@ uvicorn's tick
 uvicorn's single listener
     by: server.py, `Server.serve`
     why: uvloop accepts one connection per listener and turn of the event loop: clients with a new
-        connection for each request got a fourth of the rate
+        connection for each request got three quarters of the rate
     upstream: libuv pull request 3696
     until: libuv accepts several
 The Prometheus client's sparse files
@@ -98,7 +98,7 @@ The Prometheus client's sparse files
     until: the client allocates disk space
 The Prometheus client's write at each increment
     by: metrics_files.py, `buffered`
-    why: CPU 1.33, 1.19
+    why: CPU 1.25, 1.03
     until: the client buffers increments
 The Prometheus client's observation of one value at a time
     by: prediction_histogram.py, `PredictionHistogram.observe_all`
