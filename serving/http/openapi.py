@@ -124,11 +124,17 @@ def json_schemas(apis: Mapping[str, Any]) -> tuple[dict[str, Json], dict[str, Js
     )
     schemas = definitions["$defs"]
     add_formats(schemas)
+    add_units(schemas)
+    return {name: schemas_by_type[name, "validation"] for name in apis}, schemas
+
+
+def add_units(schemas: Mapping[str, Json]) -> None:
+    """Append the unit of each field to its description: Swagger UI and Postman show no `unit`."""
     for schema in schemas.values():
         for field in schema.get("properties", {}).values():  # an Enum has no properties
-            if field.get("unit"):  # Swagger UI and Postman do not show it
-                field["description"] += f" ({field['unit']})"
-    return {name: schemas_by_type[name, "validation"] for name in apis}, schemas
+            if field.get("unit"):
+                description = f"{field.get('description', '')} ({field['unit']})"
+                field["description"] = description.lstrip()
 
 
 def add_formats(schema: Any) -> None:

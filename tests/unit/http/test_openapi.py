@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from house import EXAMPLE, House
 from service import HousePrice
-from serving.http.openapi import set_default_record
+from serving.http.openapi import add_units, set_default_record
 
 PREDICTION_PATHS = ("/predict", "/predict_batch")
 
@@ -98,6 +98,13 @@ def test_record_schema_is_that_of_the_record_type(document):
     ref = {"$ref": "#/components/schemas/House"}
     assert one == ref
     assert many == {"type": "array", "items": ref, "minItems": 1, "maxItems": 1000}
+
+
+def test_unit_is_added_to_a_description_or_stands_alone():
+    """A feature need not have a description."""
+    fields = {"x": {"unit": "m"}, "y": {"unit": "m", "description": "Length"}, "z": {}}
+    add_units({"Record": {"properties": fields}})
+    assert [field.get("description") for field in fields.values()] == ["(m)", "Length (m)", None]
 
 
 def test_default_record_is_the_example(document):
