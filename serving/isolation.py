@@ -14,11 +14,12 @@ from serving.records import Row
 MAX_UNPREDICTED = 20
 
 # These limit the share of the model's time that failed calls take. Each API has a time until which
-# its 422 responses are delayed. Failed calls that took t seconds move this time 20 t further: if
-# clients wait for each response, failed calls take about 1/20 of the model's time. No response is
-# delayed for over 1 s: the share is larger if the failed calls of a batch take over 1/20 s, or if
-# many clients cause them. Without the delay, three clients with such records halved the throughput
-# of 24 others (tests/stress/unpredictable_records.py).
+# its 422 responses are held back (`FailureHistory.delayed_until`). A batch whose failed calls took
+# t seconds moves that time by 20 t. A client that waits for its response before it sends the next
+# request then causes failed calls for about 1/20 of the time. But the time is never over 1 s ahead.
+# So the share is larger than 1/20 if one batch fails for over 1/20 s, or if so many clients send
+# such records that their delays would add up to over 1 s. Without the delay, three clients with
+# such records halved the throughput of 24 others (tests/stress/unpredictable_records.py).
 DELAY_FACTOR = 20
 MAX_DELAY_SECONDS = 1
 # For this long after a failure, batches begin with separate calls for usual and unusual rows.

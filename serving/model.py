@@ -149,7 +149,8 @@ class ModelReference(BentoModel):
         """The model, found and checked at the first access, and kept even if the store loses it.
 
         The base class of `BentoModel` is a descriptor. Its `__get__(instance, owner)` calls
-        `resolve` once, and keeps the result, unless `instance` is None; it uses neither argument.
+        `resolve` once, and keeps the result. It checks only that `instance` is not None, so any
+        object will do.
         """
         return self.__get__(self, type(self))
 

@@ -24,7 +24,8 @@ EXTRA_VALUES = 100
 class WhatIfRow(tuple[Any, ...]):
     """A row of a request with the header X-What-If.
 
-    It is predicted, but left out of the prediction log and the metrics of predictions.
+    It is predicted in a batch with other rows. By its type, `Batcher` leaves it out of the metrics
+    of predictions.
     """
 
 

@@ -82,8 +82,9 @@ class Batcher:
         """Raise TooManyRequests if the queue is full.
 
         MAX_CONCURRENCY alone does not limit the queue: a request that timed out no longer counts,
-        but is still in it. Those at the front are removed here. The others stay. So does the rest
-        of a split array, for which the dispatcher has a future that the timeout does not cancel.
+        but stays in the queue. Such requests are removed here from the front of the queue. Those
+        behind a live request are predicted in vain. So is the rest of a split array, for which the
+        dispatcher has made a new future that the timeout does not cancel.
         """
         queue = self.dispatcher._queue
         while queue and queue[0].future.done():

@@ -82,11 +82,12 @@ class Connection(HttpToolsProtocol):
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
         self.head_has_begun = False  # True from the first byte of a head until it is complete
-        # Bytes since the last complete head or part of a body, to limit an incomplete head.
+        # Bytes received since a head was completed or a part of a body arrived, whichever was
+        # later: an incomplete head has at most these.
         self.incomplete_head_bytes = 0
         # Bytes that may still arrive; None while requests are parsed instead of discarded.
         self.discard_budget: int | None = None
-        self.lingering = False  # the last response has been written
+        self.lingering = False  # True once the last response has been written
         self.header_timer: asyncio.TimerHandle | None = None
         self.write_timer: asyncio.TimerHandle | None = None
 
@@ -297,8 +298,9 @@ class Connection(HttpToolsProtocol):
     def _should_upgrade(self) -> bool:
         """Return True, so that uvicorn's `on_body` and `on_message_complete` do nothing.
 
-        They call this only for a request with `Upgrade`. It has no cycle: they would change that of
-        an earlier request. `ignore_upgrade` parses it again, without that header.
+        uvicorn calls this only for a request with `Upgrade`. `on_headers_complete` has created no
+        cycle for it, so uvicorn's methods would change the cycle of an earlier request.
+        `ignore_upgrade` parses the request again, without that header.
         """
         return True
 

@@ -31,8 +31,8 @@ class TabularService(bentoml.Service):
             )
         if self.inner.settings.access_log == "json":
             use_json_logs()
-        # The supervisor's folder is used: it passes it to the workers as PROMETHEUS_MULTIPROC_DIR.
-        # In a worker this line names another folder, which nothing creates or uses.
+        # Only the supervisor's folder is used: BentoML passes its path to the workers, as
+        # PROMETHEUS_MULTIPROC_DIR. In a worker this line names another folder, which nothing uses.
         use_private_metrics_folder()
         # BentoML finds its hooks among the attributes of the user's class.
         self.inner.install_supervisor = bentoml.on_deployment(supervisor.install)

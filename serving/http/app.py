@@ -107,8 +107,8 @@ class ServiceApp:
         logged = path not in self.unlogged_paths
         body = BodyReader(scope, receive, self.settings.max_body_bytes)
         response = ResponseSender(scope, send)
-        # Paths without access log, in BentoML's `skip_paths`, count as probes. By default they are
-        # the probes and /metrics.
+        # Requests to the paths without access log (BentoML's `skip_paths`, by default the health
+        # checks and /metrics) do not set the metric of the time of the last request.
         self.metrics.start(endpoint, is_probe=not logged)
         try:
             await self.respond(scope, body, response)

@@ -57,8 +57,8 @@ class Observer(Protocol):
 class PredictionMetrics:
     """Counts predictions, missing values, and values that are unlike the training data.
 
-    A number is, if it is outside the training range; a category, boolean or text, if the training
-    data lack it.
+    A number is unlike them if it is outside the training range; a category, boolean or text, if it
+    does not occur in them.
     """
 
     def __init__(
