@@ -13,16 +13,18 @@ from serving.records import Row
 # of the model.
 MAX_UNPREDICTED = 20
 
-# These limit the share of the model's time that failed calls take. Each API has a time until which
-# its 422 responses are held back (`FailureHistory.delayed_until`). A batch whose failed calls took
-# t seconds moves that time by 20 t. A client that waits for its response before it sends the next
-# request then causes failed calls for about 1/20 of the time. But the time is never over 1 s ahead.
-# So the share is larger than 1/20 if one batch fails for over 1/20 s, or if so many clients send
-# such records that their delays would add up to over 1 s. Without the delay, three clients with
-# such records halved the throughput of 24 others (tests/stress/unpredictable_records.py).
+# DELAY_FACTOR and MAX_DELAY_SECONDS limit the share of the model's time that failed calls take.
+# Each API holds back its 422 responses until `FailureHistory.delayed_until`. A batch whose failed
+# calls took t seconds moves that end of the delay by 20 t, but at most to 1 s from now. So a client
+# that waits for its response before it sends the next request keeps the model busy with failed
+# calls for about 1/20 of the time. The share is larger if one batch fails for over 1/20 s, or if so
+# many clients send such records that their delays would add up to over 1 s. Without the delay,
+# three clients with such records halved the throughput of 24 others
+# (tests/stress/unpredictable_records.py).
 DELAY_FACTOR = 20
 MAX_DELAY_SECONDS = 1
-# For this long after a failure, batches begin with separate calls for usual and unusual rows.
+# For this long after a failure, batches begin with separate calls for usual rows and for unusual
+# rows, which have a value outside the training data.
 RECENT_SECONDS = 10
 
 
@@ -75,9 +77,10 @@ class Batch:
     """The requests of one batch, and the predictions that they have so far.
 
     If the model raises an exception for all rows together, the batch is divided until each row that
-    the model can't predict has failed alone: first into usual rows and unusual rows (see
-    `PredictionMetrics.is_outside`), then into halves. Mostly an unusual row causes the exception,
-    so that few calls are needed. A request with MAX_UNPREDICTED failed rows is divided no further.
+    the model can't predict has failed alone: first into usual rows and unusual rows, which have a
+    value outside the training data (`PredictionMetrics.is_outside`), then into halves. Mostly an
+    unusual row causes the exception, so that few calls are needed. A request with MAX_UNPREDICTED
+    failed rows is divided no further.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 MAX_ERRORS = 1000  # listed in one response
 MAX_QUOTED = 40  # characters of a value or an unknown name
 
-# The location of an error, as in pydantic: (), ("age",) or (3, "age").
+# The location of an error, as in pydantic: (), ("age",), (3,) or (3, "age").
 Loc = tuple[str | int, ...]
 FieldError = tuple[Loc, str]  # location and message
 

@@ -14,8 +14,8 @@ from serving.record_errors import Loc, error_kinds, error_message, field_errors,
 
 Row = tuple[Any, ...]  # the feature values of one record, in the order of the record type
 
-# Before a body is parsed, its commas, and its opening brackets of objects and arrays, are counted.
-# It is rejected if it has over this many more of either than the largest valid body. For each
+# Before a body is parsed, its commas are counted, and its opening brackets, [ and {. If it has more
+# commas, or more brackets, than the largest valid body has plus this many, it is rejected. For each
 # missing feature, pydantic copies the whole record with its unknown features into an error: without
 # this limit 250 kB of nested arrays blocked the event loop for 3 s.
 EXTRA_VALUES = 100

@@ -52,7 +52,9 @@ class SklearnModel:
     def predict(self, rows: Sequence[Row] | np.ndarray) -> np.ndarray:
         """Predict the targets (n_samples,) or (n_samples, 1) of rows (n_samples, n_features)."""
         X = self.input_format.to_input(rows)
-        # Records have finite numbers only. A number beyond float32 becomes infinite inside the
-        # trees, which compare it like any other large number.
+        # Skip scikit-learn's check of X: the numbers of a record are finite, and NaN, a missing
+        # value, occurs only for a nullable feature, which training has tried with this model. A
+        # number beyond float32 becomes infinite inside the trees, which compare it like any other
+        # large number.
         with sklearn.config_context(assume_finite=True), np.errstate(over="ignore"):
             return np.asarray(self.estimator.predict(X))

@@ -82,9 +82,10 @@ class Batcher:
         """Raise TooManyRequests if the queue is full.
 
         MAX_CONCURRENCY alone does not limit the queue: a request that timed out no longer counts,
-        but stays in the queue. Such requests are removed here from the front of the queue. Those
-        behind a live request are predicted in vain. So is the rest of a split array, for which the
-        dispatcher has made a new future that the timeout does not cancel.
+        but stays in the queue. Such requests are removed here from the front of the queue. One that
+        is behind a live request stays, and is predicted in vain. So is the rest of an array that
+        was split before its request timed out: the dispatcher has put it back into the queue with a
+        new future, which the timeout does not cancel.
         """
         queue = self.dispatcher._queue
         while queue and queue[0].future.done():

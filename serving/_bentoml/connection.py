@@ -82,8 +82,9 @@ class Connection(HttpToolsProtocol):
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
         self.head_has_begun = False  # True from the first byte of a head until it is complete
-        # Bytes received since a head was completed or a part of a body arrived, whichever was
-        # later: an incomplete head has at most these.
+        # Limits an incomplete head: the bytes of all reads after the one in which the latest head
+        # was completed or the latest part of a body arrived. What that read had of the next head is
+        # not counted; once a head is complete, `on_headers_complete` measures it.
         self.incomplete_head_bytes = 0
         # Bytes that may still arrive; None while requests are parsed instead of discarded.
         self.discard_budget: int | None = None
@@ -125,7 +126,8 @@ class Connection(HttpToolsProtocol):
         else:
             if self.incomplete_head_bytes > MAX_HEAD_BYTES:
                 self.reject(head_too_large())
-            elif self in self.owner.waiting and not self.header_timer:  # a head has begun
+            # If it still waits, the data belongs to a head that is not complete yet.
+            elif self in self.owner.waiting and not self.header_timer:
                 self.start_header_timer()
         # During shutdown, close after the response. `drain` does this only for earlier requests.
         if self.owner.draining and self.cycle:
@@ -286,7 +288,7 @@ class Connection(HttpToolsProtocol):
         self.stop_header_timer()
 
     def body_is_arriving(self) -> bool:
-        """Return whether the newest request has no response yet, and not its whole body."""
+        """Return whether the newest request still lacks a part of its body, and its response."""
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and cycle.more_body
 
@@ -296,10 +298,10 @@ class Connection(HttpToolsProtocol):
         self.scope.update(method="-", path="-")  # for the access log and the metrics
 
     def _should_upgrade(self) -> bool:
-        """Return True, so that uvicorn's `on_body` and `on_message_complete` do nothing.
+        """Return True: then uvicorn's `on_body` and `on_message_complete` return at once.
 
         uvicorn calls this only for a request with `Upgrade`. `on_headers_complete` has created no
-        cycle for it, so uvicorn's methods would change the cycle of an earlier request.
+        cycle for it, so they would change the cycle of an earlier request. Nothing is upgraded:
         `ignore_upgrade` parses the request again, without that header.
         """
         return True
