@@ -82,9 +82,9 @@ class Connection(HttpToolsProtocol):
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
         self.head_has_begun = False  # True from the first byte of a head until it is complete
-        # Limits an incomplete head: the bytes of all reads after the one in which the latest head
-        # was completed or the latest part of a body arrived. What that read had of the next head is
-        # not counted; once a head is complete, `on_headers_complete` measures it.
+        # `data_received` adds the size of each read; a complete head and a part of a body set it to
+        # 0. So the beginning of a head that arrives in one read with the end of the request before
+        # it is not counted here; `on_headers_complete` measures the whole head.
         self.incomplete_head_bytes = 0
         # Bytes that may still arrive; None while requests are parsed instead of discarded.
         self.discard_budget: int | None = None
@@ -107,7 +107,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse requests; answer a malformed request or a too large head with an error."""
+        """Parse data or, after an error, discard it."""
         if self.discard_budget is not None:
             self.discard_budget -= len(data)
             if self.discard_budget < 0:
@@ -116,22 +116,36 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.incomplete_head_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self.ignore_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            # An exception of a callback is the `__context__` of the exception of the parser.
-            cause = error.__context__
-            self.reject(cause if isinstance(cause, APIError) else malformed(error))
-        else:
-            if self.incomplete_head_bytes > MAX_HEAD_BYTES:
-                self.reject(head_too_large())
-            # If it still waits, the data belongs to a head that is not complete yet.
-            elif self in self.owner.waiting and not self.header_timer:
-                self.start_header_timer()
+            self.parse(data)
+            self.limit_incomplete_head()
+        except APIError as error:
+            self.reject(error)
         # During shutdown, close after the response. `drain` does this only for earlier requests.
         if self.owner.draining and self.cycle:
             self.cycle.keep_alive = False
+
+    def parse(self, data: bytes) -> None:
+        """Pass data to the parser, which calls the methods `on_...`; raise APIError if invalid."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            remaining = data[upgrade.args[0] :]
+        except httptools.HttpParserError as error:
+            # An exception of a callback is the `__context__` of the exception of the parser.
+            cause = error.__context__
+            raise cause if isinstance(cause, APIError) else malformed(error) from None
+        else:
+            return
+        # Not in `except`, where the `__context__` of an exception would be the upgrade.
+        self.ignore_upgrade(remaining)
+
+    def limit_incomplete_head(self) -> None:
+        """Raise APIError if an incomplete head is too large; otherwise limit its time."""
+        if self.incomplete_head_bytes > MAX_HEAD_BYTES:
+            raise head_too_large()
+        # The connection still waits for a request: data has arrived, but no complete head.
+        if self in self.owner.waiting and not self.header_timer:
+            self.start_header_timer()
 
     def on_message_begin(self) -> None:
         """Begin to receive a head."""
@@ -139,7 +153,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Start a request; raise APIError if its head is invalid, for `data_received`."""
+        """Start a request; if its head is invalid, raise APIError for `data_received` to answer."""
         if head_size(self.url, self.headers) > MAX_HEAD_BYTES:
             raise head_too_large()
         hosts = [name for name, _ in self.headers].count(b"host")
@@ -226,7 +240,8 @@ class Connection(HttpToolsProtocol):
         """Close after the last response or, if idle, once idle for DRAIN_SECONDS.
 
         A client that has just got a response may be sending its next request, and would lose it if
-        the connection closed now. A connection that has been idle for longer closes at once.
+        the connection closed now. A connection that has been idle for longer closes at once. If a
+        head is arriving, `data_received` has the connection close after the response.
         """
         waiting_since = self.owner.waiting.get(self)
         if waiting_since and not self.header_timer:
@@ -298,11 +313,11 @@ class Connection(HttpToolsProtocol):
         self.scope.update(method="-", path="-")  # for the access log and the metrics
 
     def _should_upgrade(self) -> bool:
-        """Return True: then uvicorn's `on_body` and `on_message_complete` return at once.
+        """Return True, so that uvicorn's `on_body` and `on_message_complete` return at once.
 
-        uvicorn calls this only for a request with `Upgrade`. `on_headers_complete` has created no
-        cycle for it, so they would change the cycle of an earlier request. Nothing is upgraded:
-        `ignore_upgrade` parses the request again, without that header.
+        uvicorn asks this only for a request with `Upgrade`. `on_headers_complete` has created no
+        cycle for such a request, so these methods would change the cycle of an earlier one. Nothing
+        is upgraded: `ignore_upgrade` parses the request again, without that header.
         """
         return True
 
@@ -316,7 +331,7 @@ class Connection(HttpToolsProtocol):
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
         lines += [b"%s: %s" % field for field in self.scope["headers"] if field[0] != b"upgrade"]
         self.new_parser()
-        self.data_received(b"\r\n".join([*lines, b"", remaining]))
+        self.parse(b"\r\n".join([*lines, b"", remaining]))
 
     def new_parser(self) -> httptools.HttpRequestParser:
         """Replace the parser by a new one."""

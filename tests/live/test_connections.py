@@ -267,9 +267,12 @@ def test_size_of_a_pipelined_head_is_limited(connection):
     assert [status for status, *_ in read_responses(connection)] == [200, 431]
 
 
-def test_excessive_pipelining_is_rejected_with_429(connection):
+@pytest.mark.parametrize(
+    "headers", [[], ["Connection: Upgrade", "Upgrade: websocket"]], ids=["plain", "upgrade"]
+)
+def test_excessive_pipelining_is_rejected_with_429(connection, headers):
     """A client may pipeline a few requests, but not thousands."""
-    connection.sendall(request("/livez", method="GET", body=b"") * 2000)
+    connection.sendall(request("/livez", *headers, method="GET", body=b"") * 2000)
     statuses = [status for status, *_ in read_responses(connection)]
     assert statuses[-1] == 429
     assert len(statuses) < 100
