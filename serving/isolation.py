@@ -15,11 +15,11 @@ MAX_UNPREDICTED = 20
 
 # DELAY_FACTOR and MAX_DELAY_SECONDS limit the share of the model's time that failed calls take.
 # Each API holds back its 422 responses until `FailureHistory.delayed_until`. A batch whose failed
-# calls took t seconds moves that end of the delay by 20 t, but at most to 1 s from now. So a client
-# that waits for its response before it sends the next request keeps the model busy with failed
-# calls for about 1/20 of the time. The share is larger if one batch fails for over 1/20 s, or if so
-# many clients send such records that their delays would add up to over 1 s. Without the delay,
-# three clients with such records halved the throughput of 24 others
+# calls took t seconds extends that delay by 20 t (from now, if none is running), but at most to 1 s
+# from now. So a client that waits for its response before it sends the next request keeps the model
+# busy with failed calls for about 1/20 of the time. The share is larger if one batch fails for over
+# 1/20 s, or if so many clients send such records that their delays would add up to over 1 s.
+# Without the delay, three clients with such records halved the throughput of 24 others
 # (tests/stress/unpredictable_records.py).
 DELAY_FACTOR = 20
 MAX_DELAY_SECONDS = 1

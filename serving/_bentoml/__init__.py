@@ -4,8 +4,9 @@ No other package of the service or of training may import uvicorn, circus, Bento
 modules, or `values` and `mmap_dict` of prometheus_client (`make lint`), so that a change of these
 can break only this package.
 
-tests/unit/_bentoml and tests/live fail if an upgrade breaks an override. test_tabular_service.py
-also fails once BentoML no longer needs two of them: the page at `/`, and the look-up of models.
+tests/unit/_bentoml and tests/live fail if an upgrade breaks an override. Two tests of
+test_tabular_service.py also fail once a change of BentoML makes their override superfluous: that of
+the page at `/`, and that of the look-up of models.
 
 Each override below replaces what its first line says; options of the libraries that the code merely
 sets are not listed. "CPU 1.17, 1.10" means that without the override a worker needs 1.17 times the
@@ -36,7 +37,8 @@ BentoML's OpenAPI document
     until: a Service can describe its own errors
 BentoML's look-up of a Bento's model
     by: tabular_service.py, `TabularService.on_load_bento`
-    why: it pins only models from a hub, and looks up others by their tag, such as `latest`
+    why: it pins only models from a hub; service.py, which each start runs again, pins the newest
+        model of the store
     until: it pins each `BentoModel`
 BentoML's queue, for a single row of a fast model while its API has no other request
     by: batching.py, `Batcher.predict`
@@ -114,7 +116,7 @@ circus' handling of signals
     until: BentoML does this
 circus' binding of the port
     by: supervisor.py, `bind`
-    why: a traceback, without the port, if the port is in use
+    why: if the port is in use, it logs the address, and then a traceback instead of what to do
     until: BentoML reports it
 BentoML's metrics folder
     by: metrics_folder.py

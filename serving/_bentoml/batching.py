@@ -23,8 +23,8 @@ from serving.records import Row, WhatIfRow
 # they were no faster. A fast model that hangs on a single row does block the event loop.
 MAX_INLINE_SECONDS = 0.005
 
-# By name of the Service. BentoML creates a histogram for each application, and the Prometheus
-# client allows one in each process; tests create several applications.
+# By name of the Service. Each application would create its histogram under the same name, which the
+# Prometheus client allows only once in a process; tests create several applications.
 batch_size_histograms: dict[str, Any] = {}
 
 
@@ -101,9 +101,10 @@ class Batcher:
         return outcome
 
     async def remains_only_request(self) -> bool:
-        """Let other open requests run up to their next `await`; then call `is_only_request`.
+        """Return whether this API still has no other request once the open requests have run on.
 
-        They may be predictions of this API that have not called `predict` yet.
+        An open request of another connection may be a prediction that has not called `predict` yet:
+        let it run up to its next `await`. If no other request is open, return at once.
         """
         if self.is_only_request() and len(self.open_requests) > 1:
             await asyncio.sleep(0)

@@ -23,8 +23,8 @@ ENVS = [
     # A package index other than PyPI. BentoML passes it to the build as a secret, which leaves no
     # trace in the image.
     {"name": "UV_DEFAULT_INDEX", "stage": "build"},
-    # In the image, BentoML does not report its use over the internet (docs/settings.md). Outside of
-    # an image this does not reach the process that reports.
+    # So that BentoML does not report its use over the internet (docs/settings.md) in the image.
+    # Outside of an image BentoML passes this only to the workers, but the supervisor reports.
     {"name": "BENTOML_DO_NOT_TRACK", "value": "true"},
 ]
 

@@ -121,9 +121,9 @@ class SignalHandler(SysHandler):
     def quit(self) -> None:
         """Tell the workers to stop; at the second signal, kill them.
 
-        The workers accept connections until this process stops listening, at most for 1 s
-        (`Server.shutdown`); it does so once the accept queue is empty. circus alone would close the
-        socket last, and reset the clients in the queue; it would ignore a second signal.
+        This process stops listening once the accept queue is empty, or after ACCEPT_SECONDS. Until
+        then the workers accept connections (`Server.shutdown`). circus alone would close the socket
+        last, and reset the clients in the queue; it would ignore a second signal.
         """
         arbiter = self.controller.arbiter
         if self.stopping:
