@@ -100,8 +100,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket]) -> None:
         """Drain: serve requests for up to DRAIN_SECONDS more, and then shut down.
 
-        They may come on new connections while the supervisor still listens, and on those that have
-        been idle for less than DRAIN_SECONDS (`Connection.drain`).
+        They may come on connections from the accept queue (`SignalHandler.quit`), and on those that
+        have been idle for less than DRAIN_SECONDS (`Connection.drain`).
         """
         loop = asyncio.get_running_loop()
         start = loop.time()
@@ -134,7 +134,10 @@ def is_orphan() -> bool:
 
 
 def is_listening(listener: socket.socket) -> bool:
-    """Return whether a socket still listens: shutdown by any process that shares it ends this."""
+    """Return whether a socket still listens.
+
+    `stop_listening` ends that for all processes that share the socket; the supervisor calls it.
+    """
     return bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 

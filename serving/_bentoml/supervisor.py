@@ -4,12 +4,15 @@ BentoML builds it on circus. The supervisor starts the workers and holds the lis
 workers accept connections and serve requests.
 """
 
+import ctypes
 import errno
 import logging
 import os
 import select
 import signal
 import socket
+import struct
+import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -30,6 +33,15 @@ logger = logging.getLogger("bentoml.serve")
 SUPERVISOR_PID = "SUPERVISOR_PID"
 RETRY_SECONDS = 0.1
 ACCEPT_SECONDS = 1  # for the workers to empty the accept queue
+SO_ATTACH_FILTER = 26  # a socket option of Linux, which Python does not define; see socket(7)
+# A program for it that drops TCP segments with the flag SYN, which open a connection. Its
+# instructions are: operation, jump if true, jump if false, operand.
+DROP_SYN = [
+    (0x30, 0, 0, 13),  # load byte 13 of the TCP header, which has the flags
+    (0x45, 0, 1, 2),  # if SYN (2) is not set, skip the next instruction
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # accept
+]
 
 
 def install() -> None:
@@ -89,7 +101,7 @@ class SignalHandler(SysHandler):
             if child and child.si_pid in worker_pids and exited_with_error(child):
                 self.handle_error_exit(child.si_status)
                 return
-            await arbiter.manage_watchers()
+            await arbiter.manage_watchers()  # circus reaps the dead workers and starts new ones
         except ChildProcessError:  # circus has already reaped it
             return
         except ConflictError:  # circus is starting workers
@@ -121,9 +133,9 @@ class SignalHandler(SysHandler):
     def quit(self) -> None:
         """Tell the workers to stop; at the second signal, kill them.
 
-        This process stops listening once the accept queue is empty, or after ACCEPT_SECONDS. Until
-        then the workers accept connections (`Server.shutdown`). circus alone would close the socket
-        last, and reset the clients in the queue; it would ignore a second signal.
+        This process stops listening once the workers have accepted the connections in the accept
+        queue, or after ACCEPT_SECONDS. circus alone would close the socket last, and reset the
+        clients in the queue; it would ignore a second signal.
         """
         arbiter = self.controller.arbiter
         if self.stopping:
@@ -158,10 +170,27 @@ async def drain_accept_queue(sockets: list[socket.socket]) -> None:
 
     Closing the sockets would reset these connections.
     """
+    for listener in sockets:
+        ignore_new_connections(listener)
     end = time.monotonic() + ACCEPT_SECONDS
     while select.select(sockets, [], [], 0)[0] and time.monotonic() < end:
         await gen.sleep(0.01)
     stop_listening(sockets)
+
+
+def ignore_new_connections(listener: socket.socket) -> None:
+    """Leave clients that connect from now on without an answer, on Linux.
+
+    Otherwise a client could enter the accept queue just before the socket closes, which would reset
+    its connection. A client without an answer tries again after 1 s: then the port is closed, or
+    another server listens.
+    """
+    if sys.platform == "linux":
+        program = b"".join(struct.pack("HBBI", *instruction) for instruction in DROP_SYN)
+        buffer = ctypes.create_string_buffer(program)
+        option = struct.pack("HP", len(DROP_SYN), ctypes.addressof(buffer))  # struct sock_fprog
+        with suppress(OSError):  # a sandbox may not support it
+            listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, option)
 
 
 def stop_listening(sockets: list[socket.socket]) -> None:
