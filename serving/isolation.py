@@ -13,15 +13,8 @@ from serving.records import Row
 # of the model.
 MAX_UNPREDICTED = 20
 
-# DELAY_FACTOR and MAX_DELAY_SECONDS limit the share of the model's time that failed calls take.
-# Each API holds back its 422 responses until `FailureHistory.delayed_until`. A batch whose failed
-# calls took t seconds extends that delay by 20 t (from now, if none is running), but at most to 1 s
-# from now. So a client that waits for its response before it sends the next request keeps the model
-# busy with failed calls for about 1/20 of the time. The share is larger if one batch fails for over
-# 1/20 s, or if so many clients send such records that their delays would add up to over 1 s.
-# Without the delay, three clients with such records halved the throughput of 24 others
-# (tests/stress/unpredictable_records.py).
-DELAY_FACTOR = 20
+# For the delay of 422 responses (`FailureHistory`).
+DELAY_FACTOR = 20  # times the duration of the failed calls of the model
 MAX_DELAY_SECONDS = 1
 # For this long after a failure, batches begin with separate calls for usual rows and for unusual
 # rows, which have a value outside the training data.
@@ -219,11 +212,19 @@ class Batch:
 
 
 class FailureHistory:
-    """The recent failures in the batches of one API, and the delay that they cause."""
+    """The recent failures in the batches of one API, and the delay of its 422 responses.
+
+    The delay limits the share of the model's time that failed calls take. A client that waits for
+    each response before it sends the next request causes failed calls for about 1 / DELAY_FACTOR of
+    the time: after calls that failed for 10 ms, its response waits for 200 ms. The share is larger
+    if MAX_DELAY_SECONDS cuts the delay: if one batch fails for over 50 ms, or if so many clients
+    send such records that their delays would add up to more. Without the delay, three clients with
+    such records halved the throughput of 24 others (tests/stress/unpredictable_records.py).
+    """
 
     def __init__(self) -> None:
         self.last = -inf  # time of the last failure, in seconds of perf_counter()
-        self.delayed_until = -inf  # end of the delay of 422 responses, on the same clock
+        self.delayed_until = -inf  # all 422 responses of the API wait until then; the same clock
 
     def add(self, failed_seconds: float) -> None:
         """Add the duration of a batch's failed calls; 0 if none failed."""

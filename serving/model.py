@@ -112,7 +112,8 @@ class ModelReference(BentoModel):
     def resolve(self, base_path: Any = None) -> bentoml.Model:
         """Return the model; raise BentoMLException, saying what to do, if it can't be served.
 
-        Its metadata must be readable and fit the record type, and its files must be unchanged.
+        Its metadata must be readable and fit the record type. The file that the service loads, and
+        the golden predictions, must be unchanged.
         """
         try:
             model = super().resolve(base_path)

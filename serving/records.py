@@ -16,9 +16,9 @@ Row = tuple[Any, ...]  # the feature values of one record, in the order of the r
 
 # Before a body is parsed, its commas are counted, and its opening brackets, [ and {. If it has more
 # commas, or more brackets, than the largest valid body has plus this many, it is rejected. For each
-# missing feature, pydantic copies the whole record into an error, also the value of an unknown
-# feature. Without this limit, an unknown feature with 250 kB of nested arrays blocked the event
-# loop for 3 s.
+# missing feature, pydantic copies the whole record into an error, with the values of unknown
+# features, however large. Without this limit, an unknown feature with 250 kB of nested arrays
+# blocked the event loop for 3 s.
 EXTRA_VALUES = 100
 
 

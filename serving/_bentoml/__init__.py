@@ -35,19 +35,18 @@ BentoML's OpenAPI document
     by: tabular_service.py, `TabularService.openapi_spec`
     why: it describes errors that are never sent
     until: a Service can describe its own errors
-BentoML's look-up of a Bento's model
+BentoML's look-up of a Bento's model (also in the supervisor)
     by: tabular_service.py, `TabularService.on_load_bento`
-    why: it pins only models from a hub; service.py, which each start runs again, pins the newest
-        model of the store
+    why: it pins only models from Hugging Face; service.py, which each start runs again, pins the
+        newest model of the store
     until: it pins each `BentoModel`
 BentoML's queue, for a single row of a fast model while its API has no other request
     by: batching.py, `Batcher.predict`
     why: CPU 1.14, 1.46
     until: BentoML's dispatcher runs such a row at once
-BentoML's threads for batches
+BentoML's thread for a batch that is a single row of a fast model
     by: batching.py, `Batcher.process_batch`
-    why: CPU 0.99, 1.60 if a single row of a fast model runs in a thread instead of on the event
-        loop
+    why: CPU 0.99, 1.60, since a thread costs more than such a prediction
     until: BentoML can choose thread or event loop for each batch, as it does for each API method
 The statistics of BentoML's dispatcher
     by: batching.py, `MeasuringOptimizer`

@@ -101,10 +101,10 @@ class Batcher:
         return outcome
 
     async def remains_only_request(self) -> bool:
-        """Return whether this API still has no other request once the open requests have run on.
+        """Let other open requests run to their next `await`; then return `is_only_request`.
 
-        An open request of another connection may be a prediction that has not called `predict` yet:
-        let it run up to its next `await`. If no other request is open, return at once.
+        One of them may be a prediction of this API that has not called `predict` yet. If no other
+        request is open, return at once.
         """
         if self.is_only_request() and len(self.open_requests) > 1:
             await asyncio.sleep(0)

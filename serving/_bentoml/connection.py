@@ -24,7 +24,7 @@ from serving.errors import (
 # Pipelined requests that wait for earlier responses. One read by uvloop can hold thousands.
 MAX_PIPELINE = 16
 # Lingering close: closing a connection with unread bytes resets it, and the client may lose the
-# response. Limits on what the client may still send, and on its time to read the response.
+# response. Limits on what the client may still send, and on the time until it closes.
 LINGER_BYTES = 1 << 20
 LINGER_SECONDS = 2
 # During shutdown, a connection that has waited this long for a request closes.
@@ -57,8 +57,8 @@ class Connection(HttpToolsProtocol):
     """A connection whose protocol errors are answered by the application, in pipeline order.
 
     `cycle` (uvicorn's) is the newest request and its response. It need not be the one in progress:
-    with pipelining, requests wait in `pipeline` until the earlier ones are answered. The connection
-    closes for these reasons:
+    with pipelining, requests wait in `pipeline` until the earlier ones are answered. If the client
+    does not close the connection, the server does for these reasons:
 
     | event | code | time limit |
     |---|---|---|
@@ -82,9 +82,8 @@ class Connection(HttpToolsProtocol):
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
         self.head_has_begun = False  # True from the first byte of a head until it is complete
-        # `data_received` adds the size of each read; a complete head and a part of a body set it to
-        # 0. So the beginning of a head that arrives in one read with the end of the request before
-        # it is not counted here; `on_headers_complete` measures the whole head.
+        # The size of the reads since the last complete head or part of a body. The read that has
+        # its end is not counted, even if the next head begins there: `check_head` measures heads.
         self.incomplete_head_bytes = 0
         # Bytes that may still arrive; None while requests are parsed instead of discarded.
         self.discard_budget: int | None = None
@@ -136,7 +135,8 @@ class Connection(HttpToolsProtocol):
             raise cause if isinstance(cause, APIError) else malformed(error) from None
         else:
             return
-        # Not in `except`, where the `__context__` of an exception would be the upgrade.
+        # Not inside `except`: this parses again, and Python would set the `__context__` of a parser
+        # error to the HttpParserUpgrade, in place of the callback's APIError.
         self.ignore_upgrade(remaining)
 
     def limit_incomplete_head(self) -> None:
@@ -154,19 +154,9 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start a request; if its head is invalid, raise APIError for `data_received` to answer."""
-        if head_size(self.url, self.headers) > MAX_HEAD_BYTES:
-            raise head_too_large()
-        hosts = [name for name, _ in self.headers].count(b"host")
-        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
-            raise APIError(400, "Send HTTP/1.1, with exactly one Host header")
+        self.check_head()
         if self.parser.should_upgrade():
-            if self.parser.get_method() == b"CONNECT":
-                raise APIError(405, "CONNECT is not supported", {"Allow": "GET, HEAD, POST"})
             return  # `ignore_upgrade` parses the request again
-        # With a discard budget, this is the synthetic request of `reject`: it always has a place.
-        if len(self.pipeline) >= MAX_PIPELINE and self.discard_budget is None:
-            message = "Too many pipelined requests; wait for responses before you send more"
-            raise APIError(429, message, RETRY_AFTER)
         self.head_has_begun = False
         self.incomplete_head_bytes = 0
         self.owner.waiting.pop(self, None)
@@ -175,6 +165,20 @@ class Connection(HttpToolsProtocol):
         self.cycle.transport = self.lingering_transport
         # The scope now holds the list of headers, to which uvicorn would append trailers.
         self.headers = NO_TRAILERS
+
+    def check_head(self) -> None:
+        """Raise APIError if a head is too large or invalid, or one too many in the pipeline."""
+        if head_size(self.url, self.headers) > MAX_HEAD_BYTES:
+            raise head_too_large()
+        hosts = [name for name, _ in self.headers].count(b"host")
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise APIError(400, "Send HTTP/1.1, with exactly one Host header")
+        if self.parser.get_method() == b"CONNECT":
+            raise APIError(405, "CONNECT is not supported", {"Allow": "GET, HEAD, POST"})
+        # Not for the synthetic request: `reject` sets the discard budget before it parses that.
+        if len(self.pipeline) >= MAX_PIPELINE and self.discard_budget is None:
+            message = "Too many pipelined requests; wait for responses before you send more"
+            raise APIError(429, message, RETRY_AFTER)
 
     def on_body(self, body: bytes) -> None:
         """Receive a part of the body."""
@@ -324,8 +328,8 @@ class Connection(HttpToolsProtocol):
     def ignore_upgrade(self, remaining: bytes) -> None:
         """Parse the request again without its header Upgrade, which HTTP lets a server ignore.
 
-        `remaining`: what the parser has not read. It takes everything after the head, even the
-        body, for the new protocol.
+        `remaining`: what the parser has not read. It stops after the head, because it takes the
+        rest, even a body, for data of the new protocol.
         """
         version = self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]

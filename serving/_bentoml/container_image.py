@@ -16,7 +16,7 @@ from serving.imports import find_imports
 from serving.model import MODEL_READ_ERRORS, Inference, ModelReference, training_metadata
 
 PYTHON = ".".join(python_version_tuple()[:2])
-# An environment variable of the build, such as for a mirror; the service does not read it.
+# An environment variable for the build, such as for a mirror; a running service does not use it.
 BASE_IMAGE = os.environ.get("BASE_IMAGE") or f"python:{PYTHON}-slim"
 
 ENVS = [
@@ -24,7 +24,8 @@ ENVS = [
     # trace in the image.
     {"name": "UV_DEFAULT_INDEX", "stage": "build"},
     # So that BentoML does not report its use over the internet (docs/settings.md) in the image.
-    # Outside of an image BentoML passes this only to the workers, but the supervisor reports.
+    # Outside of an image this has no effect: BentoML passes it only to the workers, and the
+    # supervisor is what reports.
     {"name": "BENTOML_DO_NOT_TRACK", "value": "true"},
 ]
 

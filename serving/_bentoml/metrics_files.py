@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 
 View = Callable[[Request], Awaitable[Response]]
 
-KEY_OVERHEAD = 32  # bytes of an entry besides its key: two doubles, the key's length, padding
+# At least the bytes of an entry besides its key: two doubles (16), the key's length (4) and padding
+# (at most 8).
+KEY_OVERHEAD = 32
 FLUSH_SECONDS = 0.2
 
 dirty_values: set[Any] = set()  # changed since they were last written

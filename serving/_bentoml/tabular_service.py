@@ -69,8 +69,9 @@ class TabularService(bentoml.Service):
     def on_load_bento(self, bento: bentoml.Bento) -> None:
         """Pin the models to those that the Bento was built with.
 
-        BentoML does this only for models from a hub. Any other would stay the one that service.py
-        has just pinned: the newest of the store, or that of MODEL. The Bento may have another.
+        BentoML does this only for models from Hugging Face. Any other would stay the one that
+        service.py has just pinned: the newest of the store, or that of MODEL. The Bento may have
+        another.
         """
         super().on_load_bento(bento)
         for model, info in zip(self.models, bento.info.all_models, strict=True):

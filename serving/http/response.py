@@ -1,4 +1,4 @@
-"""Send the response to one request, with its request ID and in the JSON error format."""
+"""Send the response to one request with its request ID, and errors in the JSON format."""
 
 import re
 from http import HTTPStatus
@@ -18,8 +18,8 @@ id_generator = Random()  # noqa: S311
 class ResponseSender:
     """The ASGI `send` of one request, for BentoML's application and for `ServiceApp`.
 
-    It adds the request ID. It holds back an error response of BentoML's application, for which
-    `raise_for_status` then raises an exception.
+    It adds the request ID. It drops an error response of BentoML's application: `raise_for_status`
+    then raises an exception in its place.
     """
 
     def __init__(self, scope: Scope, send: Send) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import psutil
 
@@ -41,8 +41,9 @@ async def kill_under_load(server: Server, seconds: float) -> tuple[Counter, floa
         worker.kill()
         start = time.monotonic()
         # Until the process is dead, it may still send a successful response.
-        while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
-            await asyncio.sleep(0.001)
+        with suppress(psutil.NoSuchProcess):
+            while worker.status() != psutil.STATUS_ZOMBIE:
+                await asyncio.sleep(0.001)
         before = outcomes[200]
         while outcomes[200] == before and time.monotonic() < start + 4 * MAX_RECOVERY_SECONDS:
             await asyncio.sleep(0.01)
