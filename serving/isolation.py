@@ -218,8 +218,8 @@ class FailureHistory:
     each response before it sends the next request causes failed calls for about 1 / DELAY_FACTOR of
     the time: after calls that failed for 10 ms, its response waits for 200 ms. The share is larger
     if MAX_DELAY_SECONDS cuts the delay: if one batch fails for over 50 ms, or if so many clients
-    send such records that their delays would add up to more. Without the delay, three clients with
-    such records halved the throughput of 24 others (tests/stress/unpredictable_records.py).
+    send such records that their delays would add up to over 1 s. Without the delay, three clients
+    with such records halved the throughput of 24 others (tests/stress/unpredictable_records.py).
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 # Relative to max(|prediction|, standard deviation of the target). The last digits may differ with
-# the version of a library or with the processor.
+# the runtime, the version of a library or the processor.
 GOLDEN_TOLERANCE = 1e-9
 
 
@@ -72,7 +72,7 @@ def check_golden_predictions(
     target_std: float,
     tag: bentoml.Tag,
 ) -> None:
-    """Raise BentoMLException unless the model predicts what it predicted during training."""
+    """Raise BentoMLException unless the model predicts what scikit-learn did during training."""
     rows = [tuple(row) for row in golden["rows"]]
     predictions = predict(rows)
     for row, expected, predicted in zip(rows, golden["predictions"], predictions, strict=True):

@@ -46,7 +46,7 @@ BentoML's queue, for a single row of a fast model while its API has no other req
     until: BentoML's dispatcher runs such a row at once
 BentoML's thread for a batch that is a single row of a fast model
     by: batching.py, `Batcher.process_batch`
-    why: CPU 0.99, 1.60, since a thread costs more than such a prediction
+    why: CPU 0.99, 1.60, for the switch to the thread and back
     until: BentoML can choose thread or event loop for each batch, as it does for each API method
 The statistics of BentoML's dispatcher
     by: batching.py, `MeasuringOptimizer`

@@ -17,8 +17,8 @@ from serving.isolation import Batch, FailureHistory, ModelFailedError
 from serving.observability.prediction_metrics import BATCH_MODEL_SECONDS, BATCH_QUEUE_SECONDS
 from serving.records import Row, WhatIfRow
 
-# A single row runs on the event loop if the model took at most this long for the last single row: a
-# thread would cost more than the prediction. A slower model runs in a thread, because the event
+# A single row runs on the event loop if the model took at most this long for the last single row:
+# this saves the switch to a thread and back. A slower model runs in a thread, because the event
 # loop serves no other request meanwhile. Several rows always run in a thread: on the event loop
 # they were no faster. A fast model that hangs on a single row does block the event loop.
 MAX_INLINE_SECONDS = 0.005

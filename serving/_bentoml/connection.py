@@ -82,8 +82,8 @@ class Connection(HttpToolsProtocol):
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
         self.head_has_begun = False  # True from the first byte of a head until it is complete
-        # The size of the reads since the last complete head or part of a body. The read that has
-        # its end is not counted, even if the next head begins there: `check_head` measures heads.
+        # Bytes received since the last read that completed a head or had a part of a body. If that
+        # read also had the beginning of the next head, this does not count it; `check_head` will.
         self.incomplete_head_bytes = 0
         # Bytes that may still arrive; None while requests are parsed instead of discarded.
         self.discard_budget: int | None = None
@@ -135,8 +135,8 @@ class Connection(HttpToolsProtocol):
             raise cause if isinstance(cause, APIError) else malformed(error) from None
         else:
             return
-        # Not inside `except`: this parses again, and Python would set the `__context__` of a parser
-        # error to the HttpParserUpgrade, in place of the callback's APIError.
+        # Not inside `except`: this calls `parse` again, and Python would replace the `__context__`
+        # of its parser error, which is the APIError of a callback, by the HttpParserUpgrade.
         self.ignore_upgrade(remaining)
 
     def limit_incomplete_head(self) -> None:
@@ -175,7 +175,7 @@ class Connection(HttpToolsProtocol):
             raise APIError(400, "Send HTTP/1.1, with exactly one Host header")
         if self.parser.get_method() == b"CONNECT":
             raise APIError(405, "CONNECT is not supported", {"Allow": "GET, HEAD, POST"})
-        # Not for the synthetic request: `reject` sets the discard budget before it parses that.
+        # There is a discard budget for the synthetic request (`reject`), which always has a place.
         if len(self.pipeline) >= MAX_PIPELINE and self.discard_budget is None:
             message = "Too many pipelined requests; wait for responses before you send more"
             raise APIError(429, message, RETRY_AFTER)
@@ -184,6 +184,11 @@ class Connection(HttpToolsProtocol):
         """Receive a part of the body."""
         self.incomplete_head_bytes = 0
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Receive the end of a request, except for one that `ignore_upgrade` parses again."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Continue with the next pipelined request, or wait for one."""
@@ -268,7 +273,7 @@ class Connection(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_at(when, self.timeout_keep_alive_handler)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection on which nothing has arrived in time; uvicorn's timer calls this."""
+        """Close a connection whose time is over (`close_at`); uvicorn's timer calls this."""
         self.close()
 
     def start_header_timer(self) -> None:
@@ -298,7 +303,7 @@ class Connection(HttpToolsProtocol):
         if not self.body_is_arriving():
             self.start_synthetic_request()
         self.scope["state"]["protocol_error"] = error  # for `BodyReader.protocol_error`
-        self.cycle.keep_alive = False  # so uvicorn closes `lingering_transport`
+        self.cycle.keep_alive = False  # close `lingering_transport` after the response
         self.cycle.message_event.set()  # wake the application if it waits for the body
 
     def stop_parsing(self) -> None:
@@ -316,20 +321,11 @@ class Connection(HttpToolsProtocol):
         self.new_parser().feed_data(SYNTHETIC_REQUEST)
         self.scope.update(method="-", path="-")  # for the access log and the metrics
 
-    def _should_upgrade(self) -> bool:
-        """Return True, so that uvicorn's `on_body` and `on_message_complete` return at once.
-
-        uvicorn asks this only for a request with `Upgrade`. `on_headers_complete` has created no
-        cycle for such a request, so these methods would change the cycle of an earlier one. Nothing
-        is upgraded: `ignore_upgrade` parses the request again, without that header.
-        """
-        return True
-
     def ignore_upgrade(self, remaining: bytes) -> None:
         """Parse the request again without its header Upgrade, which HTTP lets a server ignore.
 
         `remaining`: what the parser has not read. It stops after the head, because it takes the
-        rest, even a body, for data of the new protocol.
+        rest, even a body, for data of the new protocol. So far the request has no cycle.
         """
         version = self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]

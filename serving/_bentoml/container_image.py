@@ -1,4 +1,8 @@
-"""The image that `bentoml containerize` builds: Python, the packages and the Bento."""
+"""The image that `bentoml containerize` builds: Python, the packages and the Bento.
+
+The packages are those of requirements-serve.txt, which bentofile.yaml names, and those that the
+model needs.
+"""
 
 import os
 from collections.abc import Collection

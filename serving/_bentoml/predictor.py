@@ -53,7 +53,7 @@ class Predictor:
     ) -> UnpredictableError:
         """Count the records known to be unpredictable; return the error of their request."""
         unpredicted = {n: y for n, y in enumerate(predictions) if isinstance(y, Unpredicted)}
-        # Never empty: `Batch` stops to divide the rows of a request only after some failed alone.
+        # Never empty: `Batch` stops dividing the rows of a request only once some failed alone.
         numbers = [n for n, each in unpredicted.items() if each.failed_alone]
         if not what_if:
             UNPREDICTABLE_RECORDS.inc(len(numbers))

@@ -32,6 +32,7 @@ logger = logging.getLogger("bentoml.serve")
 # The environment variable by which a worker knows its supervisor.
 SUPERVISOR_PID = "SUPERVISOR_PID"
 RETRY_SECONDS = 0.1
+HANDSHAKE_SECONDS = 0.1  # for TCP handshakes that have begun
 ACCEPT_SECONDS = 1  # for the workers to empty the accept queue
 SO_ATTACH_FILTER = 26  # a socket option of Linux, which Python does not define; see socket(7)
 # A program for it that drops TCP segments with the flag SYN, which open a connection. Its
@@ -172,6 +173,7 @@ async def drain_accept_queue(sockets: list[socket.socket]) -> None:
     """
     for listener in sockets:
         ignore_new_connections(listener)
+    await gen.sleep(HANDSHAKE_SECONDS)
     end = time.monotonic() + ACCEPT_SECONDS
     while select.select(sockets, [], [], 0)[0] and time.monotonic() < end:
         await gen.sleep(0.01)

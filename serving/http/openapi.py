@@ -212,7 +212,7 @@ def error_examples(settings: Settings, is_array: bool) -> dict[str, APIError]:
 def operation(
     operation_id: str, tag: str, summary: str, response_model: type[BaseModel] | None = None
 ) -> Json:
-    """Describe an operation; without `response_model` its response is plain text."""
+    """Describe an operation; without `response_model` the body of its response is not described."""
     success = {"description": "Success", "headers": headers("X-Request-ID")}
     if response_model:
         success["content"] = json_content(response_model)
