@@ -149,9 +149,9 @@ class ModelReference(BentoModel):
     def resolved(self) -> bentoml.Model:
         """The model, found and checked at the first access, and kept even if the store loses it.
 
-        The base class of `BentoModel` is a descriptor. Its `__get__(instance, owner)` calls
-        `resolve` once, and keeps the result. It checks only that `instance` is not None, so any
-        object will do.
+        BentoML's `Model.__get__` calls `resolve` once and keeps the result, for a reference that is
+        an attribute of a class. Call it by hand, to share that result: as `instance` it takes
+        anything but None.
         """
         return self.__get__(self, type(self))
 

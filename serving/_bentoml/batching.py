@@ -83,9 +83,9 @@ class Batcher:
 
         MAX_CONCURRENCY alone does not limit the queue: a request that timed out no longer counts,
         but stays in the queue. Such requests are removed here from the front of the queue. One that
-        is behind a live request stays, and is predicted in vain. So is the rest of an array that
-        was split before its request timed out: the dispatcher has put it back into the queue with a
-        new future, which the timeout does not cancel.
+        is behind a live request stays, and is predicted in vain. The second part of a split array
+        whose request has timed out is predicted in vain, too: the dispatcher has put that part back
+        with a future of its own, which the timeout does not cancel, so that it looks live.
         """
         queue = self.dispatcher._queue
         while queue and queue[0].future.done():

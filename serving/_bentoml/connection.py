@@ -82,10 +82,12 @@ class Connection(HttpToolsProtocol):
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
         self.head_has_begun = False  # True from the first byte of a head until it is complete
-        # Bytes received since the last read that completed a head or had a part of a body. If that
-        # read also had the beginning of the next head, this does not count it; `check_head` will.
+        # Bytes of the reads that brought only parts of a head; 0 after a read that completed a head
+        # or had a part of a body. So the beginning of a head that came in such a read is missing
+        # here, but `check_head` counts the whole head once it is complete.
         self.incomplete_head_bytes = 0
-        # Bytes that may still arrive; None while requests are parsed instead of discarded.
+        # After an error or the last response: how many bytes may still arrive, and be discarded.
+        # None: what arrives is parsed.
         self.discard_budget: int | None = None
         self.lingering = False  # True once the last response has been written
         self.header_timer: asyncio.TimerHandle | None = None
@@ -125,19 +127,21 @@ class Connection(HttpToolsProtocol):
 
     def parse(self, data: bytes) -> None:
         """Pass data to the parser, which calls the methods `on_...`; raise APIError if invalid."""
+        unparsed: bytes | None = data
+        while unparsed is not None:
+            unparsed = self.feed_parser(unparsed)
+
+    def feed_parser(self, data: bytes) -> bytes | None:
+        """Parse data; return what is to be parsed again after a header Upgrade, or None."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            remaining = data[upgrade.args[0] :]
+            return self.ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             # An exception of a callback is the `__context__` of the exception of the parser.
             cause = error.__context__
             raise cause if isinstance(cause, APIError) else malformed(error) from None
-        else:
-            return
-        # Not inside `except`: this calls `parse` again, and Python would replace the `__context__`
-        # of its parser error, which is the APIError of a callback, by the HttpParserUpgrade.
-        self.ignore_upgrade(remaining)
+        return None
 
     def limit_incomplete_head(self) -> None:
         """Raise APIError if an incomplete head is too large; otherwise limit its time."""
@@ -156,7 +160,7 @@ class Connection(HttpToolsProtocol):
         """Start a request; if its head is invalid, raise APIError for `data_received` to answer."""
         self.check_head()
         if self.parser.should_upgrade():
-            return  # `ignore_upgrade` parses the request again
+            return  # the request is parsed again (`ignore_upgrade`)
         self.head_has_begun = False
         self.incomplete_head_bytes = 0
         self.owner.waiting.pop(self, None)
@@ -175,7 +179,7 @@ class Connection(HttpToolsProtocol):
             raise APIError(400, "Send HTTP/1.1, with exactly one Host header")
         if self.parser.get_method() == b"CONNECT":
             raise APIError(405, "CONNECT is not supported", {"Allow": "GET, HEAD, POST"})
-        # There is a discard budget for the synthetic request (`reject`), which always has a place.
+        # The synthetic request is exempt: only that is parsed once `reject` has set the budget.
         if len(self.pipeline) >= MAX_PIPELINE and self.discard_budget is None:
             message = "Too many pipelined requests; wait for responses before you send more"
             raise APIError(429, message, RETRY_AFTER)
@@ -186,7 +190,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Receive the end of a request, except for one that `ignore_upgrade` parses again."""
+        """Receive the end of a request, but not of one that is parsed again (`ignore_upgrade`)."""
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
@@ -321,17 +325,17 @@ class Connection(HttpToolsProtocol):
         self.new_parser().feed_data(SYNTHETIC_REQUEST)
         self.scope.update(method="-", path="-")  # for the access log and the metrics
 
-    def ignore_upgrade(self, remaining: bytes) -> None:
-        """Parse the request again without its header Upgrade, which HTTP lets a server ignore.
+    def ignore_upgrade(self, remaining: bytes) -> bytes:
+        """Return the request without its header Upgrade, for a new parser.
 
-        `remaining`: what the parser has not read. It stops after the head, because it takes the
-        rest, even a body, for data of the new protocol. So far the request has no cycle.
+        HTTP lets a server ignore this header. The parser has stopped after the head, because it
+        takes the rest, even a body, for data of the new protocol; `remaining` is that rest.
         """
         version = self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
         lines += [b"%s: %s" % field for field in self.scope["headers"] if field[0] != b"upgrade"]
         self.new_parser()
-        self.parse(b"\r\n".join([*lines, b"", remaining]))
+        return b"\r\n".join([*lines, b"", remaining])
 
     def new_parser(self) -> httptools.HttpRequestParser:
         """Replace the parser by a new one."""

@@ -32,7 +32,7 @@ FLUSH_SECONDS = 0.2
 
 dirty_values: set[Any] = set()  # changed since they were last written
 value_lock = Lock()  # the event loop and threads increment values
-file_lock = Lock()  # the timer and a scrape write values
+file_lock = Lock()  # values are written by a thread, before a scrape and at exit
 
 
 @cache  # run once: two `BufferedValue` classes would overwrite each other's values in the files

@@ -71,7 +71,8 @@ def bind(listener: CircusSocket, address: tuple[str, int]) -> None:
 class SignalHandler(SysHandler):
     """Replaces circus' handler of the supervisor's signals.
 
-    SIGCHLD calls `on_child_exit`; SIGTERM, SIGINT and SIGHUP (the terminal was closed) call `quit`.
+    SIGCHLD calls `on_child_exit`; SIGTERM, SIGINT, SIGQUIT and SIGHUP (the terminal was closed)
+    call `quit`.
     """
 
     stopping = False  # True after the first call of `quit`

@@ -100,7 +100,7 @@ class PredictionMetrics:
         self.histogram.observe_all(predictions)
 
     def find_outside(self, rows: Sequence[Sequence[Any]]) -> list[int]:
-        """Return the feature index of each value outside the training data, once per value."""
+        """Return the feature index of each value outside the training data; it may occur often."""
         outside = [
             n
             for row in rows
