@@ -149,9 +149,10 @@ class ModelReference(BentoModel):
     def resolved(self) -> bentoml.Model:
         """The model, found and checked at the first access, and kept even if the store loses it.
 
-        BentoML's `Model.__get__` calls `resolve` once and keeps the result, for a reference that is
-        an attribute of a class. Call it by hand, to share that result: as `instance` it takes
-        anything but None.
+        When an instance reads a reference that is an attribute of its class, BentoML's
+        `Model.__get__` calls `resolve` once and keeps the result. This property calls `__get__`
+        itself, to share that result. Any object will do as the instance; with None, `__get__` would
+        return the reference.
         """
         return self.__get__(self, type(self))
 

@@ -58,8 +58,9 @@ def field_message(details: ErrorDetails, loc: Loc, nullable: Collection[str], nu
         return f"No {name} provided"
     if error_type == "extra_forbidden":
         return f"There is no feature {name}"
-    # Any other text stays as it is: that of invalid JSON, or of a validator of the record type. A
-    # validator's text that begins with "Input" is treated like pydantic's.
+    # pydantic's texts about a value begin with "Input" or "String"; a validator's text that begins
+    # so is treated like them. Any other text stays as it is: that of invalid JSON, or of a
+    # validator of the record type.
     if not message.startswith(("Input", "String")):
         return message
     # "Input should be a valid number" becomes "age should be a valid number, got true".

@@ -87,7 +87,7 @@ uvicorn's tick
     by: server.py, `Server.on_tick`
     why: a worker whose supervisor was killed would hold the port
     until: BentoML's worker ends by itself
-uvicorn's single listener
+uvicorn's single listener, if there is one worker
     by: server.py, `Server.serve`
     why: uvloop accepts one connection per listener and turn of the event loop: clients with a new
         connection for each request got three quarters of the rate

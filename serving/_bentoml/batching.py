@@ -18,9 +18,9 @@ from serving.observability.prediction_metrics import BATCH_MODEL_SECONDS, BATCH_
 from serving.records import Row, WhatIfRow
 
 # A single row runs on the event loop if the model took at most this long for the last single row:
-# this saves the switch to a thread and back. A slower model runs in a thread, because the event
-# loop serves no other request meanwhile. Several rows always run in a thread: on the event loop
-# they were no faster. A fast model that hangs on a single row does block the event loop.
+# this saves the switch to a thread and back. A slower model runs in a thread: on the event loop it
+# would block all other requests, as a fast model does if it hangs on a single row. Several rows
+# always run in a thread: on the event loop they were no faster.
 MAX_INLINE_SECONDS = 0.005
 
 # By name of the Service. Each application would create its histogram under the same name, which the
@@ -83,9 +83,9 @@ class Batcher:
 
         MAX_CONCURRENCY alone does not limit the queue: a request that timed out no longer counts,
         but stays in the queue. Such requests are removed here from the front of the queue. One that
-        is behind a live request stays, and is predicted in vain. The second part of a split array
-        whose request has timed out is predicted in vain, too: the dispatcher has put that part back
-        with a future of its own, which the timeout does not cancel, so that it looks live.
+        is behind a live request stays, and is predicted in vain. So is the rest of an array of
+        which a first part is already in a batch: the dispatcher has put the rest back into the
+        queue with a new future, and a timeout cancels only the future of the request.
         """
         queue = self.dispatcher._queue
         while queue and queue[0].future.done():
@@ -101,10 +101,10 @@ class Batcher:
         return outcome
 
     async def remains_only_request(self) -> bool:
-        """Let other open requests run to their next `await`; then return `is_only_request`.
+        """Return whether this is the only request of its API.
 
-        One of them may be a prediction of this API that has not called `predict` yet. If no other
-        request is open, return at once.
+        If it seems to be, but other requests are open, let them run to their next `await` first:
+        one of them may be a prediction of this API that has not called `predict` yet.
         """
         if self.is_only_request() and len(self.open_requests) > 1:
             await asyncio.sleep(0)

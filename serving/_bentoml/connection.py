@@ -82,9 +82,9 @@ class Connection(HttpToolsProtocol):
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
         self.head_has_begun = False  # True from the first byte of a head until it is complete
-        # Bytes of the reads that brought only parts of a head; 0 after a read that completed a head
-        # or had a part of a body. So the beginning of a head that came in such a read is missing
-        # here, but `check_head` counts the whole head once it is complete.
+        # Bytes received since the last read that completed a head or had a part of a body. If that
+        # read also had the beginning of the next head, those bytes are not counted here;
+        # `check_head` counts the whole head once it is complete.
         self.incomplete_head_bytes = 0
         # After an error or the last response: how many bytes may still arrive, and be discarded.
         # None: what arrives is parsed.
@@ -196,7 +196,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with the next pipelined request, or wait for one."""
-        if self.lingering:
+        if self.lingering:  # it was the last response: the cycle has closed `lingering_transport`
             return
         super().on_response_complete()
         is_last = self.cycle.response_complete  # no pipelined request waits

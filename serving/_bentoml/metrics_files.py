@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 View = Callable[[Request], Awaitable[Response]]
 
-# At least the bytes of an entry besides its key: two doubles (16), the key's length (4) and padding
-# (at most 8).
+# More than the bytes of an entry besides its key: two doubles (16), the key's length (4) and
+# padding (up to 8).
 KEY_OVERHEAD = 32
 FLUSH_SECONDS = 0.2
 

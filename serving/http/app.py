@@ -33,7 +33,9 @@ from serving.observability.request_metrics import RequestMetrics
 from serving.settings import Settings
 
 GC_THRESHOLD = 20_000  # objects
-UNKNOWN_ENDPOINT = "unknown"  # the label of all unknown paths in the metrics
+# The label, in the metrics, of all paths without a route of their own: unknown paths, files of the
+# pages, and "-" (a request that `Connection.reject` answers).
+UNKNOWN_ENDPOINT = "unknown"
 
 
 class Predict(Protocol):

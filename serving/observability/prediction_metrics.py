@@ -100,7 +100,7 @@ class PredictionMetrics:
         self.histogram.observe_all(predictions)
 
     def find_outside(self, rows: Sequence[Sequence[Any]]) -> list[int]:
-        """Return the feature index of each value outside the training data; it may occur often."""
+        """Return an index for each value outside the training data: that of its feature."""
         outside = [
             n
             for row in rows

@@ -12,8 +12,8 @@ class RequestMetrics:
     """Counts requests and those in progress, and measures durations, by endpoint.
 
     BentoML's middleware looks up four labelled series for each request, and adds twenty series for
-    each unknown path. Here each series is looked up once; the caller counts all unknown paths as
-    one endpoint.
+    each unknown path. Here each series is looked up once; the caller counts all paths without a
+    route of their own as one endpoint.
     """
 
     def __init__(
