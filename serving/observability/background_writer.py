@@ -16,8 +16,8 @@ CLOSE_SECONDS = 1
 class BackgroundWriter:
     """Collects items and passes them to `write` in a thread, five times a second.
 
-    Items beyond `max_pending`, and those that `write` fails to write with an OSError, are dropped
-    and counted in `lost`.
+    Items beyond `max_pending`, and those that `write` fails to write, are dropped and counted in
+    `lost`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BackgroundWriter:
         try:
             self.write(items)
             self.failing = False
-        except OSError as error:
+        except Exception as error:  # any other than OSError is a bug; the thread must go on
             self.lost.inc(len(items))
             if not self.failing:
                 (family,) = self.lost.describe()

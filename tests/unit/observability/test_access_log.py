@@ -83,6 +83,18 @@ def test_lines_that_cannot_be_written_are_counted(monkeypatch):
     assert REGISTRY.get_sample_value("access_log_lines_lost_total") == before + 3
 
 
+def test_log_goes_on_after_any_exception(capfd):
+    """The item that caused it is lost and counted."""
+    log = AccessLog("text")
+    before = REGISTRY.get_sample_value("access_log_lines_lost_total")
+    log.writer.add(None)  # not a request
+    time.sleep(3 * FLUSH_SECONDS)
+    log.add("GET", "/", 200, 0.001, "written")
+    log.writer.close()
+    assert REGISTRY.get_sample_value("access_log_lines_lost_total") == before + 1
+    assert "written" in capfd.readouterr().out
+
+
 def test_process_exits_even_if_its_log_is_not_read():
     """The lines that do not fit into the pipe are lost."""
     script = """

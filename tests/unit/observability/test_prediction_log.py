@@ -1,6 +1,7 @@
 """The prediction log: its lines, its files, and what happens if they cannot be written."""
 
 import json
+import random
 import subprocess
 
 import pandas as pd
@@ -22,6 +23,7 @@ def log_requests(folder, *requests, **settings):
         Settings(prediction_log=str(folder), **settings), ["a", "b"], worker_index=1
     )
     for rows, predictions in requests:
+        random.seed(0)  # as a model may do for each prediction
         log.add(PredictedRequest(1e9, "id-1", "house_price:1", rows, predictions))
     log.writer.close()
 
@@ -49,7 +51,7 @@ def test_records_of_each_request_are_numbered_from_0(tmp_path):
 
 
 def test_sample_has_the_configured_share_of_requests(tmp_path):
-    """The choice is random."""
+    """The choice is random, also if the model seeds the generator of `random`."""
     log_requests(tmp_path, *[([(1, 2)], [3])] * 2000, prediction_log_sample=0.5)
     lines = (tmp_path / "predictions-1.jsonl").read_text().splitlines()
     assert 800 < len(lines) < 1200
