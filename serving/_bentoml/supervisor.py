@@ -22,6 +22,7 @@ from circus import controller
 from circus.exc import ConflictError
 from circus.sighandler import SysHandler
 from circus.sockets import CircusSocket
+from psutil import NoSuchProcess
 from tornado import gen
 
 from serving._bentoml.ignored_options import warn_of_ignored_options
@@ -33,7 +34,8 @@ logger = logging.getLogger("bentoml.serve")
 SUPERVISOR_PID = "SUPERVISOR_PID"
 RETRY_SECONDS = 0.1
 HANDSHAKE_SECONDS = 0.1  # for TCP handshakes that have begun
-ACCEPT_SECONDS = 1  # for the workers to empty the accept queue
+# For the workers to empty the accept queue. They accept connections for DRAIN_SECONDS.
+ACCEPT_SECONDS = 0.9
 SO_ATTACH_FILTER = 26  # a socket option of Linux, which Python does not define; see socket(7)
 # A program for it that drops TCP segments with the flag SYN, which open a connection. Its
 # instructions are: operation, jump if true, jump if false, operand.
@@ -135,20 +137,30 @@ class SignalHandler(SysHandler):
     def quit(self) -> None:
         """Tell the workers to stop; at the second signal, kill them.
 
-        This process stops listening once the workers have accepted the connections in the accept
-        queue, or after ACCEPT_SECONDS. circus alone would close the socket last, and reset the
-        clients in the queue; it would ignore a second signal.
+        circus alone would ignore a second signal.
         """
-        arbiter = self.controller.arbiter
         if self.stopping:
-            for watcher in arbiter.watchers:
+            for watcher in self.controller.arbiter.watchers:
                 for process in watcher.processes.values():
-                    process.send_signal(signal.SIGKILL)
+                    with suppress(NoSuchProcess):  # it has ended
+                        process.send_signal(signal.SIGKILL)
         else:
             self.stopping = True
-            sockets = list(arbiter.sockets.values())
-            self.controller.loop.add_callback_from_signal(drain_accept_queue, sockets)
-            super().quit()
+            self.controller.loop.add_callback_from_signal(self.stop_service)
+
+    async def stop_service(self) -> None:
+        """Send SIGTERM to the workers, and stop listening once they have accepted the accept queue.
+
+        They accept connections for up to DRAIN_SECONDS (`Server.shutdown`). circus alone would
+        close the socket last, and reset the clients in the queue.
+        """
+        arbiter = self.controller.arbiter
+        try:
+            arbiter.stop()
+        except ConflictError:  # circus is starting workers
+            self.controller.loop.call_later(RETRY_SECONDS, self.stop_service)
+            return
+        await drain_accept_queue(list(arbiter.sockets.values()))
 
 
 def find_exited_child() -> Any:
@@ -172,10 +184,10 @@ async def drain_accept_queue(sockets: list[socket.socket]) -> None:
 
     Closing the sockets would reset these connections.
     """
+    end = time.monotonic() + ACCEPT_SECONDS
     for listener in sockets:
         ignore_new_connections(listener)
     await gen.sleep(HANDSHAKE_SECONDS)
-    end = time.monotonic() + ACCEPT_SECONDS
     while select.select(sockets, [], [], 0)[0] and time.monotonic() < end:
         await gen.sleep(0.01)
     stop_listening(sockets)
@@ -186,7 +198,7 @@ def ignore_new_connections(listener: socket.socket) -> None:
 
     Otherwise a client could enter the accept queue just before the socket closes, which would reset
     its connection. A client without an answer tries again after 1 s: then the port is closed, or
-    another server listens.
+    another server listens. `listener` is also the socket of the workers.
     """
     if sys.platform == "linux":
         program = b"".join(struct.pack("HBBI", *instruction) for instruction in DROP_SYN)

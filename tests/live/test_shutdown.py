@@ -72,9 +72,10 @@ def test_drain_fails_readiness_and_closes_connections(model, tmp_path):
         assert (status, headers["connection"]) == (200, "close")
 
 
-def test_second_signal_kills_the_workers(model, tmp_path):
-    """The service does not wait for the request in progress any longer."""
-    limits = {"REQUEST_TIMEOUT": "60", "SHUTDOWN_TIMEOUT": "60"}
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_second_signal_kills_the_workers(model, tmp_path, workers):
+    """The service waits no longer for the request in progress; an idle worker has ended by then."""
+    limits = {"REQUEST_TIMEOUT": "60", "SHUTDOWN_TIMEOUT": "60", "WORKERS": workers}
     with (
         running_server("bentoml", "serve", log=tmp_path / "log", **limits) as client,
         connect(client) as slow,

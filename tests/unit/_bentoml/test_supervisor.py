@@ -1,7 +1,8 @@
-"""The supervisor closes the listening socket without loss."""
+"""The supervisor stops in every state, and closes the listening socket without loss."""
 
 import asyncio
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -9,6 +10,37 @@ import time
 import pytest
 
 from serving._bentoml.supervisor import drain_accept_queue
+from tests.helpers.commands import ROOT
+
+# circus starts two workers, half a second apart, and gets SIGTERM after the first.
+STOP_WHILE_STARTING = """
+import os, signal
+from circus import controller, get_arbiter
+from serving._bentoml.supervisor import SignalHandler
+
+def terminate(watcher, **_):
+    if len(watcher.processes) == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return True
+
+controller.SysHandler = SignalHandler
+arbiter = get_arbiter(
+    [
+        {
+            "cmd": "sleep 60",
+            "numprocesses": 2,
+            "warmup_delay": 0.5,
+            "hooks": {"after_spawn": (terminate, False)},
+        }
+    ]
+)
+arbiter.start()
+"""
+
+
+def test_signal_stops_the_service_while_workers_are_started():
+    """Circus alone ignores the signal then."""
+    subprocess.run([sys.executable, "-c", STOP_WHILE_STARTING], cwd=ROOT, timeout=20, check=True)
 
 
 def answer_connections(listener):
