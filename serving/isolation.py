@@ -214,11 +214,12 @@ class Batch:
 class FailureHistory:
     """The recent failures in the batches of one API, and the delay of its 422 responses.
 
-    The delay limits the share of the model's time that failed calls take. A client that waits for
-    each response before it sends the next request causes failed calls for about 1 / DELAY_FACTOR of
-    the time: after calls that failed for 10 ms, its response waits for 200 ms. The share is larger
-    if MAX_DELAY_SECONDS cuts the delay: if one batch fails for over 50 ms, or if so many clients
-    send such records that their delays would add up to over 1 s. Without the delay, three clients
+    The delay limits the share of the model's time that failed calls take. All 422 responses of the
+    API wait until one common time, which each batch with failed calls moves back by DELAY_FACTOR
+    times their duration. With one client that waits for each response, failed calls take about
+    1 / DELAY_FACTOR of the time: after 10 ms of failed calls, its response waits for 200 ms. The
+    wait is at most MAX_DELAY_SECONDS, so the share is larger if one batch fails for over 50 ms, or
+    if many clients together move the time back by more than 1 s. Without the delay, three clients
     with such records halved the throughput of 24 others (tests/stress/unpredictable_records.py).
     """
 

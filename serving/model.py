@@ -149,10 +149,9 @@ class ModelReference(BentoModel):
     def resolved(self) -> bentoml.Model:
         """The model, found and checked at the first access, and kept even if the store loses it.
 
-        When an instance reads a reference that is an attribute of its class, BentoML's
-        `Model.__get__` calls `resolve` once and keeps the result. This property calls `__get__`
-        itself, to share that result. Any object will do as the instance; with None, `__get__` would
-        return the reference.
+        BentoML's `Model.__get__` calls `resolve` once and keeps the result in the reference. It
+        runs when an instance reads a reference that is an attribute of its class; this property
+        calls it directly. Its first argument, the instance, only must not be None.
         """
         return self.__get__(self, type(self))
 

@@ -14,11 +14,11 @@ from serving.record_errors import Loc, error_kinds, error_message, field_errors,
 
 Row = tuple[Any, ...]  # the feature values of one record, in the order of the record type
 
-# Before a body is parsed, its commas are counted, and its opening brackets, [ and {. If it has more
-# commas, or more brackets, than the largest valid body has plus this many, it is rejected. For each
-# missing feature, pydantic copies the whole record into an error, with the values of unknown
-# features, however large. Without this limit, an unknown feature with 250 kB of nested arrays
-# blocked the event loop for 3 s.
+# How many more commas, or more opening brackets ([ and {), a body may have than the largest valid
+# one; beyond that it is rejected before it is parsed. The reason: for each missing feature,
+# pydantic copies the whole record into an error, with the values of unknown features, however
+# large. Without this limit, an unknown feature with 250 kB of nested arrays blocked the event loop
+# for 3 s.
 EXTRA_VALUES = 100
 
 

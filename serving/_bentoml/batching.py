@@ -18,9 +18,9 @@ from serving.observability.prediction_metrics import BATCH_MODEL_SECONDS, BATCH_
 from serving.records import Row, WhatIfRow
 
 # A single row runs on the event loop if the model took at most this long for the last single row:
-# this saves the switch to a thread and back. A slower model runs in a thread: on the event loop it
-# would block all other requests, as a fast model does if it hangs on a single row. Several rows
-# always run in a thread: on the event loop they were no faster.
+# this saves the switch to a thread and back. A slower model runs in a thread, because on the event
+# loop it would block all other requests. (So does a fast model that hangs on a single row.) Several
+# rows always run in a thread: on the event loop they were no faster.
 MAX_INLINE_SECONDS = 0.005
 
 # By name of the Service. Each application would create its histogram under the same name, which the
@@ -82,10 +82,10 @@ class Batcher:
         """Raise TooManyRequests if the queue is full.
 
         MAX_CONCURRENCY alone does not limit the queue: a request that timed out no longer counts,
-        but stays in the queue. Such requests are removed here from the front of the queue. One that
-        is behind a live request stays, and is predicted in vain. So is the rest of an array of
-        which a first part is already in a batch: the dispatcher has put the rest back into the
-        queue with a new future, and a timeout cancels only the future of the request.
+        but stays in the queue. Such requests are removed here from the front of the queue. Two
+        kinds stay, and are predicted in vain: a request behind a live one; and the rest of an array
+        whose first part is already in a batch. The dispatcher has queued that rest with a future of
+        its own, which the timeout of the request does not cancel.
         """
         queue = self.dispatcher._queue
         while queue and queue[0].future.done():

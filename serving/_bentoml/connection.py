@@ -82,14 +82,15 @@ class Connection(HttpToolsProtocol):
         self.owner = owner
         self.access_log = False  # uvicorn's; `ServiceApp` writes the access log
         self.head_has_begun = False  # True from the first byte of a head until it is complete
-        # Bytes received since the last read that completed a head or had a part of a body. If that
-        # read also had the beginning of the next head, those bytes are not counted here;
+        # Bytes received of a head that is not complete yet. `data_received` adds the size of each
+        # read before it is parsed; the end of a head and each part of a body set it to 0. So the
+        # beginning of a head in the same read as the end of the previous request is not counted;
         # `check_head` counts the whole head once it is complete.
         self.incomplete_head_bytes = 0
         # After an error or the last response: how many bytes may still arrive, and be discarded.
         # None: what arrives is parsed.
         self.discard_budget: int | None = None
-        self.lingering = False  # True once the last response has been written
+        self.last_response_written = False
         self.header_timer: asyncio.TimerHandle | None = None
         self.write_timer: asyncio.TimerHandle | None = None
 
@@ -179,7 +180,8 @@ class Connection(HttpToolsProtocol):
             raise APIError(400, "Send HTTP/1.1, with exactly one Host header")
         if self.parser.get_method() == b"CONNECT":
             raise APIError(405, "CONNECT is not supported", {"Allow": "GET, HEAD, POST"})
-        # The synthetic request is exempt: only that is parsed once `reject` has set the budget.
+        # The synthetic request is exempt: it is the only one that is parsed although there is a
+        # budget.
         if len(self.pipeline) >= MAX_PIPELINE and self.discard_budget is None:
             message = "Too many pipelined requests; wait for responses before you send more"
             raise APIError(429, message, RETRY_AFTER)
@@ -196,11 +198,11 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with the next pipelined request, or wait for one."""
-        if self.lingering:  # it was the last response: the cycle has closed `lingering_transport`
+        if self.last_response_written:  # the cycle has closed `lingering_transport`
             return
         super().on_response_complete()
-        is_last = self.cycle.response_complete  # no pipelined request waits
-        if is_last and not self.transport.is_closing():
+        # `cycle` is the newest request. If that has been answered, none waits in `pipeline`.
+        if self.cycle.response_complete and not self.transport.is_closing():
             self.owner.waiting[self] = self.loop.time()
             if self.head_has_begun:  # during the response
                 self._unset_keepalive_if_required()
@@ -219,7 +221,7 @@ class Connection(HttpToolsProtocol):
 
         The limits of this are LINGER_BYTES and LINGER_SECONDS.
         """
-        self.lingering = True
+        self.last_response_written = True
         if not self.cycle.more_body:
             self.close()
             return
@@ -259,7 +261,7 @@ class Connection(HttpToolsProtocol):
         waiting_since = self.owner.waiting.get(self)
         if waiting_since and not self.header_timer:
             self.close_at(waiting_since + DRAIN_SECONDS)
-        elif self.cycle:
+        elif self.cycle:  # has no effect if it has been answered, while a head is arriving
             self.cycle.keep_alive = False
 
     def wait_for_request(self, seconds: float) -> None:

@@ -1,9 +1,9 @@
 """The memory-mapped files that hold the metrics of a worker.
 
 The Prometheus client writes to a file for each increment of a metric; here the values are written
-five times a second. It maps sparse files: on a full disk the first write to a page of such a file
-kills the worker with SIGBUS, and then each replacement; the log does not say why. Here the disk
-space is allocated first.
+five times a second. The client maps sparse files: on a full disk the first write to a page of such
+a file kills the worker with SIGBUS, and then each replacement; the log does not say why. Here the
+disk space is allocated first.
 """
 
 import atexit

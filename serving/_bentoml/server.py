@@ -100,7 +100,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket]) -> None:
         """Drain: serve requests for up to DRAIN_SECONDS more, and then shut down.
 
-        They may come on connections from the accept queue (`SignalHandler.quit`), and on those that
+        They may come on connections from the accept queue (`drain_accept_queue`), and on those that
         have been idle for less than DRAIN_SECONDS (`Connection.drain`).
         """
         loop = asyncio.get_running_loop()
