@@ -135,10 +135,7 @@ class SignalHandler(SysHandler):
             self.quit()
 
     def quit(self) -> None:
-        """Tell the workers to stop; at the second signal, kill them.
-
-        circus alone would ignore a second signal.
-        """
+        """Stop the service; at the second signal, which circus would ignore, kill the workers."""
         if self.stopping:
             for watcher in self.controller.arbiter.watchers:
                 for process in watcher.processes.values():
@@ -149,10 +146,10 @@ class SignalHandler(SysHandler):
             self.controller.loop.add_callback_from_signal(self.stop_service)
 
     async def stop_service(self) -> None:
-        """Send SIGTERM to the workers, and stop listening once they have accepted the accept queue.
+        """Stop the workers; stop listening once they have accepted what is in the accept queue.
 
-        They accept connections for up to DRAIN_SECONDS (`Server.shutdown`). circus alone would
-        close the socket last, and reset the clients in the queue.
+        After SIGTERM they accept connections for up to DRAIN_SECONDS (`Server.shutdown`). circus
+        alone would close the socket last, and reset the clients in the queue.
         """
         arbiter = self.controller.arbiter
         try:
