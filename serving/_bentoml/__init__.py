@@ -110,8 +110,9 @@ In the supervisor
 
 circus' handling of signals
     by: supervisor.py, `SignalHandler`
-    why: a dead worker is replaced only after up to 10 s, and never in a container; shutdown resets
-        connections that no worker has accepted; workers that cannot start are started forever
+    why: a dead worker is replaced only after up to 10 s, and never in a container; workers that
+        cannot start are started forever; shutdown resets connections that no worker has accepted;
+        a signal while workers are started, and a second signal, are ignored
     until: BentoML does this
 circus' binding of the port
     by: supervisor.py, `bind`

@@ -34,7 +34,7 @@ logger = logging.getLogger("bentoml.serve")
 SUPERVISOR_PID = "SUPERVISOR_PID"
 RETRY_SECONDS = 0.1
 HANDSHAKE_SECONDS = 0.1  # for TCP handshakes that have begun
-# For the workers to empty the accept queue. They accept connections for DRAIN_SECONDS.
+# For the workers to empty the accept queue: below DRAIN_SECONDS, for which they accept connections.
 ACCEPT_SECONDS = 0.9
 SO_ATTACH_FILTER = 26  # a socket option of Linux, which Python does not define; see socket(7)
 # A program for it that drops TCP segments with the flag SYN, which open a connection. Its

@@ -16,7 +16,8 @@ REQUEST_ERRORS = Counter(
 )
 OUTSIDE_RANGE = Counter(
     "feature_outside_training_range",
-    "Valid numbers outside the training range; other valid values that the training data lack",
+    "Valid values unlike the training data: numbers outside their range, categories, booleans or "
+    "texts that do not occur in them",
     ["feature"],
 )
 MISSING_VALUES = Counter(
